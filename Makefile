@@ -1,0 +1,60 @@
+# The one door to the project: `make help`.
+# Every target can be run on a clean clone; what is missing from Debian is installed by Scripts/dependencies.sh.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help dependencies host image build run test unit conformance bench lint format coverage clean
+
+# Product flags: a fully static executable starts about a millisecond earlier than one that loads libstdc++.
+HOST_FLAGS := -c release --explicit-target-dependency-import-check error --static-swift-stdlib -Xswiftc -static-executable
+IMAGE_FLAGS := -c release --explicit-target-dependency-import-check error --triple x86_64-unknown-none-elf --toolset kernel.toolset.json --scratch-path .build-kernel
+
+help: ## Show what can be done
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+dependencies: ## Install what is missing from Debian (quiet when nothing is)
+	@Scripts/dependencies.sh
+
+host: dependencies
+	@mkdir -p build
+	@Scripts/quietly.sh build/host.log swift build $(HOST_FLAGS) --product apus
+	@cp -f "$$(swift build $(HOST_FLAGS) --show-bin-path)/apus" build/apus
+
+# The archive is made anew: SwiftPM adds members to it and leaves those of deleted files behind.
+image: dependencies
+	@mkdir -p build
+	@rm -f .build-kernel/*/release/libKernelImage.a
+	@Scripts/quietly.sh build/image.log swift build $(IMAGE_FLAGS) --product KernelImage
+	@Scripts/link-kernel.sh "$$(swift build $(IMAGE_FLAGS) --show-bin-path)/libKernelImage.a" build/kernel.elf
+
+build: host image ## Build build/apus and build/kernel.elf
+
+run: build ## Boot Apus and run the demonstration script on it
+	@cksum /etc/motd /etc/passwd >build/host-before 2>&1; true
+	@build/apus run --statistics --user 0:0 --bind "$(CURDIR)/Scripts:/mnt:ro" -- busybox sh /mnt/demo.sh
+	@cksum /etc/motd /etc/passwd 2>&1 | cmp build/host-before -
+	@echo && echo "On the host /etc/motd and /etc/passwd are as they were:" && cat build/host-before
+
+test: ## Everything that CI checks; ends with `N passed, M failed, K skipped`
+	@Scripts/test.sh all
+
+unit: ## Unit tests on the host
+	@Scripts/test.sh unit
+
+conformance: build ## Conformance programs, natively and in Apus (ONLY="name …" CPUS="1 2 4")
+	@Scripts/conformance.sh $(ONLY)
+
+bench: build ## Measure natively and in Apus; write the tables of Documentation/performance.md
+	@Scripts/bench.sh
+
+lint: ## Format, undeclared imports, unsafe code outside its rooms, paths of this machine
+	@Scripts/lint.sh
+
+format: ## Format all Swift sources in place
+	@swift format -i -r Package.swift Sources Tests
+
+coverage: ## Regenerate Documentation/coverage.md from the system-call table
+	@Scripts/coverage.sh
+
+clean: ## Remove everything that was built
+	@rm -rf build .build .build-kernel

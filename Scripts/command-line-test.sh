@@ -1,0 +1,247 @@
+#!/usr/bin/env bash
+# Tests of the command itself: options, exit statuses, standard streams, roots, limits, and everything that can be wrong
+# with them. Each check runs `apus` once and compares exit status and text. A NAME selects sections by their beginning.
+set -u
+cd "$(dirname "$0")/.."
+apus=$PWD/build/apus
+export CPUS=${CPUS:-2}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+passed=0 failed=0 skipped=0
+only=("$@")
+
+section() { # NAME: whether it was asked for
+  [ "${#only[@]}" -eq 0 ] && return 0
+  local one
+  for one in "${only[@]}"; do [[ $1 == "$one"* ]] && return 0; done
+  return 1
+}
+
+ok() { passed=$((passed + 1)); }
+wrong() {
+  failed=$((failed + 1))
+  printf '  FAIL %s\n' "$1"
+  shift
+  printf '       %s\n' "$@"
+}
+
+# verify TITLE STATUS OUTPUT-PATTERN ERROR-PATTERN COMMAND…  (patterns of bash; '' is nothing at all, '*' anything)
+verify() {
+  local title=$1 status=$2 out=$3 err=$4 got
+  shift 4
+  timeout -k 2 60 "$@" >"$scratch/out" 2>"$scratch/err"
+  got=$?
+  # shellcheck disable=SC2053
+  if [ "$got" -eq "$status" ] && [[ $(<"$scratch/out") == $out ]] && [[ $(<"$scratch/err") == $err ]]; then
+    ok
+  else
+    wrong "$title" "status $got, expected $status" "output: $(head -c 300 "$scratch/out")" "errors: $(head -c 300 "$scratch/err")"
+  fi
+}
+# The same for a command inside the sandbox.
+inside() { # TITLE STATUS OUT ERR [OPTION…] -- COMMAND…
+  local title=$1 status=$2 out=$3 err=$4
+  shift 4
+  verify "$title" "$status" "$out" "$err" "$apus" run --cpus "$CPUS" --timeout 50 "$@" </dev/null
+}
+holds() { # TITLE COMMAND…
+  local title=$1
+  shift
+  if "$@" >"$scratch/out" 2>&1; then ok; else wrong "$title" "$(head -c 300 "$scratch/out")"; fi
+}
+
+if section options; then
+  verify "no arguments" 0 '*SUBCOMMANDS*' '' "$apus"
+  verify "--help" 0 '*USAGE: apus <subcommand>*' '' "$apus" --help
+  verify "run --help" 0 '*--trace-file <file>*' '' "$apus" run --help
+  verify "--version" 0 'apus *' '' "$apus" --version
+  verify "info" 0 '*host kernel*' '' "$apus" info
+  holds "info --json is JSON" bash -c "'$apus' info --json | python3 -m json.tool"
+  verify "an unknown subcommand" 125 '' 'apus: Unexpected argument*' "$apus" fly
+  verify "no command" 125 '' 'apus: no command given*' "$apus" run
+  verify "an empty command" 125 '' 'apus: the command is an empty string*' "$apus" run -- ''
+  verify "an unknown option" 125 '' "apus: Unknown option '--fly'*" "$apus" run --fly -- true
+  verify "memory 1" 125 '' "*'1' is out of range: the memory of a sandbox is from 32M to 1T*" "$apus" run --memory 1 -- true
+  verify "memory 1E" 125 '' "*'1E' is no size*" "$apus" run --memory 1E -- true
+  verify "memory without value" 125 '' "*Missing value for '--memory*" "$apus" run --memory
+  verify "cpus 0" 125 '' 'apus: --cpus: 0 is not between 1 and 64*' "$apus" run --cpus 0 -- true
+  verify "cpus 65" 125 '' 'apus: --cpus: 65 is not between 1 and 64*' "$apus" run --cpus 65 -- true
+  verify "a root that is no directory" 125 '' "apus: --root: '/etc/passwd' is not a directory*" "$apus" run --root /etc/passwd -- true
+  verify "a root that is missing" 125 '' "apus: --root: '/none': No such file*" "$apus" run --root /none -- true
+  verify "a bind without destination" 125 '' "*'/tmp' is not SRC:DST*" "$apus" run --bind /tmp -- true
+  verify "another machine" 125 '' "*Please provide one of 'auto' and 'user'*" "$apus" run --machine kvm -- true
+  verify "a missing kernel" 125 '' "apus: --kernel: '/none': No such file*" "$apus" run --kernel /none -- true
+  verify "a kernel that is no ELF file" 125 '' 'apus: *' "$apus" run --kernel /etc/passwd -- true
+  verify "a kernel that is another program" 125 '' 'apus: *' "$apus" run --kernel /bin/true -- true
+  for size in 0 1 63 64 1000 100000; do
+    head -c "$size" build/kernel.elf >"$scratch/kernel.elf"
+    verify "a kernel cut off at $size bytes" 125 '' 'apus: *' "$apus" run --kernel "$scratch/kernel.elf" -- true
+  done
+fi
+
+# A kernel that does not start makes every run wait for its time limit: find out once.
+if ! timeout -k 5 20 "$apus" run --timeout 10 -- busybox true </dev/null >"$scratch/out" 2>&1; then
+  wrong "apus run -- busybox true" "$(head -c 500 "$scratch/out")"
+  only=(nothing-more)
+fi
+
+if section status; then
+  inside "the command's status" 7 '' '' -- busybox sh -c 'exit 7'
+  inside "status 255" 255 '' '' -- busybox sh -c 'exit 255'
+  inside "a signal" $((128 + 9)) '' '' -- busybox sh -c 'kill -9 $$'
+  inside "another signal" $((128 + 15)) '' '' -- busybox sh -c 'kill $$'
+  inside "a missing command" 127 '' '*no-such-command*' -- no-such-command
+  inside "a missing path" 127 '' '*/no/such*' -- /no/such
+  inside "a file that is not executable" 126 '' '*/etc/passwd*' -- /etc/passwd
+  inside "a directory" 126 '' '*/etc*' -- /etc
+  printf '#!/no/interpreter\n' >"$scratch/script"
+  chmod +x "$scratch/script"
+  inside "a script with a missing interpreter" 127 '' '*' -- "$scratch/script"
+  head -c 100 /bin/true >"$scratch/cut"
+  chmod +x "$scratch/cut"
+  inside "a truncated program" 126 '' '*' -- "$scratch/cut"
+  inside "options of the command are the command's" 0 '*--help*' '*' -- busybox echo --help
+  inside "without --" 0 'x' '' busybox echo x
+  verify "a time limit" 124 '' '*' "$apus" run --timeout 0.5 -- sleep 30
+  verify "a time limit for a busy program" 124 '' '*' "$apus" run --timeout 0.5 -- busybox sh -c 'while :; do :; done'
+fi
+
+if section bugs; then
+  # A bug of the kernel (on request) costs the process in whose context it happens, with a report that names functions.
+  inside "an oops" 0 'status 137' '*kernel bug: runtime check failed*Procfs*SystemCallDispatcher*is killed*' -- \
+    busybox sh -c 'busybox sh -c "echo c >/proc/sysrq-trigger"; echo status $?'
+  inside "an oops is for the administrator to ask" 1 '' '*' --user 1000 -- busybox sh -c 'echo c >/proc/sysrq-trigger'
+fi
+
+if section streams; then
+  verify "standard input" 3 '' '' "$apus" run -- busybox sh <<<'exit 3'
+  verify "a pipe" 0 '500000' '' bash -c "head -c 500000 /dev/zero | '$apus' run -- wc -c"
+  verify "a file as input" 0 "$(wc -l </etc/passwd)" '' bash -c "'$apus' run -- wc -l </etc/passwd"
+  verify "output and errors apart" 0 'out' 'err' "$apus" run -- busybox sh -c 'echo out; echo err >&2'
+  verify "closed input" 0 'done' '*' bash -c "'$apus' run -- busybox sh -c 'cat; echo done' <&-"
+  verify "closed output" 0 '' '*' bash -c "'$apus' run -- busybox sh -c 'echo x; exit 0' >&-"
+  verify "everything closed" 0 '' '' bash -c "'$apus' run -- true <&- >&- 2>&-"
+  verify "a broken pipe" 0 'y' '*' bash -c "'$apus' run -- yes | head -n 1"
+  verify "a full device" 1 '' '*No space left*' bash -c "'$apus' run -- echo x >/dev/full"
+  verify "much output" 0 '20000000' '' bash -c "'$apus' run -- head -c 20000000 /dev/zero | wc -c"
+fi
+
+if section world; then
+  inside "the environment is passed" 0 'value' '' --env X=value -- busybox sh -c 'echo $X'
+  inside "a clear environment" 0 'A=1' '' --clear-env --env A=1 -- /usr/bin/env
+  inside "the working directory" 0 '/usr/lib' '' --cwd /usr/lib -- pwd
+  inside "a missing working directory" 125 '' '*' --cwd /none -- pwd
+  inside "a user" 0 '1234:77' '' --user 1234:77 -- busybox sh -c 'echo $(id -u):$(id -g)'
+  inside "a user may not read what is root's" 1 '' '*ermission denied*' --user 1234:77 -- cat /etc/shadow
+  inside "a host name" 0 'box' '' --hostname box -- hostname
+  inside "the kernel's version" 0 'Linux version * apus*' '' -- busybox sh -c 'cat /proc/version | tr A-Z a-z | sed s/linux/Linux/'
+  inside "processors" 0 '3' '' --cpus 3 -- nproc
+  mkdir -p "$scratch/root/bin" "$scratch/root/tmp" "$scratch/shared"
+  cp "$(command -v busybox)" "$scratch/root/bin/busybox"
+  echo host >"$scratch/root/file"
+  echo shared >"$scratch/shared/file"
+  inside "a root of its own" 0 'bin' '' --root "$scratch/root" -- /bin/busybox sh -c 'ls / | grep bin'
+  inside "the overlay takes writes" 0 'guest' '' --root "$scratch/root" -- /bin/busybox sh -c 'echo guest >/file; rm /bin/busybox; cat </file || read x </file; echo $x' 
+  holds "the host's file is unchanged" test "$(<"$scratch/root/file")" = host
+  holds "the host's program is still there" test -x "$scratch/root/bin/busybox"
+  inside "--writable writes through" 0 '' '' --root "$scratch/root" --writable -- /bin/busybox sh -c 'echo guest >/file; mkdir /made'
+  holds "the host's file is changed" test "$(<"$scratch/root/file")" = guest
+  holds "the host has the directory" test -d "$scratch/root/made"
+  inside "a bind mount" 0 'shared' '' --bind "$scratch/shared:/mnt" -- cat /mnt/file
+  inside "a bind mount is writable" 0 '' '' --bind "$scratch/shared:/mnt" -- busybox sh -c 'echo new >/mnt/made'
+  holds "through to the host" test "$(<"$scratch/shared/made")" = new
+  inside "a read-only bind mount" 1 '' '*ead-only*' --bind "$scratch/shared:/mnt:ro" -- busybox sh -c 'echo x >/mnt/file'
+  for change in 'rm /mnt/file' 'mkdir /mnt/dir' 'mv /mnt/file /mnt/other' 'ln /mnt/file /mnt/other' 'chmod 600 /mnt/file' \
+    'touch /mnt/file' 'truncate -s 0 /mnt/file'; do
+    inside "a read-only bind mount refuses: $change" 1 '' '*ead-only*' --bind "$scratch/shared:/mnt:ro" -- busybox sh -c "$change"
+  done
+  holds "the host's file is as before" test "$(<"$scratch/shared/file")" = shared
+  inside "a tree copied to a bind mount" 0 '' '' --bind "$scratch/shared:/mnt" -- cp -a /usr/include/linux /mnt/copy
+  holds "is the same on the host" diff -r /usr/include/linux "$scratch/shared/copy"
+  inside "and goes when the sandbox removes it" 0 '' '' --bind "$scratch/shared:/mnt" -- rm -rf /mnt/copy
+  holds "from the host too" test ! -e "$scratch/shared/copy"
+  ln -s /etc/passwd "$scratch/root/link-out"
+  ln -s ../../../../../../../etc/passwd "$scratch/root/link-up"
+  inside "symbolic links do not leave the root" 1 '' '*' --root "$scratch/root" -- /bin/busybox cat /link-out /link-up
+fi
+
+if section trace; then
+  inside "trace lines on standard error" 0 'x' '*write(1, "x*", 2)*= 2*' --trace syscalls -- busybox echo x
+  inside "trace lines in a file" 0 'x' '' --trace syscalls --trace-file "$scratch/trace" -- busybox echo x
+  holds "the file has them" grep -q 'write(1, "x' "$scratch/trace"
+  inside "a trace file that cannot be made" 125 '' 'apus: *' --trace syscalls --trace-file /none/trace -- true
+fi
+
+if section hardship; then
+  inside "memory exhausted: the largest process dies, the shell goes on" 0 '137' '*' --memory 128M -- \
+    busybox sh -c 'python3 -c "x = [bytearray(1 << 20) for i in range(1000)]" 2>/dev/null; echo $?'
+  # Fails now and then: the machine can stall (VirtualMemory/README, known defects). KNOWN_DEFECTS=1 runs it.
+  if [ -n "${KNOWN_DEFECTS:-}" ]; then
+    inside "memory exhausted by many at once: the shell goes on" 0 'end' '*' --memory 256M -- \
+      busybox sh -c 'for i in 1 2 3 4 5 6; do python3 -c "x = [bytearray(1 << 20) for i in range(300)]" 2>/dev/null & done; wait; echo end'
+  else
+    skipped=$((skipped + 1))
+    echo "  skip memory exhausted by many at once: a known defect (KNOWN_DEFECTS=1 runs it)"
+  fi
+  inside "a full tmpfs" 0 'full' '*' --memory 64M -- busybox sh -c 'busybox dd if=/dev/zero of=/tmp/big bs=1M count=500 2>/dev/null || echo full'
+  inside "a full tmpfs says so" 1 '' '*No space left*' --memory 64M -- bash -c 'head -c 500M /dev/zero >/tmp/big'
+  inside "the memory of removed files comes back" 0 'same' '*' --memory 128M -- bash -c \
+    'for i in 1 2 3 4 5 6; do head -c 50M /dev/zero >/tmp/big || exit 1; rm /tmp/big; done; echo same'
+  inside "a page cache that fills memory gives way" 0 'x' '' --memory 64M -- bash -c \
+    'cat /usr/bin/* >/dev/null 2>&1; for i in 1 2 3 4 5 6 7 8; do /bin/true || exit 1; done; echo x | cat'
+  inside "a small memory full of files" 0 'alive' '' --memory 64M -- \
+    busybox sh -c 'cat /usr/bin/* >/dev/null 2>&1; echo alive'
+  inside "the smallest memory" 0 'x' '' --memory 32M -- busybox echo x
+  inside "the largest memory" 0 'x' '' --memory 1T -- busybox echo x
+  inside "64 CPUs" 0 '64' '' --cpus 64 -- nproc
+  # Limits of processes do not bind root (setrlimit(2)).
+  inside "a fork bomb under a limit" 0 'alive' '*' --user 1000 -- bash -c 'ulimit -u 50; (b() { b | b & b; }; b) >/dev/null 2>&1 & sleep 1; echo alive'
+  inside "a thousand processes leave none" 0 '1' '' -- busybox sh -c \
+    'i=0; while [ $i -lt 1000 ]; do busybox true; /bin/true; i=$((i+1)); done; ls -d /proc/[0-9]* | wc -l | (read n; [ $n -le 6 ] && echo 1)'
+  # A host process of the sandbox is killed from outside: its program is gone, the kernel is not.
+  "$apus" run --timeout 30 -- busybox sh -c '(while :; do :; done) & (while :; do :; done) & wait; echo survived' >"$scratch/out" 2>"$scratch/err" </dev/null &
+  monitor=$!
+  sleep 2
+  before=$(pgrep -P "$monitor" | wc -l)
+  holds "user programs live in processes of their own" test "$before" -ge 2
+  kill -9 $(pgrep -P "$monitor") 2>/dev/null
+  for _ in $(seq 50); do kill -0 "$monitor" 2>/dev/null || break; sleep 0.1; done
+  if kill -0 "$monitor" 2>/dev/null; then
+    wrong "killed stub processes end the run" "still running after 5 s"
+    kill -9 "$monitor"
+  else
+    ok
+  fi
+  wait "$monitor" 2>/dev/null
+  holds "and leave no process on the host" test -z "$(pgrep -P "$monitor")"
+  # A thousand processes come and go: their address spaces' host processes go with them. Those that stay are the
+  # shell's, a pool of empty ones, and the monitor's own helpers.
+  "$apus" run -- busybox sh -c 'i=0; while [ $i -lt 1000 ]; do busybox true; i=$((i + 1)); done; sleep 30' \
+    </dev/null >/dev/null 2>&1 &
+  monitor=$!
+  most=0
+  for _ in $(seq 150); do
+    count=$(pgrep -P "$monitor" | wc -l)
+    [ "$count" -gt "$most" ] && most=$count
+    sleep 0.02
+  done
+  holds "a thousand processes leave no host processes behind" test "$most" -ge 1 -a "$most" -le 16
+  holds "nor zombies" bash -c "! ps -o stat= --ppid $monitor | grep -q Z"
+  kill "$monitor" 2>/dev/null
+  wait "$monitor" 2>/dev/null
+  # The monitor itself is killed: nothing of it stays.
+  "$apus" run -- sleep 100 </dev/null >/dev/null 2>&1 &
+  monitor=$!
+  sleep 1
+  children=$(pgrep -P "$monitor" | tr '\n' ' ')
+  kill -9 "$monitor"
+  wait "$monitor" 2>/dev/null
+  # They are killed at once; the host's init reaps them when it comes to it.
+  lives() { for child in $children; do grep -q '^State:[[:space:]]*[^Z]' "/proc/$child/status" 2>/dev/null && return 0; done; return 1; }
+  for _ in $(seq 50); do lives || break; sleep 0.1; done
+  if lives; then wrong "a killed monitor takes its processes along" "$children"; else ok; fi
+fi
+
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ -z "${RESULT:-}" ] || echo "$passed $failed $skipped" >"$RESULT"
+[ "$failed" -eq 0 ]

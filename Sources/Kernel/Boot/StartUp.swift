@@ -1,0 +1,57 @@
+// What the kernel does once the scheduler runs: drivers, file systems, the root, and the command that it was booted for.
+
+import Console
+import Devtmpfs
+import FileSystem
+import Identity
+import KernelCore
+import LinuxABI
+import Machine
+import Process
+import Procfs
+import Scheduling
+import SystemCalls
+import Tmpfs
+import VirtioFS
+
+/// Why the machine cannot run its command: the sentence for the user, and the exit status of the monitor.
+struct StartUpFailure: Error {
+  var sentence: String
+  var status: UInt64 = UInt64(Panic.exitStatus)
+}
+
+/// The life of the start-up thread.
+func startUp() {
+  do throws(StartUpFailure) {
+    try startDrivers()
+    registerFileSystems()
+    let namespace = try RootFileSystem.mount()
+    if let name = BootParameters.value("hostname") { HostIdentity.setName(name) }
+    SystemCallDispatcher.install()
+    Task.installOopsHandler()
+    if BootParameters.value("trace") == ByteString("syscalls") {
+      SystemCallTrace.sink = { line in if !HostConsole.trace(line) { Log.console(line) } }
+    }
+    ProcessTable.firstProcessExited = { _ in HostConsole.finish() }
+    try Command.start(in: namespace)
+  } catch {
+    Log.console(ByteString("apus: \(error.sentence)\n"))
+    machine_power_off(error.status << 8)
+  }
+}
+
+private func startDrivers() throws(StartUpFailure) {
+  do throws(Errno) {
+    try HostConsole.start()
+  } catch {
+    throw StartUpFailure(sentence: "the console device does not start (\(error.name))")
+  }
+}
+
+/// The file system types of the kernel.
+private func registerFileSystems() {
+  Tmpfs.register()
+  Devtmpfs.register()
+  Procfs.register()
+  VirtioFS.register()
+}

@@ -1,0 +1,139 @@
+// An open file description: what a descriptor refers to. Kinds of files subclass it and answer what they can; the
+// defaults are the errors that Linux gives for what a file cannot do.
+
+import KernelCore
+import LinuxABI
+import Scheduling
+import Synchronization
+import VirtualMemory
+
+/// An open file.
+///
+/// Descriptors count their references in `acquire()` and `release()`; the last release calls `close()` once.
+open class OpenFile {
+  public final let path: Path
+  public final let inode: Inode
+  private final let flagBits: Atomic<Int32>
+  private final let references = Atomic<Int>(0)
+  /// The file position, for files that have one.
+  public final let position: Scheduling.Mutex<UInt64>?
+  /// SIGIO's receiver (fcntl F_SETOWN): a process id, or minus a group's. Recorded, and told by F_GETOWN.
+  public final let signalOwner = Atomic<Int32>(0)
+  /// The epoll items that watch the file; guarded by EventPoll.
+  final var watchers: [EventPollItem] = []
+
+  /// - Parameter isSeekable: whether the file has a position; pipes, sockets and terminals have none (ESPIPE).
+  @export(interface)
+  public init(path: Path, flags: OpenFlags, isSeekable: Bool) {
+    self.path = path
+    inode = path.inode
+    // What F_GETFL shows: the flags that only open(2) itself looks at are gone.
+    let transient = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC
+    flagBits = Atomic(flags.rawValue & ~transient)
+    position = isSeekable ? Mutex(0) : nil
+  }
+
+  public final var flags: OpenFlags {
+    @inline(__always) get { OpenFlags(rawValue: flagBits.load(ordering: .relaxed)) }
+  }
+
+  /// fcntl(F_SETFL): changes the flags in `mask`.
+  @export(interface)
+  public final func setFlags(_ new: OpenFlags, mask: OpenFlags) {
+    while true {
+      let old = flagBits.load(ordering: .relaxed)
+      let value = old & ~mask.rawValue | new.rawValue & mask.rawValue
+      if flagBits.compareExchange(expected: old, desired: value, ordering: .relaxed).exchanged { return }
+    }
+  }
+
+  public final var isNonBlocking: Bool { flags.contains(.nonBlocking) }
+
+  // MARK: References
+
+  /// A descriptor (or a message in flight) begins to refer to the file.
+  @inline(__always)
+  public final func acquire() {
+    if references.add(1, ordering: .relaxed).oldValue == 0 {
+      path.mount.enter()
+      if flags.allowsWriting, inode.kind == .regular { inode.writers.add(1, ordering: .relaxed) }
+    }
+  }
+
+  /// A reference ends; the last one closes the file. Must be called without spin locks.
+  @export(interface)
+  public final func release() {
+    guard references.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 else { return }
+    inode.releaseLocks(ofFile: self)
+    if flags.allowsWriting, inode.kind == .regular { inode.writers.subtract(1, ordering: .relaxed) }
+    EventPoll.forget(self)
+    close()
+    if !flags.contains(.path) {
+      inode.notify(flags.allowsWriting ? .closeWrite : .closeNoWrite, path.dentry)
+    }
+    path.mount.leave()
+  }
+
+  /// Called once, after the last reference has gone.
+  open func close() {}
+
+  /// Called at each close(2) of a descriptor, before the reference ends (FUSE's FLUSH).
+  open func flush() throws(Errno) {}
+
+  // MARK: Transfer
+
+  /// Reads into `buffer`, at `offset` or, when that is nil, at the position, which moves on.
+  /// - Returns: bytes read; 0 is the end of the file.
+  open func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int { throw .EINVAL }
+
+  /// Writes from `buffer`, at `offset` or, when that is nil, at the position, which moves on.
+  open func write(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int { throw .EINVAL }
+
+  /// lseek(2).
+  open func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 { throw .ESPIPE }
+
+  /// Reports directory entries from the position on; `emit` returns false when there is no room for an entry.
+  open func readDirectory(_ emit: (DirectoryEntry) -> Bool) throws(Errno) { throw .ENOTDIR }
+
+  /// fsync(2), fdatasync(2).
+  /// - Throws: EINVAL for files that have nothing to synchronise.
+  open func sync() throws(Errno) { throw .EINVAL }
+
+  /// ioctl(2). FIONBIO, FIOCLEX and their like are handled above.
+  open func ioctl(_ request: UInt32, _ argument: UInt64) throws(Errno) -> Int64 { throw .ENOTTY }
+
+  /// The memory that mmap(2) maps. Access modes have been checked against the mapping's protection.
+  open func mapping(offset: UInt64, length: UInt64) throws(Errno) -> MemoryObject { throw .ENODEV }
+
+  // MARK: Readiness
+
+  /// What would not block now. Regular files are always ready.
+  open func poll() -> PollEvents { [.readable, .writable] }
+
+  /// Hands every wait queue that is woken when `poll()` may have changed to `add`.
+  open func pollQueues(_ add: (WaitQueue) -> Void) {}
+
+  /// Whether epoll(7) accepts the file: files that are always ready cannot be watched (EPERM).
+  open var isPollable: Bool { false }
+
+  // MARK: What kind of file this is (instead of downcasts)
+
+  /// The pipe end, for splice(2), tee(2) and F_SETPIPE_SZ.
+  open var pipe: Pipe? { nil }
+  /// The epoll instance.
+  open var eventPoll: EventPoll? { nil }
+  /// The inotify instance.
+  open var inotify: InotifyFile? { nil }
+  /// The timer of a timerfd.
+  open var timer: TimerFile? { nil }
+  /// The end of a local socket pair.
+  open var localSocket: LocalSocket? { nil }
+  /// An object that a room above hangs on a file class of its own and finds again (terminals, pid and signal
+  /// descriptors); compare classes with `as?`.
+  open var extensionObject: AnyObject? { nil }
+
+  /// What /proc/PID/fd shows for files without a name in the tree ("pipe:[12]"); nil: the path.
+  open var displayName: ByteString? { nil }
+  /// The lines that /proc/PID/fdinfo/FD has besides pos, flags and mnt_id.
+  open func appendInformation(to text: inout TextBuffer) {}
+}

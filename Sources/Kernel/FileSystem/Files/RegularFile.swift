@@ -1,0 +1,113 @@
+// Open regular files: the position, appending, seeking. The content is the inode's business.
+
+import KernelCore
+import LinuxABI
+import Scheduling
+import VirtualMemory
+
+/// An open regular file; file systems may subclass it (a server's file handle).
+open class RegularFile: OpenFile {
+  /// The largest size of a file: offsets are signed 64-bit numbers.
+  public static var maximumSize: UInt64 { UInt64(Int64.max) }
+
+  @export(interface)
+  public init(path: Path, flags: OpenFlags) {
+    super.init(path: path, flags: flags, isSeekable: true)
+  }
+
+  open override func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
+    if let offset { return try readContent(at: offset, &buffer) }
+    guard let position else { throw .EINVAL }
+    return try position.withLock { position throws(Errno) in
+      let count = try readContent(at: position, &buffer)
+      position += UInt64(count)
+      return count
+    }
+  }
+
+  open override func write(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
+    if let offset {
+      // pwrite(2), BUGS: with O_APPEND, Linux appends whatever the offset.
+      var place = offset
+      return try writeContent(at: &place, &buffer)
+    }
+    guard let position else { throw .EINVAL }
+    return try position.withLock { position throws(Errno) in
+      let count = try writeContent(at: &position, &buffer)
+      position += UInt64(count)
+      return count
+    }
+  }
+
+  private final func readContent(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    let count = try inode.read(at: offset, &buffer)
+    if inode.keepsAccessTime { noteAccess() }
+    return count
+  }
+
+  private final func noteAccess() {
+    let flags = path.mount.flags
+    if self.flags.contains(.noAccessTime) || flags.contains(.noAccessTime) || path.mount.isReadOnly { return }
+    inode.touchAccessTime(.now())
+  }
+
+  /// Writes at `offset`, or at the end for O_APPEND, in which case `offset` becomes the end.
+  private final func writeContent(at offset: inout UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    let inode = inode
+    let lock = inode.lock
+    lock.acquire()
+    defer { lock.release() }
+    if flags.contains(.append) { offset = try inode.size() }
+    guard buffer.remaining > 0 else { return 0 }
+    guard offset < Self.maximumSize else { throw .EFBIG }
+    let room = Self.maximumSize - offset
+    if UInt64(buffer.remaining) > room { _ = buffer.limit(to: Int(room)) }
+    let count = try inode.write(at: offset, &buffer)
+    if flags.contains(.dataSync) { try inode.sync() }
+    return count
+  }
+
+  open override func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 {
+    guard let position else { throw .ESPIPE }
+    return try position.withLock { (position: inout UInt64) throws(Errno) -> UInt64 in
+      var base: UInt64 = 0
+      switch whence {
+      case SEEK_SET: break
+      case SEEK_CUR: base = position
+      case SEEK_END: base = try inode.size()
+      case SEEK_DATA, SEEK_HOLE:
+        guard offset >= 0 else { throw .ENXIO }
+        position = try inode.seek(whence == SEEK_DATA ? .data : .hole, from: UInt64(offset))
+        return position
+      default: throw .EINVAL
+      }
+      let (target, overflow) = Int64(truncatingIfNeeded: base).addingReportingOverflow(offset)
+      guard !overflow, target >= 0 else { throw overflow && offset > 0 ? .EOVERFLOW : .EINVAL }
+      position = UInt64(target)
+      return position
+    }
+  }
+
+  open override func sync() throws(Errno) { try inode.sync() }
+
+  open override func mapping(offset: UInt64, length: UInt64) throws(Errno) -> MemoryObject {
+    guard let object = inode.memoryObject else { throw .ENODEV }
+    return object
+  }
+
+  /// FIONREAD tells the distance to the end (Linux: file_ioctl).
+  open override func ioctl(_ request: UInt32, _ argument: UInt64) throws(Errno) -> Int64 {
+    switch request {
+    case FIONREAD:
+      let size = try inode.size()
+      let here = position?.withLock { $0 } ?? 0
+      let rest = Int64(truncatingIfNeeded: size) - Int64(truncatingIfNeeded: here)
+      try UserMemory.write(Int32(truncatingIfNeeded: rest), to: argument)
+      return 0
+    case FIGETBSZ:
+      try UserMemory.write(Int32(truncatingIfNeeded: try inode.attributes().blockSize), to: argument)
+      return 0
+    default: throw .ENOTTY
+    }
+  }
+}

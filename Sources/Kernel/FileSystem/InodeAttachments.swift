@@ -1,0 +1,15 @@
+// What the VFS hangs on an inode only while it is used: locks of fcntl(2) and flock(2), watches of inotify(7), the pipe
+// behind a FIFO. Most inodes never have any, so the companion is an object made on first use (`LazyReference`).
+
+import KernelCore
+import Synchronization
+
+/// The optional companions of an inode.
+final class InodeAttachments {
+  let locks = FileLocks()
+  let watches = SpinLock([InodeWatch](), rank: .inode)
+  /// Whether `watches` has any: read by every operation that could be watched.
+  let isWatched = Atomic<Bool>(false)
+  /// The pipe of a FIFO while somebody has it open.
+  let pipe = SpinLock(Pipe?.none, rank: .inode)
+}

@@ -1,0 +1,201 @@
+// The dentry cache: which names of which directories are known. One lock guards all tables, names and parents; critical
+// sections are a hash look-up long. A bounded number of dentries is kept; a clock hand passes over them and drops those
+// that nobody used since its last round and nobody refers to.
+//
+// Ownership: the slots of the clock own the cached dentries; the parents' tables refer to them without owning. A slot
+// that holds the only reference belongs to a dentry that nobody uses, and nobody can find it while the lock is held.
+
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+import Synchronization
+
+/// The cache of names.
+public enum DentryCache {
+  /// How many dentries are kept at most, besides those in use.
+  public nonisolated(unsafe) static var limit: Int = {
+    // One for each four pages of a small machine; 16,384 while the size of its memory is not known.
+    let memory = MemoryStatistics.snapshot().total
+    return memory > 1 ? min(max(memory / 4, 1024), 16384) : 16384
+  }()
+  static let lock = SpinLock(Clock(), rank: .dentry)
+  /// Look-ups that had to ask a file system.
+  public static let misses = Atomic<UInt64>(0)
+
+  /// The cached dentries in the order of the clock.
+  struct Clock {
+    var slots: [Dentry?] = []
+    var free: [Int] = []
+    var hand = 0
+    var count = 0
+  }
+
+  /// How many dentries are cached.
+  public static var count: Int { lock.withLock { $0.count } }
+
+  /// The cached child of `parent` with the name `path[range]`.
+  @inline(__always)
+  static func find(_ parent: Dentry, _ path: [UInt8], _ range: Range<Int>, hash: UInt32) -> Dentry? {
+    lock.withLock { _ in
+      guard let dentry = parent.children?.find(path, range, hash: hash) else { return nil }
+      dentry.wasUsed = true
+      return dentry
+    }
+  }
+
+  /// Makes a dentry for a look-up's result and keeps it when the result may be kept; the caller holds the parent
+  /// directory's lock.
+  static func insert(_ parent: Dentry, _ name: ByteString, _ inode: Inode?) -> Dentry {
+    let hash = DentryTable.hash(name.bytes, 0..<name.count)
+    let dentry = Dentry(parent: parent, name: name, hash: hash, inode: inode)
+    let keeps = inode?.isCacheable ?? (parent.inode?.cachesAbsence ?? false)
+    guard keeps, !parent.isDeleted else { return dentry }
+    var victims: [Dentry] = []
+    lock.withLock { clock in
+      if clock.count >= limit { evict(&clock, &victims) }
+      enter(dentry, &clock)
+    }
+    return dentry
+  }
+
+  /// A name has gone or changed its meaning: walks do not find the dentry any more. What is below it stays reachable
+  /// for those who hold it.
+  static func drop(_ dentry: Dentry, isDeleted: Bool) {
+    lock.withLock { clock in
+      unhash(dentry, &clock)
+      if isDeleted { dentry.isDeleted = true }
+    }
+  }
+
+  /// Gives the dentry a new place. The caller holds both directories' locks and has dropped what was there.
+  static func move(_ dentry: Dentry, to parent: Dentry, as name: ByteString) {
+    var oldParent: Dentry?
+    lock.withLock { clock in
+      unhash(dentry, &clock)
+      oldParent = dentry.parent
+      dentry.parent = parent
+      dentry.name = name
+      dentry.nameHash = DentryTable.hash(name.bytes, 0..<name.count)
+      if dentry.inode?.isCacheable ?? false { enter(dentry, &clock) }
+    }
+    // The old parent's reference is dropped here, outside the lock.
+    withExtendedLifetime(oldParent) {}
+  }
+
+  /// Swaps the places of two dentries (RENAME_EXCHANGE).
+  static func exchange(_ left: Dentry, _ right: Dentry) {
+    lock.withLock { clock in
+      unhash(left, &clock)
+      unhash(right, &clock)
+      (left.parent, right.parent) = (right.parent, left.parent)
+      (left.name, right.name) = (right.name, left.name)
+      (left.nameHash, right.nameHash) = (right.nameHash, left.nameHash)
+      if left.inode?.isCacheable ?? false { enter(left, &clock) }
+      if right.inode?.isCacheable ?? false { enter(right, &clock) }
+    }
+  }
+
+  /// The parent of a dentry, nil for a root.
+  @inline(__always)
+  public static func parent(of dentry: Dentry) -> Dentry? { lock.withLock { _ in dentry.parent } }
+
+  /// The name and parent of a dentry at one moment.
+  @export(interface)
+  public static func place(of dentry: Dentry) -> (name: ByteString, parent: Dentry?, isDeleted: Bool) {
+    lock.withLock { _ in (dentry.name, dentry.parent, dentry.isDeleted) }
+  }
+
+  /// Whether `dentry` is `ancestor` or below it in the same file system.
+  static func isSame(_ dentry: Dentry, orBelow ancestor: Dentry) -> Bool {
+    lock.withLock { _ in
+      var place: Dentry? = dentry
+      while let current = place {
+        if current === ancestor { return true }
+        place = current.parent
+      }
+      return false
+    }
+  }
+
+  /// Drops every unused dentry of a file system, leaves first.
+  static func evictAll(of superblock: Superblock) {
+    var progress = true
+    while progress {
+      var victims: [Dentry] = []
+      lock.withLock { clock in
+        for index in clock.slots.indices {
+          guard let dentry = clock.slots[index], dentry.inode?.superblock === superblock || dentry.inode == nil
+          else { continue }
+          if dentry.inode == nil, dentry.parent?.inode?.superblock !== superblock { continue }
+          if dentry.children?.count ?? 0 == 0 {
+            unhash(dentry, &clock)
+            victims.append(dentry)
+          }
+        }
+      }
+      progress = !victims.isEmpty
+    }
+  }
+
+  /// Forgets up to `target` unused names; for memory pressure.
+  /// - Returns: how many were dropped.
+  @export(interface) @discardableResult
+  public static func shrink(_ target: Int) -> Int {
+    var dropped = 0
+    for _ in 0..<max(1, target / 16) {
+      // Few at a time: there is hardly memory for a long list now.
+      var victims: [Dentry] = []
+      lock.withLock { evict(&$0, &victims) }
+      dropped += victims.count
+      if dropped >= target { break }
+    }
+    return dropped
+  }
+
+  // MARK: Under the lock
+
+  private static func enter(_ dentry: Dentry, _ clock: inout Clock) {
+    guard !dentry.isHashed, let parent = dentry.parent else { return }
+    if parent.children == nil { parent.children = DentryTable() }
+    parent.children?.insert(dentry)
+    dentry.isHashed = true
+    if let slot = clock.free.popLast() {
+      clock.slots[slot] = dentry
+      dentry.cacheSlot = slot
+    } else {
+      dentry.cacheSlot = clock.slots.count
+      clock.slots.append(dentry)
+    }
+    clock.count += 1
+  }
+
+  private static func unhash(_ dentry: Dentry, _ clock: inout Clock) {
+    guard dentry.isHashed else { return }
+    dentry.isHashed = false
+    dentry.parent?.children?.remove(dentry)
+    clock.slots[dentry.cacheSlot] = nil
+    clock.free.append(dentry.cacheSlot)
+    dentry.cacheSlot = -1
+    clock.count -= 1
+  }
+
+  /// Passes the hand over some slots and takes out what is unused; the victims die outside the lock.
+  private static func evict(_ clock: inout Clock, _ victims: inout [Dentry]) {
+    for _ in 0..<min(64, clock.slots.count) {
+      if clock.hand >= clock.slots.count { clock.hand = 0 }
+      let index = clock.hand
+      clock.hand += 1
+      // Children keep their parent alive, so a directory with cached entries is never the only reference.
+      guard clock.slots[index] != nil, isKnownUniquelyReferenced(&clock.slots[index]),
+        let dentry = clock.slots[index]
+      else { continue }
+      if dentry.wasUsed {
+        dentry.wasUsed = false
+        continue
+      }
+      unhash(dentry, &clock)
+      victims.append(dentry)
+      if victims.count >= 16 { return }
+    }
+  }
+}

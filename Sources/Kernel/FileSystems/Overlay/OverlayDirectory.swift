@@ -1,0 +1,197 @@
+// A directory of the overlay. The VFS holds the directory's lock during all of these operations but `readDirectory`; the
+// same lock therefore guards the upper directory, which nobody else changes.
+
+import FileSystem
+import KernelCore
+import LinuxABI
+
+/// A directory of an overlay: an upper directory, a lower one, or both joined.
+public final class OverlayDirectory: OverlayInode {
+  init(upper: Inode?, lower: Inode?, place: Place?, number: UInt64, on superblock: Superblock) {
+    super.init(kind: .directory, upper: upper, lower: lower, place: place, number: number, on: superblock)
+  }
+
+  // MARK: Listing
+
+  public override func readDirectory(from cookie: UInt64, _ emit: (DirectoryEntry) -> Bool) throws(Errno) {
+    try list(from: cookie, emit)
+  }
+
+  public override func open(_ flags: OpenFlags, path: Path, by caller: Caller) throws(Errno) -> OpenFile {
+    lower == nil ? DirectoryFile(path: path, flags: flags) : OverlayDirectoryFile(path: path, flags: flags)
+  }
+
+  // MARK: Finding
+
+  public override func lookup(_ name: ByteString) throws(Errno) -> Inode {
+    let (upper, lower) = layers.withLock { ($0.upper, $0.lower) }
+    let place = Place(parent: self, name: name)
+    if let found = try upper?.entry(name) {
+      if OverlayMark.isWhiteout(found) { throw .ENOENT }
+      return try inode(upper: found, beneath: lower, place)
+    }
+    guard let found = try lower?.entry(name) else { throw .ENOENT }
+    return make(found.kind, upper: nil, lower: found, place, number: found.number)
+  }
+
+  private func inode(upper: Inode, beneath lower: Inode?, _ place: Place) throws(Errno) -> Inode {
+    let number = OverlayMark.number(ofUpper: upper)
+    guard upper.kind == .directory, !OverlayMark.isOpaque(upper), let below = try lower?.entry(place.name),
+      below.kind == .directory
+    else { return make(upper.kind, upper: upper, lower: nil, place, number: number) }
+    return make(.directory, upper: upper, lower: below, place, number: below.number)
+  }
+
+  private func make(_ kind: FileKind, upper: Inode?, lower: Inode?, _ place: Place?, number: UInt64) -> OverlayInode {
+    switch kind {
+    case .directory: OverlayDirectory(upper: upper, lower: lower, place: place, number: number, on: superblock)
+    case .regular:
+      OverlayFile(kind: kind, upper: upper, lower: lower, place: place, number: number, on: superblock)
+    default: OverlayInode(kind: kind, upper: upper, lower: lower, place: place, number: number, on: superblock)
+    }
+  }
+
+  /// Whether the lower layer has an entry of that name, which a removal must cover.
+  private func lowerHas(_ name: ByteString) throws(Errno) -> Bool { try lower?.entry(name) != nil }
+
+  // MARK: Creating
+
+  public override func create(_ name: ByteString, permissions: UInt32, owner: Owner) throws(Errno) -> Inode {
+    try add(name) { upper throws(Errno) in try upper.create(name, permissions: permissions, owner: owner) }
+  }
+
+  public override func makeDirectory(_ name: ByteString, permissions: UInt32, owner: Owner) throws(Errno) -> Inode {
+    let hides = try lowerHas(name)
+    return try add(name) { upper throws(Errno) in
+      let directory = try upper.makeDirectory(name, permissions: permissions, owner: owner)
+      if hides { try directory.setExtendedAttribute(OverlayMark.opaque, "y", .createOrReplace) }
+      return directory
+    }
+  }
+
+  public override func makeNode(
+    _ name: ByteString, kind: FileKind, permissions: UInt32, device: DeviceNumber, owner: Owner
+  ) throws(Errno) -> Inode {
+    // It would be a whiteout.
+    if kind == .characterDevice, device == .none { throw .EPERM }
+    return try add(name) { upper throws(Errno) in
+      try upper.makeNode(name, kind: kind, permissions: permissions, device: device, owner: owner)
+    }
+  }
+
+  public override func makeSymbolicLink(_ name: ByteString, target: ByteString, owner: Owner) throws(Errno) -> Inode {
+    try add(name) { upper throws(Errno) in try upper.makeSymbolicLink(name, target: target, owner: owner) }
+  }
+
+  public override func makeTemporary(permissions: UInt32, owner: Owner) throws(Errno) -> Inode {
+    let file = try copyUp().makeTemporary(permissions: permissions, owner: owner)
+    return make(.regular, upper: file, lower: nil, nil, number: OverlayMark.number(ofUpper: file))
+  }
+
+  public override func link(_ inode: Inode, as name: ByteString) throws(Errno) {
+    guard let file = inode as? OverlayInode, file.superblock === superblock else { throw .EXDEV }
+    let source = try file.copyUp()
+    try replacingWhiteout(name) { upper throws(Errno) in try upper.link(source, as: name) }
+    file.didMove(into: self, as: name)
+  }
+
+  private func add(_ name: ByteString, _ create: (Inode) throws(Errno) -> Inode) throws(Errno) -> Inode {
+    let upper = try replacingWhiteout(name, create)
+    return make(
+      upper.kind, upper: upper, lower: nil, Place(parent: self, name: name),
+      number: OverlayMark.number(ofUpper: upper))
+  }
+
+  /// Runs `body` on the upper directory without the whiteout of that name; if it fails the whiteout comes back.
+  private func replacingWhiteout<Result>(
+    _ name: ByteString, _ body: (Inode) throws(Errno) -> Result
+  ) throws(Errno) -> Result {
+    let upper = try copyUp()
+    let whiteout = try upper.entry(name)
+    if let whiteout { try upper.unlink(name, whiteout) }
+    do throws(Errno) {
+      return try body(upper)
+    } catch {
+      if whiteout != nil { try cover(name, in: upper) }
+      throw error
+    }
+  }
+
+  private func cover(_ name: ByteString, in upper: Inode) throws(Errno) {
+    _ = try upper.makeNode(name, kind: .characterDevice, permissions: 0, device: .none, owner: .root)
+  }
+
+  // MARK: Removing
+
+  public override func unlink(_ name: ByteString, _ inode: Inode) throws(Errno) {
+    guard let file = inode as? OverlayInode else { throw .EIO }
+    let upper = try copyUp()
+    let hides = try lowerHas(name)
+    if let entry = try upper.entry(name) { try upper.unlink(name, entry) }
+    if hides { try cover(name, in: upper) }
+    file.didRemove(name, from: self)
+  }
+
+  public override func removeDirectory(_ name: ByteString, _ inode: Inode) throws(Errno) {
+    guard let directory = inode as? OverlayDirectory else { throw .EIO }
+    guard try directory.isEmpty() else { throw .ENOTEMPTY }
+    let upper = try copyUp()
+    let hides = try lowerHas(name)
+    if let entry = directory.upper {
+      try directory.removeWhiteouts()
+      try upper.removeDirectory(name, entry)
+    }
+    if hides { try cover(name, in: upper) }
+    directory.didRemove(name, from: self)
+  }
+
+  private func removeWhiteouts() throws(Errno) {
+    guard let upper else { return }
+    var names: [ByteString] = []
+    try upper.readDirectory(from: 0) { entry in
+      names.append(entry.name)
+      return true
+    }
+    for name in names {
+      guard let whiteout = try upper.entry(name) else { continue }
+      try upper.unlink(name, whiteout)
+    }
+  }
+
+  // MARK: Moving
+
+  public override func rename(_ name: ByteString, into directory: Inode, as newName: ByteString, _ flags: RenameFlags)
+    throws(Errno)
+  {
+    guard let target = directory as? OverlayDirectory, target.superblock === superblock else { throw .EXDEV }
+    guard !flags.contains(.whiteout) else { throw .EINVAL }
+    let (fromUpper, toUpper) = (try copyUp(), try target.copyUp())
+    guard let source = try fromUpper.entry(name) else { throw .EIO }
+    let (hidesSource, hidesTarget) = (try lowerHas(name), try target.lowerHas(newName))
+    var upperFlags = flags
+    if flags.contains(.exchange) {
+      // Both are in the upper layer (`willMove`).
+      if let other = try toUpper.entry(newName), other.kind == .directory, hidesSource { try makeOpaque(other) }
+    } else {
+      if let replaced = try target.entry(newName) as? OverlayDirectory {
+        try target.prepareReplacing(newName, replaced)
+      }
+      if hidesSource { upperFlags.insert(.whiteout) }
+    }
+    if source.kind == .directory, hidesTarget { try makeOpaque(source) }
+    try fromUpper.rename(name, into: toUpper, as: newName, upperFlags)
+  }
+
+  private func makeOpaque(_ directory: Inode) throws(Errno) {
+    try directory.setExtendedAttribute(OverlayMark.opaque, "y", .createOrReplace)
+  }
+
+  /// Takes an empty directory out of the upper layer, whose own rename knows nothing of whiteouts.
+  private func prepareReplacing(_ name: ByteString, _ directory: OverlayDirectory) throws(Errno) {
+    guard try directory.isEmpty() else { throw .ENOTEMPTY }
+    guard let entry = directory.upper else { return }
+    try directory.removeWhiteouts()
+    try copyUp().removeDirectory(name, entry)
+    if try lowerHas(name) { try cover(name, in: try copyUp()) }
+  }
+}

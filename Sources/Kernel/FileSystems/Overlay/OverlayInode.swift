@@ -1,0 +1,148 @@
+// A file of the overlay: what the upper layer has of it, what the lower layer has, and where it is, for the copy.
+
+import FileSystem
+import KernelCore
+import LinuxABI
+import VirtualMemory
+
+/// A file of an overlay.
+public class OverlayInode: Inode {
+  /// Where a file was found, which is where its copy goes.
+  struct Place {
+    var parent: OverlayDirectory
+    var name: ByteString
+  }
+  struct Layers {
+    var upper: Inode?
+    let lower: Inode?
+    /// nil for the root and for files without a name.
+    var place: Place?
+    /// Names removed while the file was in the lower layer, whose link count does not change.
+    var removedNames: UInt64 = 0
+  }
+  let layers: SpinLock<Layers>
+
+  init(kind: FileKind, upper: Inode?, lower: Inode?, place: Place?, number: UInt64, on superblock: Superblock) {
+    layers = SpinLock(Layers(upper: upper, lower: lower, place: place), rank: .inode)
+    super.init(superblock: superblock, number: number, kind: kind)
+  }
+
+  final var overlay: OverlaySuperblock {
+    guard let overlay = superblock as? OverlaySuperblock else { panic("an overlay inode on another file system") }
+    return overlay
+  }
+  final var upper: Inode? { layers.withLock { $0.upper } }
+  final var lower: Inode? { layers.withLock { $0.lower } }
+
+  /// The file that stands for this one now.
+  final var real: Inode {
+    guard let real = layers.withLock({ $0.upper ?? $0.lower }) else { panic("an overlay inode without a layer") }
+    return real
+  }
+
+  // MARK: Reading: whichever layer has it
+
+  public override func attributes() throws(Errno) -> Attributes {
+    let (real, removed) = layers.withLock { ($0.upper ?? $0.lower, $0.upper == nil ? $0.removedNames : 0) }
+    guard let real else { throw .EIO }
+    var attributes = try real.attributes()
+    attributes.number = number
+    attributes.device = superblock.device
+    attributes.linkCount -= min(attributes.linkCount, removed)
+    return attributes
+  }
+
+  public override func accessControl() throws(Errno) -> AccessControl { try real.accessControl() }
+  public override func size() throws(Errno) -> UInt64 { try real.size() }
+  public override func readLink() throws(Errno) -> ByteString { try real.readLink() }
+  public override func sync() throws(Errno) { try upper?.sync() }
+
+  public override var keepsAccessTime: Bool { upper?.keepsAccessTime ?? false }
+  public override func touchAccessTime(_ time: FileTime) { upper?.touchAccessTime(time) }
+
+  public override func extendedAttribute(_ name: ByteString) throws(Errno) -> ByteString {
+    if OverlayMark.isPrivate(name) { throw .ENODATA }
+    return try real.extendedAttribute(name)
+  }
+
+  public override func extendedAttributeNames() throws(Errno) -> [ByteString] {
+    try real.extendedAttributeNames().filter { !OverlayMark.isPrivate($0) }
+  }
+
+  // MARK: Changing: in the upper layer
+
+  public override func setAttributes(_ change: AttributeChange) throws(Errno) {
+    try copyUp(keeping: change.size).setAttributes(change)
+  }
+
+  public override func setExtendedAttribute(_ name: ByteString, _ value: ByteString, _ mode: ExtendedAttributeMode)
+    throws(Errno)
+  {
+    if OverlayMark.isPrivate(name) { throw .EPERM }
+    try copyUp().setExtendedAttribute(name, value, mode)
+  }
+
+  public override func removeExtendedAttribute(_ name: ByteString) throws(Errno) {
+    if OverlayMark.isPrivate(name) { throw .EPERM }
+    try copyUp().removeExtendedAttribute(name)
+  }
+
+  /// A rename takes the file away from its place: from now on it must be in the upper layer.
+  public override func willMove() throws(Errno) {
+    if kind == .directory, lower != nil {
+      // As Linux without redirect_dir: the parts of a joined directory cannot move together.
+      throw .EXDEV
+    }
+    try copyUp()
+  }
+
+  public override func didMove(into directory: Inode, as name: ByteString) {
+    guard let parent = directory as? OverlayDirectory else { return }
+    layers.withLock { $0.place = Place(parent: parent, name: name) }
+  }
+
+  public override func wasReplaced(as name: ByteString, in directory: Inode) {
+    if let directory = directory as? OverlayDirectory { didRemove(name, from: directory) }
+  }
+
+  /// A name of this file has been removed.
+  final func didRemove(_ name: ByteString, from directory: OverlayDirectory) {
+    layers.withLock { layers in
+      layers.removedNames += 1
+      if let place = layers.place, place.parent === directory, place.name == name { layers.place = nil }
+    }
+  }
+}
+
+/// A regular file of an overlay. Its pages are those of the layer that has it: nothing is cached twice.
+///
+/// As on Linux, a program that maps a file before somebody else's first write to it goes on seeing the old content.
+public final class OverlayFile: OverlayInode {
+  public override var memoryObject: MemoryObject? { real.memoryObject }
+
+  public override func open(_ flags: OpenFlags, path: Path, by caller: Caller) throws(Errno) -> OpenFile {
+    if flags.allowsWriting {
+      try copyUp(keeping: flags.contains(.truncate) ? 0 : nil)
+    } else if let lower = layers.withLock({ $0.upper == nil ? $0.lower : nil }) {
+      // The lower file system has its say: the host may refuse to read the file, or have changed it.
+      _ = try lower.open(.readOnly, path: path, by: caller)
+    }
+    return RegularFile(path: path, flags: flags)
+  }
+
+  public override func read(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    try real.read(at: offset, &buffer)
+  }
+
+  public override func write(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    try copyUp().write(at: offset, &buffer)
+  }
+
+  public override func allocate(_ mode: AllocationMode, offset: UInt64, length: UInt64) throws(Errno) {
+    try copyUp().allocate(mode, offset: offset, length: length)
+  }
+
+  public override func seek(_ target: SparseSeek, from offset: UInt64) throws(Errno) -> UInt64 {
+    try real.seek(target, from: offset)
+  }
+}

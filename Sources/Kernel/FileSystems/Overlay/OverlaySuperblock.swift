@@ -1,0 +1,86 @@
+// The overlay file system: a writable directory tree (the upper layer) over one that is never changed (the lower layer).
+// A name is looked up in both; what is in the upper layer hides what is below, except that two directories of one name
+// become one. Everything that changes a file of the lower layer first copies it up (CopyUp).
+//
+// The marks in the upper layer are those of Linux's overlayfs (Documentation/filesystems/overlayfs.rst): a character
+// device 0:0 is a whiteout, "nothing here"; a directory with the attribute trusted.overlay.opaque = y hides the lower
+// directory of its name instead of joining it.
+
+import FileSystem
+import KernelCore
+import LinuxABI
+import Scheduling
+
+/// An overlay of two directory trees.
+public final class OverlaySuperblock: Superblock {
+  let upperRoot: Inode
+  let lowerRoot: Inode
+  /// One copy at a time: a copy may need copies of its parents, and nothing is gained by racing.
+  let copyUpLock = SleepLock()
+  let options: ByteString
+
+  /// - Parameters:
+  ///   - upper: a directory of a writable file system that has O_TMPFILE, extended attributes and device files (a
+  ///     tmpfs). Nobody else may change it.
+  ///   - lower: a directory. Changes made behind the overlay's back show up when the dentry cache forgets a name.
+  /// - Throws: ENOTDIR.
+  @export(interface)
+  public init(upper: Inode, lower: Inode, description: ByteString) throws(Errno) {
+    guard upper.kind == .directory, lower.kind == .directory else { throw .ENOTDIR }
+    upperRoot = upper
+    lowerRoot = lower
+    options = description
+    super.init(typeName: "overlay", source: "overlay")
+    setRoot(OverlayDirectory(upper: upper, lower: lower, place: nil, number: lower.number, on: self))
+  }
+
+  public override var shownOptions: ByteString { options }
+
+  public override var shownStatistics: ByteString {
+    lowerRoot.superblock.shownStatistics + upperRoot.superblock.shownStatistics
+  }
+
+  public override func statistics() throws(Errno) -> FileSystemStatistics {
+    var statistics = try upperRoot.superblock.statistics()
+    statistics.magic = 0x794c_7630  // OVERLAYFS_SUPER_MAGIC
+    return statistics
+  }
+
+  public override func sync() throws(Errno) { try upperRoot.superblock.sync() }
+}
+
+/// The marks and numbers of the upper layer.
+enum OverlayMark {
+  static var opaque: ByteString { "trusted.overlay.opaque" }
+  /// On a copied file: the number of the file that it was copied from, so that its number stays the same.
+  static var origin: ByteString { "trusted.overlay.origin" }
+  /// Whether a name is one of the overlay's own attributes, which programs do not see.
+  static func isPrivate(_ name: ByteString) -> Bool { name.hasPrefix("trusted.overlay.") }
+
+  static func isWhiteout(_ inode: Inode) -> Bool {
+    guard inode.kind == .characterDevice, let attributes = try? inode.attributes() else { return false }
+    return attributes.specialDevice == .none
+  }
+
+  static func isOpaque(_ directory: Inode) -> Bool {
+    (try? directory.extendedAttribute(opaque)) == ByteString("y")
+  }
+
+  /// The number that the overlay shows for a file of the upper layer: that of its origin, or one that no file of the
+  /// lower layer has.
+  static func number(ofUpper inode: Inode) -> UInt64 {
+    if let origin = (try? inode.extendedAttribute(origin))?.decimal() { return origin }
+    return 1 << 48 | inode.number
+  }
+}
+
+extension Inode {
+  /// The entry of that name, nil when there is none.
+  func entry(_ name: ByteString) throws(Errno) -> Inode? {
+    do throws(Errno) {
+      return try lookup(name)
+    } catch .ENOENT {
+      return nil
+    }
+  }
+}

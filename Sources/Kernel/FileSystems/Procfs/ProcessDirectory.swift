@@ -1,0 +1,202 @@
+// /proc/PID and /proc/PID/task/TID: the same entries, about the process or about one thread.
+
+import FileSystem
+import Identity
+import KernelCore
+import LinuxABI
+import Process
+import Synchronization
+import VirtualMemory
+
+/// The directory of a process or of a thread.
+final class ProcessDirectory: ProcInode {
+  private let reference: TaskReference
+
+  init(_ superblock: Superblock, _ reference: TaskReference) {
+    self.reference = reference
+    super.init(superblock, reference.number, .directory, 0o555, reference)
+  }
+
+  /// The entries by place; an entry's inode number is the directory's plus its place and 1.
+  enum Entry: Int, CaseIterable {
+    case stat, status, statm, cmdline, comm, environ, maps, smaps, fd, fdinfo, exe, cwd, root, mounts, mountinfo
+    case mountstats
+    case limits, auxv, io, oom_score, oom_score_adj, wchan, cgroup, syscall, personality, loginuid, task
+
+    var name: ByteString {
+      switch self {
+      case .stat: "stat"
+      case .status: "status"
+      case .statm: "statm"
+      case .cmdline: "cmdline"
+      case .comm: "comm"
+      case .environ: "environ"
+      case .maps: "maps"
+      case .smaps: "smaps"
+      case .fd: "fd"
+      case .fdinfo: "fdinfo"
+      case .exe: "exe"
+      case .cwd: "cwd"
+      case .root: "root"
+      case .mounts: "mounts"
+      case .mountinfo: "mountinfo"
+      case .mountstats: "mountstats"
+      case .limits: "limits"
+      case .auxv: "auxv"
+      case .io: "io"
+      case .oom_score: "oom_score"
+      case .oom_score_adj: "oom_score_adj"
+      case .wchan: "wchan"
+      case .cgroup: "cgroup"
+      case .syscall: "syscall"
+      case .personality: "personality"
+      case .loginuid: "loginuid"
+      case .task: "task"
+      }
+    }
+
+    var kind: FileKind {
+      switch self {
+      case .fd, .fdinfo, .task: .directory
+      case .exe, .cwd, .root: .symbolicLink
+      default: .regular
+      }
+    }
+  }
+
+  private func has(_ entry: Entry) -> Bool { entry != .task || reference.scope == .process }
+
+  override func lookup(_ name: ByteString) throws(Errno) -> Inode {
+    _ = try reference.resolve()
+    guard let entry = Entry.allCases.first(where: { $0.name == name }), has(entry) else { throw .ENOENT }
+    return make(entry)
+  }
+
+  override func readDirectory(from cookie: UInt64, _ emit: (DirectoryEntry) -> Bool) throws(Errno) {
+    guard (try? reference.resolve()) != nil else { return }
+    for entry in Entry.allCases where UInt64(entry.rawValue) + 3 > cookie && has(entry) {
+      let reported = DirectoryEntry(
+        name: entry.name, number: number(of: entry), kind: entry.kind, cookie: UInt64(entry.rawValue) + 3)
+      guard emit(reported) else { return }
+    }
+  }
+
+  private func number(of entry: Entry) -> UInt64 { number + UInt64(entry.rawValue) + 1 }
+
+  private func make(_ entry: Entry) -> ProcInode {
+    let reference = reference
+    switch entry {
+    case .stat: return text(entry) { () throws(Errno) in ProcessFormat.stat(try TaskSnapshot(reference)) }
+    case .status: return text(entry) { () throws(Errno) in ProcessFormat.status(try TaskSnapshot(reference)) }
+    case .statm: return text(entry) { () throws(Errno) in ProcessFormat.statm(try TaskSnapshot(reference)) }
+    case .cmdline: return text(entry) { () throws(Errno) in try ProcessText.commandLine(reference) }
+    case .comm:
+      return text(entry, 0o644, sink: { name throws(Errno) in try ProcessText.setName(reference, name) }) {
+        () throws(Errno) in SystemFormat.line(try TaskSnapshot(reference).name)
+      }
+    case .environ: return text(entry, 0o400) { () throws(Errno) in try ProcessText.environment(reference) }
+    case .auxv: return text(entry, 0o400) { () throws(Errno) in try ProcessText.auxiliaryVector(reference) }
+    case .maps: return text(entry) { () throws(Errno) in try ProcessText.maps(reference, .names) }
+    case .smaps: return text(entry) { () throws(Errno) in try ProcessText.maps(reference, .residency) }
+    case .mounts: return text(entry) { () throws(Errno) in MountFormat.mounts(try ProcessText.mounts(reference)) }
+    case .mountinfo:
+      return text(entry) { () throws(Errno) in MountFormat.mountInformation(try ProcessText.mounts(reference)) }
+    case .mountstats:
+      return text(entry) { () throws(Errno) in MountFormat.mountStatistics(try ProcessText.mounts(reference)) }
+    case .limits: return text(entry) { () throws(Errno) in try ProcessText.limits(reference) }
+    case .io:
+      return text(entry, 0o400) { () throws(Errno) in
+        _ = try reference.resolve()
+        return ProcessFormat.io()
+      }
+    case .oom_score: return text(entry) { () throws(Errno) in try ProcessText.outOfMemoryScore(reference) }
+    case .oom_score_adj:
+      return text(entry, 0o644, sink: { value throws(Errno) in try ProcessText.setAdjustment(reference, value) }) {
+        () throws(Errno) in
+        SystemFormat.number(try reference.resolve().process.outOfMemoryAdjustment.load(ordering: .relaxed))
+      }
+    case .wchan: return constant(entry, "0")
+    case .cgroup: return constant(entry, "0::/\n")
+    case .loginuid: return constant(entry, "4294967295")
+    case .syscall: return text(entry, 0o400) { () throws(Errno) in try ProcessText.systemCall(reference) }
+    case .personality:
+      return text(entry, 0o400) { () throws(Errno) in
+        var text = TextBuffer()
+        text.append(hex: UInt64(try reference.resolve().process.personality), width: 8)
+        text.append("\n")
+        return text
+      }
+    case .exe:
+      return link(entry) { () throws(Errno) in
+        guard let file = try reference.task().sharedExecutable else { throw .ENOENT }
+        return file.path
+      }
+    case .cwd: return link(entry) { () throws(Errno) in try reference.task().sharedFileSystemContext.workingDirectory }
+    case .root: return link(entry) { () throws(Errno) in try reference.task().sharedFileSystemContext.root }
+    case .fd: return DescriptorDirectory(superblock, number(of: entry), reference, .links)
+    case .fdinfo: return DescriptorDirectory(superblock, number(of: entry), reference, .information)
+    case .task: return ThreadsDirectory(superblock, number(of: entry), reference)
+    }
+  }
+
+  private func text(
+    _ entry: Entry, _ permissions: UInt32 = 0o444, sink: TextSink? = nil, _ source: @escaping TextSource
+  ) -> ProcInode {
+    ProcText(
+      superblock, number(of: entry), permissions: permissions, of: reference, sink: sink, source)
+  }
+
+  private func constant(_ entry: Entry, _ value: StaticString) -> ProcInode {
+    let reference = reference
+    return text(entry) { () throws(Errno) in
+      _ = try reference.resolve()
+      var text = TextBuffer()
+      text.append(value)
+      return text
+    }
+  }
+
+  private func link(_ entry: Entry, _ place: @escaping () throws(Errno) -> Path) -> ProcInode {
+    ProcLink(superblock, number(of: entry), of: reference, place: place) { () throws(Errno) in
+      PlaceName.of(try place())
+    }
+  }
+}
+
+/// /proc/PID/task.
+final class ThreadsDirectory: ProcInode {
+  private let reference: TaskReference
+
+  init(_ superblock: Superblock, _ number: UInt64, _ reference: TaskReference) {
+    self.reference = reference
+    super.init(superblock, number, .directory, 0o555, reference)
+  }
+
+  override func lookup(_ name: ByteString) throws(Errno) -> Inode {
+    let process = try reference.resolve().process
+    guard let identifier = ProcName.identifier(name), let task = ProcessTable.task(identifier),
+      task.process === process
+    else { throw .ENOENT }
+    return ProcessDirectory(superblock, try TaskReference(identifier, as: .thread))
+  }
+
+  override func readDirectory(from cookie: UInt64, _ emit: (DirectoryEntry) -> Bool) throws(Errno) {
+    guard let process = try? reference.resolve().process else { return }
+    for identifier in process.tasks.map({ $0.tid }).sorted() where UInt64(identifier) + 2 > cookie {
+      let entry = DirectoryEntry(
+        name: ProcName.of(identifier), number: TaskReference.number(identifier, .thread), kind: .directory,
+        cookie: UInt64(identifier) + 2)
+      guard emit(entry) else { return }
+    }
+  }
+}
+
+/// The name of a place as links of /proc show it.
+enum PlaceName {
+  static func of(_ path: Path) -> ByteString {
+    let root = Task.running?.fileSystemContext.root ?? path
+    var name = PathWalk.describe(path, from: root).text
+    if path.dentry.isDeleted { name.append(" (deleted)") }
+    return name
+  }
+}

@@ -1,0 +1,106 @@
+// /proc/sys: parameters of the kernel (proc(5)). Those that can be changed take a number or a name; the others say how
+// things are.
+
+import Identity
+import KernelCore
+import LinuxABI
+import Process
+import VirtualMemory
+
+/// The entries of /proc/sys.
+enum SystemControl {
+  static var entries: [ProcEntry] {
+    [
+      .directory("kernel", kernel), .directory("vm", memory), .directory("fs", files),
+    ]
+  }
+
+  private static var kernel: [ProcEntry] {
+    [
+      .text("ostype") { () throws(Errno) in SystemFormat.line(ByteString(KERNEL_NAME)) },
+      .text("osrelease") { () throws(Errno) in SystemFormat.line(ByteString(KERNEL_RELEASE)) },
+      .text("version") { () throws(Errno) in SystemFormat.line(ByteString(KERNEL_VERSION)) },
+      .text("hostname", 0o644, sink: { name throws(Errno) in HostIdentity.setName(try checked(name)) }) {
+        () throws(Errno) in SystemFormat.line(HostIdentity.name)
+      },
+      .text("domainname", 0o644, sink: { name throws(Errno) in HostIdentity.setDomain(try checked(name)) }) {
+        () throws(Errno) in SystemFormat.line(HostIdentity.domain)
+      },
+      number("pid_max", 32768), number("threads-max", 32768), number("ngroups_max", 65536),
+      number("cap_last_cap", Capability.allCases.count - 1), number("overflowuid", 65534),
+      number("overflowgid", 65534), number("randomize_va_space", 2), number("tainted", 0),
+      number("panic", 0), number("sched_child_runs_first", 0), number("rtsig-max", 32),
+      .text("core_pattern") { () throws(Errno) in SystemFormat.line("core") },
+      .text("printk") { () throws(Errno) in SystemFormat.line("4\t4\t1\t7") },
+      .directory(
+        "random",
+        [
+          .text("boot_id") { () throws(Errno) in bootIdentifier },
+          .text("uuid") { () throws(Errno) in SystemFormat.uuid(Random.next(), Random.next()) },
+          number("entropy_avail", 256), number("poolsize", 256),
+        ]),
+      .directory("pty", [number("max", 4096)]),
+    ]
+  }
+
+  private static let bootIdentifier = SystemFormat.uuid(Random.next(), Random.next())
+
+  private static var memory: [ProcEntry] {
+    [
+      .text(
+        "overcommit_memory", 0o644,
+        sink: { value throws(Errno) in
+          guard let number = value.decimal(), let raw = Int(exactly: number),
+            let mode = CommitAccounting.Mode(rawValue: raw)
+          else { throw .EINVAL }
+          try requireAdministrator()
+          CommitAccounting.mode = mode
+        }
+      ) { () throws(Errno) in SystemFormat.number(CommitAccounting.mode.rawValue) },
+      .text(
+        "overcommit_ratio", 0o644,
+        sink: { value throws(Errno) in
+          guard let number = value.decimal(), number <= 1000 else { throw .EINVAL }
+          try requireAdministrator()
+          CommitAccounting.ratio = Int(number)
+        }
+      ) { () throws(Errno) in SystemFormat.number(CommitAccounting.ratio) },
+      number("max_map_count", 65530), number("mmap_min_addr", Int(AddressSpace.minimumAddress)),
+      number("swappiness", 60), number("overcommit_kbytes", 0), number("nr_hugepages", 0),
+    ]
+  }
+
+  private static var files: [ProcEntry] {
+    [
+      number("file-max", Int.max), number("nr_open", 1 << 20), number("pipe-max-size", 1 << 20),
+      number("protected_symlinks", 0), number("protected_hardlinks", 0), number("suid_dumpable", 0),
+      .directory(
+        "inotify",
+        [number("max_user_instances", 128), number("max_user_watches", 65536), number("max_queued_events", 16384)]),
+      .directory("epoll", [number("max_user_watches", 1 << 20)]),
+    ]
+  }
+
+  private static func number(_ name: ByteString, _ value: Int) -> ProcEntry {
+    .text(name) { () throws(Errno) in SystemFormat.number(value) }
+  }
+
+  /// A write to /proc/sysrq-trigger (proc(5)). Of Linux's commands there is one: `c`, which makes the kernel fail in the
+  /// writer's context, so that the report and the end of the process can be seen.
+  static func request(_ command: ByteString) throws(Errno) {
+    try requireAdministrator()
+    guard command == ByteString("c") else { throw .EINVAL }
+    preconditionFailure("a crash was asked for")
+  }
+
+  private static func checked(_ name: ByteString) throws(Errno) -> ByteString {
+    guard name.count <= 64 else { throw .EINVAL }
+    try requireAdministrator()
+    return name
+  }
+
+  /// The permission bits let root write; a root without its capabilities is not root.
+  private static func requireAdministrator() throws(Errno) {
+    if let task = Task.running, !task.credentials.has(.systemAdministration) { throw .EPERM }
+  }
+}

@@ -1,0 +1,71 @@
+// The entries of a tmpfs directory: found by name, listed in the order in which they were made. Each entry has a number
+// that never changes, so that a listing can go on where it stopped while entries come and go.
+
+import FileSystem
+import KernelCore
+import LinuxABI
+
+/// The entries of a directory.
+struct TmpfsEntries {
+  struct Entry {
+    var inode: TmpfsInode
+    var cookie: UInt64
+  }
+  private var byName: [ByteString: Entry] = [:]
+  /// Sorted by cookie. An empty name is a removed entry, swept out when half are.
+  private var order: [(cookie: UInt64, name: ByteString)] = []
+  private var removed = 0
+  /// Cookies up to 2 belong to "." and "..".
+  private var nextCookie: UInt64 = 3
+
+  var count: Int { byName.count }
+  var isEmpty: Bool { byName.isEmpty }
+
+  func find(_ name: ByteString) -> TmpfsInode? { byName[name]?.inode }
+
+  /// Adds an entry, or points an existing one to another inode.
+  mutating func set(_ name: ByteString, _ inode: TmpfsInode) {
+    if let entry = byName[name] {
+      byName[name] = Entry(inode: inode, cookie: entry.cookie)
+      return
+    }
+    byName[name] = Entry(inode: inode, cookie: nextCookie)
+    order.append((nextCookie, name))
+    nextCookie += 1
+  }
+
+  mutating func remove(_ name: ByteString) {
+    guard let entry = byName.removeValue(forKey: name) else { return }
+    order[position(of: entry.cookie)].name = ByteString()
+    removed += 1
+    if removed > 16, removed * 2 > order.count {
+      order.removeAll { $0.name.isEmpty }
+      removed = 0
+    }
+  }
+
+  /// The first index whose cookie is not below `cookie`.
+  private func position(of cookie: UInt64) -> Int {
+    var low = 0
+    var high = order.count
+    while low < high {
+      let middle = (low + high) / 2
+      if order[middle].cookie < cookie { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+
+  /// Up to `limit` entries after `cookie`.
+  func list(after cookie: UInt64, limit: Int) -> [DirectoryEntry] {
+    var result: [DirectoryEntry] = []
+    var index = position(of: cookie + 1)
+    while index < order.count, result.count < limit {
+      let (cookie, name) = order[index]
+      index += 1
+      guard let entry = byName[name] else { continue }
+      result.append(
+        DirectoryEntry(name: name, number: entry.inode.number, kind: entry.inode.kind, cookie: cookie))
+    }
+    return result
+  }
+}

@@ -1,0 +1,115 @@
+// A regular file of a tmpfs: its pages are a memory object without a store, which read, write and mmap share.
+
+import FileSystem
+import KernelCore
+import LinuxABI
+import Synchronization
+import VirtualMemory
+
+/// A regular file of a tmpfs.
+public final class TmpfsFile: TmpfsInode {
+  private let content = MemoryObject(store: nil, size: 0)
+  private var sealing: FileSeals?
+
+  public override func attributes() throws(Errno) -> Attributes {
+    var attributes = state.withLock { $0.attributes }
+    attributes.size = content.size
+    attributes.blocks = UInt64(content.residentPages) * 8
+    return attributes
+  }
+
+  public override func size() throws(Errno) -> UInt64 { content.size }
+
+  public override func setAttributes(_ change: AttributeChange) throws(Errno) {
+    if let size = change.size {
+      try sealing?.checkResize(from: content.size, to: size)
+      content.truncate(to: size)
+      settle()
+    }
+    state.withLock { change.apply(to: &$0.attributes) }
+  }
+
+  public override var memoryObject: MemoryObject? { content }
+
+  public override func write(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    let (end, overflow) = offset.addingReportingOverflow(UInt64(buffer.remaining))
+    guard !overflow else { throw .EFBIG }
+    try sealing?.checkWrite(end: end, size: content.size)
+    defer {
+      settle()
+      let now = FileTime.now()
+      state.withLock { state in
+        state.attributes.modifyTime = now
+        state.attributes.changeTime = now
+      }
+    }
+    let pages = end / 4096 - offset / 4096 + 1
+    if let tmpfs, pages > UInt64(tmpfs.freePages) { return try writeCarefully(tmpfs, offset, &buffer) }
+    return try content.write(at: offset, &buffer)
+  }
+
+  /// Near the limit: page by page, so that what fits is written and the rest gives ENOSPC. Overwriting needs no space.
+  private func writeCarefully(
+    _ tmpfs: TmpfsSuperblock, _ offset: UInt64, _ buffer: inout TransferBuffer
+  ) throws(Errno) -> Int {
+    var total = 0
+    let length = buffer.remaining
+    while total < length {
+      let place = offset + UInt64(total)
+      let page = min(length - total, Int(4096 - place % 4096))
+      do throws(Errno) {
+        guard tmpfs.freePages > 0 || content.isResident(place / 4096) else { throw .ENOSPC }
+        let hidden = buffer.limit(to: page)
+        defer { buffer.extend(by: hidden) }
+        total += try content.write(at: place, &buffer)
+      } catch {
+        if total > 0 { return total }
+        throw error
+      }
+      settle()
+    }
+    return total
+  }
+
+  /// Tells the superblock how many pages the file has now.
+  private func settle() {
+    guard let tmpfs else { return }
+    let pages = content.residentPages
+    let change = state.withLock { state in
+      let change = pages - state.chargedPages
+      state.chargedPages = pages
+      return change
+    }
+    if change != 0 { tmpfs.charge(change) }
+  }
+
+  public override func allocate(_ mode: AllocationMode, offset: UInt64, length: UInt64) throws(Errno) {
+    let end = offset + length
+    switch mode {
+    case .allocate, .allocateKeepingSize:
+      let pages = (end + 4095) / 4096 - offset / 4096
+      if let tmpfs, end > content.size, pages > UInt64(tmpfs.freePages) { throw .ENOSPC }
+      guard mode == .allocate, end > content.size else { return }
+      try sealing?.checkResize(from: content.size, to: end)
+      content.truncate(to: end)
+    case .punchHole, .zero, .zeroKeepingSize:
+      try sealing?.checkWrite(end: min(end, content.size), size: content.size)
+      let stop = min(end, content.size)
+      if offset < stop { content.punchHole(from: offset, length: stop - offset) }
+      if mode == .zero, end > content.size { content.truncate(to: end) }
+    }
+    settle()
+    let now = FileTime.now()
+    state.withLock { state in
+      state.attributes.modifyTime = now
+      state.attributes.changeTime = now
+    }
+  }
+
+  public override var seals: FileSeals? { sealing }
+
+  public override func enableSeals(_ initial: UInt32) throws(Errno) {
+    guard sealing == nil else { throw .EINVAL }
+    sealing = FileSeals(initial)
+  }
+}

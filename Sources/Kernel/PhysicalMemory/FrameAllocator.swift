@@ -1,0 +1,174 @@
+// Allocating page frames.
+//
+// Single frames come from the CPU's own stock, which is filled and drained in batches; larger blocks come from a zone's
+// buddy lists under its lock. Ordinary allocations fail when a zone would fall below its minimum: what lies below is
+// kept for code that cannot fail or is freeing memory itself.
+//
+// Frames which were never used read as zero; `.zeroed` clears only others.
+
+import KernelCore
+import LinuxABI
+import Machine
+import Synchronization
+
+/// What an allocation asks for.
+public struct AllocationOptions: OptionSet, Sendable {
+  public let rawValue: UInt32
+  @inline(__always) public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+  /// All bytes are zero.
+  public static var zeroed: Self { Self(rawValue: 1 << 0) }
+  /// The caller cannot wait: it may use half of what ordinary allocations leave.
+  public static var atomic: Self { Self(rawValue: 1 << 1) }
+  /// The caller cannot fail, or frees more than it takes: it may use everything.
+  public static var reserved: Self { Self(rawValue: 1 << 2) }
+  /// The caller may sleep and holds no spin lock: when memory is short, the shrinkers are called.
+  public static var mayReclaim: Self { Self(rawValue: 1 << 3) }
+}
+
+/// The allocator of the machine's page frames.
+public enum FrameAllocator {
+  /// Allocates 2^`order` frames in a row, aligned to their size, with one reference for the whole block.
+  ///
+  /// - Throws: ENOMEM; EINVAL for an order beyond `PhysicalMemory.maximumOrder`.
+  /// - Locks: zone (rarely, for order 0).
+  @export(interface)
+  public static func allocate(order: Int = 0, options: AllocationOptions = []) throws(Errno) -> PageFrameNumber {
+    try PhysicalMemory.system.allocate(order: order, options: options)
+  }
+
+  /// Frees a block to which the caller has the only reference.
+  @export(interface) public static func free(_ number: PageFrameNumber) { PhysicalMemory.system.free(number) }
+
+  /// Allocates any number of frames in a row, each with a reference of its own, at a multiple of `alignment` frames (a
+  /// power of two). They can be freed one by one. O(zone) for runs longer than the largest block.
+  ///
+  /// - Throws: ENOMEM, EINVAL.
+  @export(interface)
+  public static func allocateContiguousRun(count: Int, alignment: Int = 1, options: AllocationOptions = [])
+    throws(Errno) -> PageFrameNumber
+  {
+    try PhysicalMemory.system.allocateRun(count: count, alignment: alignment, options: options)
+  }
+
+  /// Makes the frames of a block independent: each is as if allocated by itself.
+  @export(interface) public static func split(_ number: PageFrameNumber) { PhysicalMemory.system.split(number) }
+
+  /// Fills this CPU's stock, so that the next `count` allocations of single frames succeed if the caller neither sleeps
+  /// nor allocates blocks in between. At most `maximumReservation`.
+  ///
+  /// - Throws: ENOMEM.
+  @export(interface) public static func reserveLocalPages(_ count: Int, options: AllocationOptions = []) throws(Errno) {
+    try PhysicalMemory.system.reserveLocalFrames(count, options: options)
+  }
+  public static var maximumReservation: Int { LocalFrames.capacity }
+
+  /// Whether ordinary allocations fail now. System calls that would create objects check it: objects come from the
+  /// reserve then, and cannot fail.
+  public static var isExhausted: Bool { @export(interface) get { PhysicalMemory.system.isExhausted } }
+
+  /// Frames that reclaim should free now; 0 while there is enough.
+  public static var shortage: Int { @export(interface) get { PhysicalMemory.system.shortage } }
+
+  /// Whether a zone has fallen below its low watermark since `takeShortage`.
+  public static var isShort: Bool { @export(interface) get { PhysicalMemory.system.isShort } }
+
+  /// The shortage; allocations note anew when it lasts.
+  @export(interface) public static func takeShortage() -> Int { PhysicalMemory.system.takeShortage() }
+}
+
+extension PhysicalMemory {
+  // SAFETY (of this file): a frame handed out by Buddy or by the CPU's stock is nobody else's until it is freed.
+
+  func allocate(order: Int, options: AllocationOptions) throws(Errno) -> PageFrameNumber {
+    guard order != 0 else { return try allocateSingle(options) }
+    guard order > 0, order <= Self.maximumOrder else { throw .EINVAL }
+    let block = try takeBlock(order: order, options: options)
+    unsafe prepare(descriptor(block.number), order: order)
+    let number = PageFrameNumber(block.number)
+    if options.contains(.zeroed), !block.isKnownZero {
+      unsafe pointer(to: number).initializeMemory(as: UInt8.self, repeating: 0, count: Self.pageSize << order)
+    }
+    return number
+  }
+
+  @inline(__always)
+  private func allocateSingle(_ options: AllocationOptions) throws(Errno) -> PageFrameNumber {
+    let local = unsafe localFrames
+    if unsafe local.pointee.count == 0 { try unsafe refill(local, LocalFrames.batch, options) }
+    let count = unsafe local.pointee.count &- 1
+    let entry = unsafe local.pointee.entries[count]
+    unsafe local.pointee.count = count
+    unsafe local.pointee.allocated &+= 1
+    let number = PageFrameNumber(UInt64(entry & ~LocalFrames.knownZero))
+    unsafe prepare(state.pointee.frames + Int(number.rawValue), order: 0)
+    if options.contains(.zeroed), entry & LocalFrames.knownZero == 0 {
+      unsafe pointer(to: number).initializeMemory(as: UInt8.self, repeating: 0, count: Self.pageSize)
+    }
+    return number
+  }
+
+  func free(_ number: PageFrameNumber) {
+    let descriptor = unsafe descriptor(number.rawValue)
+    guard unsafe descriptor.pointee.kind == .allocated else { fail("a page frame that is not allocated was freed") }
+    if unsafe descriptor.pointee.references.load(ordering: .acquiring) != 1 {
+      fail("a page frame with other references was freed")
+    }
+    unsafe descriptor.pointee.references.store(0, ordering: .relaxed)
+    freeUnreferenced(number)
+  }
+
+  /// Frees a block whose last reference is gone.
+  func freeUnreferenced(_ number: PageFrameNumber) {
+    let descriptor = unsafe descriptor(number.rawValue)
+    guard unsafe descriptor.pointee.kind == .allocated else { fail("a page frame that is not allocated was freed") }
+    if unsafe descriptor.pointee.mappings.load(ordering: .relaxed) != 0 { fail("a mapped page frame was freed") }
+    let order = unsafe Int(descriptor.pointee.order)
+    guard order == 0 else {
+      unsafe descriptor.pointee.kind = .unused
+      return giveBack(number.rawValue, order: order)
+    }
+    let local = unsafe localFrames
+    if unsafe local.pointee.count == LocalFrames.capacity { unsafe drain(local, LocalFrames.batch) }
+    unsafe descriptor.pointee.kind = .cached
+    unsafe local.pointee.entries[local.pointee.count] = UInt32(truncatingIfNeeded: number.rawValue)
+    unsafe local.pointee.count &+= 1
+    unsafe local.pointee.freed &+= 1
+  }
+
+  func split(_ number: PageFrameNumber) {
+    let head = unsafe descriptor(number.rawValue)
+    guard unsafe head.pointee.kind == .allocated else { fail("a page frame that is not allocated was split") }
+    let order = unsafe Int(head.pointee.order)
+    guard unsafe order > 0 && head.pointee.references.load(ordering: .relaxed) == 1 else {
+      if order == 0 { return }
+      fail("a page frame with other references was split")
+    }
+    for index in 0..<(1 << order) { unsafe prepare(head + index, order: 0) }
+  }
+
+  func allocateRun(count: Int, alignment: Int, options: AllocationOptions) throws(Errno) -> PageFrameNumber {
+    guard count > 0, alignment > 0, alignment & (alignment &- 1) == 0 else { throw .EINVAL }
+    let block = try takeRun(count: count, alignment: alignment, options: options)
+    for index in 0..<count { unsafe prepare(descriptor(block.number &+ UInt64(index)), order: 0) }
+    let number = PageFrameNumber(block.number)
+    if options.contains(.zeroed), !block.isKnownZero {
+      unsafe pointer(to: number).initializeMemory(as: UInt8.self, repeating: 0, count: Self.pageSize &* count)
+    }
+    return number
+  }
+
+  /// The state of a frame that has just been handed out.
+  @inline(__always)
+  func prepare(_ descriptor: UnsafeMutablePointer<FrameDescriptor>, order: Int) {
+    unsafe descriptor.pointee.flags.store(0, ordering: .relaxed)
+    unsafe descriptor.pointee.references.store(1, ordering: .relaxed)
+    unsafe descriptor.pointee.mappings.store(0, ordering: .relaxed)
+    unsafe descriptor.pointee.kind = .allocated
+    unsafe descriptor.pointee.order = UInt8(truncatingIfNeeded: order)
+    unsafe descriptor.pointee.next = 0
+    unsafe descriptor.pointee.previous = 0
+    unsafe descriptor.pointee.owner = 0
+    unsafe descriptor.pointee.index = 0
+  }
+}

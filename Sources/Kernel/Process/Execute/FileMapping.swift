@@ -1,0 +1,49 @@
+// The name of a mapped file in /proc/PID/maps, and the reference that keeps the file open while it is mapped.
+
+import FileSystem
+import KernelCore
+import LinuxABI
+import VirtualMemory
+
+/// An open file as the source of mappings.
+public final class FileMapping: MappingSource {
+  private let file: OpenFile
+  private let device: UInt64
+
+  private init(_ file: OpenFile) {
+    self.file = file
+    device = (try? file.inode.attributes())?.device.encoded ?? 0
+    file.acquire()
+  }
+
+  deinit { file.release() }
+
+  /// The source for a mapping of `file`.
+  @export(interface)
+  public static func source(of file: OpenFile) -> FileMapping { FileMapping(file) }
+
+  public var mappingName: ByteString {
+    @export(interface) get {
+      file.displayName ?? PathWalk.describe(file.path, from: FileMapping.root(above: file.path)).text
+    }
+  }
+
+  /// The root of the tree in which a file lies: mapped files are named from there (proc(5), maps).
+  private static func root(above path: Path) -> Path {
+    var mount = path.mount
+    while let above = MountNamespace.place(of: mount) { mount = above.mount }
+    return Path(mount: mount, dentry: mount.root)
+  }
+
+  public var mappingDevice: UInt64 { @export(interface) get { device } }
+  public var mappingInode: UInt64 { @export(interface) get { file.inode.number } }
+}
+
+/// A mapping that the kernel makes, known by a fixed name such as "[vdso]".
+final class NamedMapping: MappingSource {
+  let mappingName: ByteString
+  var mappingDevice: UInt64 { 0 }
+  var mappingInode: UInt64 { 0 }
+
+  init(_ name: ByteString) { mappingName = name }
+}

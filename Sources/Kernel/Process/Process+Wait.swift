@@ -1,0 +1,100 @@
+// wait4(2) and waitid(2): one search over the children, repeated until one of them has something to tell.
+
+import Identity
+import KernelCore
+import LinuxABI
+import Scheduling
+import VirtualMemory
+
+/// Which children, and which changes of theirs, a wait is about.
+public struct WaitRequest: Sendable {
+  public enum Target: Equatable, Sendable {
+    case any
+    case process(Int32)
+    case group(Int32)
+  }
+  public var target: Target
+  /// WNOHANG, WEXITED, WSTOPPED, WCONTINUED, WNOWAIT, __WALL, __WCLONE.
+  public var options: Int32
+
+  public init(target: Target, options: Int32) {
+    self.target = target
+    self.options = options
+  }
+
+  func has(_ option: Int32) -> Bool { options & option != 0 }
+
+  /// Under the lock of ProcessTable.
+  func matches(_ child: Process) -> Bool {
+    switch target {
+    case .any: break
+    case .process(let pid): if child.pid != pid { return false }
+    case .group(let identifier): if child.group.identifier != identifier { return false }
+    }
+    // A "clone child" is one that ends with another signal than SIGCHLD (wait(2)).
+    if has(__WALL) { return true }
+    return (child.exitSignal != SIGCHLD) == has(__WCLONE)
+  }
+}
+
+/// What a wait found.
+public struct WaitResult: Sendable {
+  public var pid: Int32
+  public var uid: UInt32
+  public var status: WaitStatus
+  public var usage: ResourceUsage
+}
+
+extension Process {
+  /// Waits for a child of this process to change state.
+  ///
+  /// - Returns: nil when WNOHANG is set and nothing has happened.
+  /// - Throws: ECHILD when no child matches; ERESTARTSYS.
+  @export(interface)
+  public func wait(_ request: WaitRequest) throws(Errno) -> WaitResult? {
+    var result: WaitResult?
+    var hasChildren = false
+    let search = { () -> Bool in
+      (result, hasChildren) = self.search(request)
+      return result != nil || !hasChildren || request.has(WNOHANG)
+    }
+    try childEvents.wait(.interruptible, search)
+    if result == nil && !hasChildren { throw .ECHILD }
+    return result
+  }
+
+  /// One look at the children.
+  private func search(_ request: WaitRequest) -> (WaitResult?, hasChildren: Bool) {
+    // Released after the lock: its last reference may be this one.
+    var reaped: Process?
+    let found: (WaitResult?, Bool) = ProcessTable.state.withLock { state in
+      var hasChildren = false
+      for child in children where request.matches(child) {
+        hasChildren = true
+        if child.isZombie {
+          guard request.has(WEXITED) else { continue }
+          let result = child.result(child.status)
+          if !request.has(WNOWAIT) {
+            reaped = child
+            child.reap(&state)
+          }
+          return (result, true)
+        }
+        guard let report = child.report else { continue }
+        let isContinuation = report == .continued
+        guard request.has(isContinuation ? WCONTINUED : WSTOPPED) else { continue }
+        if !request.has(WNOWAIT) { child.report = nil }
+        return (child.result(report), true)
+      }
+      return (nil, hasChildren)
+    }
+    _ = reaped
+    return found
+  }
+
+  private func result(_ status: WaitStatus) -> WaitResult {
+    var sum = usage
+    sum.add(childrenUsage)
+    return WaitResult(pid: pid, uid: leader?.sharedCredentials.realUser ?? 0, status: status, usage: sum)
+  }
+}

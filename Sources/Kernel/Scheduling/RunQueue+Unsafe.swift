@@ -1,0 +1,115 @@
+// The ready threads of one CPU, and the choice of a CPU for a thread that wakes.
+//
+// A woken thread goes to the CPU that wakes it, where the two share caches and no other CPU has to be woken (on a
+// virtual CPU that costs tens of microseconds). Threads that then have to wait are moved to idle CPUs by the balancer,
+// after `balanceDelay`.
+
+import KernelCore
+import LinuxABI
+import Machine
+import Synchronization
+
+/// The ready threads of a CPU.
+final class RunQueue {
+  struct State {
+    var ready = ThreadHeap()
+    /// No ready thread is behind this; new and woken threads start from here.
+    var minimumVirtualRuntime: UInt64 = 0
+  }
+
+  let cpu: Int
+  let state = SpinLock(State(), rank: .runQueue)
+  /// The number of ready threads, readable without the lock.
+  let readyCount = Atomic<Int>(0)
+  /// Whether the CPU idles, waiting for an interrupt.
+  let isIdle = Atomic<Bool>(false)
+
+  init(cpu: Int) { self.cpu = cpu }
+
+  static let all = PerCPU<RunQueue> { RunQueue(cpu: $0) }
+  static var current: RunQueue { all.current }
+
+  var minimumVirtualRuntime: UInt64 { state.withLock { $0.minimumVirtualRuntime } }
+
+  /// A thread may be behind the others by at most this much virtual time when it wakes: it runs soon, but cannot save up.
+  static let wakeUpCredit: UInt64 = 3_000_000
+
+  /// Puts a thread that has become ready where it should run.
+  static func enqueueWoken(_ thread: Thread) {
+    #if hasFeature(Embedded)
+      let here = CPU.currentIndex
+      let target = thread.mayRun(on: here) ? here : nearestAllowed(thread)
+      let queue = all[target]
+      queue.state.withLock { state in
+        let floor = state.minimumVirtualRuntime
+        let earliest = floor > wakeUpCredit ? floor - wakeUpCredit : 0
+        thread.virtualRuntime = max(thread.virtualRuntime, earliest)
+        queue.insert(thread, &state)
+      }
+      if target != here { machine_cpu_kick(UInt64(target)) }
+    #endif
+  }
+
+  private static func nearestAllowed(_ thread: Thread) -> Int {
+    if thread.mayRun(on: thread.cpu), thread.cpu < CPU.count { return thread.cpu }
+    for cpu in 0..<CPU.count where thread.mayRun(on: cpu) { return cpu }
+    return 0
+  }
+
+  /// Puts back a thread that is still ready (its slice was over, or it yielded).
+  func enqueue(_ thread: Thread) {
+    state.withLock { insert(thread, &$0) }
+  }
+
+  private func insert(_ thread: Thread, _ state: inout State) {
+    thread.cpu = cpu
+    thread.queuedAt = Instant.now().nanoseconds
+    state.ready.insert(thread)
+    readyCount.store(state.ready.count, ordering: .relaxed)
+  }
+
+  /// Takes the thread that should run next, nil when none can. Unmanaged, because a reference in the frame of a thread
+  /// that is switched away from would stay until it runs again, or for ever if it has ended.
+  ///
+  /// A thread that was woken while another CPU still leaves its stack is passed over: two CPUs that waited for each
+  /// other's threads would wait for ever. The current thread, woken before it had left, may go on.
+  func takeNext() -> Unmanaged<Thread>? {
+    guard readyCount.load(ordering: .relaxed) != 0 else { return nil }
+    return state.withLock { state in
+      let current = ObjectIdentifier(Thread.current)
+      guard
+        let next = state.ready.first(where: { ObjectIdentifier($0) == current || !$0.onCPU.load(ordering: .acquiring) })
+      else { return nil }
+      state.minimumVirtualRuntime = max(state.minimumVirtualRuntime, next.virtualRuntime)
+      state.ready.remove(next)
+      readyCount.store(state.ready.count, ordering: .relaxed)
+      // SAFETY: a started thread holds a reference to itself until it has ended, and it cannot end before it has run.
+      return unsafe Unmanaged.passUnretained(next)
+    }
+  }
+
+  /// Takes a thread for another CPU, the one that would have to wait longest here.
+  func steal(for thief: Int) -> Unmanaged<Thread>? {
+    guard readyCount.load(ordering: .relaxed) != 0 else { return nil }
+    return state.withLock { state in
+      guard let thread = state.ready.last(where: { $0.mayRun(on: thief) && !$0.onCPU.load(ordering: .acquiring) })
+      else { return nil }
+      // Virtual time is local to a queue: carry the distance over, not the value.
+      let lead =
+        thread.virtualRuntime > state.minimumVirtualRuntime ? thread.virtualRuntime - state.minimumVirtualRuntime : 0
+      state.ready.remove(thread)
+      readyCount.store(state.ready.count, ordering: .relaxed)
+      thread.virtualRuntime = lead
+      // SAFETY: as in `takeNext`.
+      return unsafe Unmanaged.passUnretained(thread)
+    }
+  }
+
+  /// The first ready thread's virtual run time and the time at which it became ready.
+  func head() -> (virtualRuntime: UInt64, queuedAt: UInt64)? {
+    guard readyCount.load(ordering: .relaxed) != 0 else { return nil }
+    return state.withLock { state in
+      state.ready.first.map { ($0.virtualRuntime, $0.queuedAt) }
+    }
+  }
+}

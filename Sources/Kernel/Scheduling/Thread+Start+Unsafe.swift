@@ -1,0 +1,110 @@
+// The birth and the death of threads, and the current one.
+
+import KernelCore
+import LinuxABI
+import Machine
+import Synchronization
+
+extension Thread {
+  /// Bytes of a kernel stack.
+  public static var kernelStackSize: UInt64 { 32 << 10 }
+
+  /// The thread that runs the caller.
+  public static var current: Thread {
+    @inline(__always) get {
+      #if hasFeature(Embedded)
+        // SAFETY: set before the first use on each CPU, to a thread that stays alive while it runs.
+        unsafe Unmanaged<Thread>.fromOpaque(machine_this_cpu().pointee.current).takeUnretainedValue()
+      #else
+        hostThread()
+      #endif
+    }
+  }
+
+  #if !hasFeature(Embedded)
+    private static func hostThread() -> Thread {
+      let cpu = unsafe machine_this_cpu()!
+      if unsafe cpu.pointee.current == nil {
+        unsafe cpu.pointee.current = Unmanaged.passRetained(Thread(name: "host")).toOpaque()
+      }
+      // SAFETY: retained above for the rest of the process.
+      return unsafe Unmanaged<Thread>.fromOpaque(cpu.pointee.current).takeUnretainedValue()
+    }
+  #endif
+
+  /// Makes the thread ready to run for the first time.
+  ///
+  /// - Throws: ENOMEM when there is no memory for its kernel stack; ENOSYS on the fake machine, which cannot switch stacks.
+  @export(interface)
+  public final func start() throws(Errno) {
+    #if hasFeature(Embedded)
+      try prepareStack()
+      RunQueue.enqueueWoken(self)
+    #else
+      throw .ENOSYS
+    #endif
+  }
+
+  #if hasFeature(Embedded)
+    private final func prepareStack() throws(Errno) {
+      stackBase = try KernelStacks.allocate()
+      // The scheduler's reference, given back by `threadDidEnd`.
+      let reference = unsafe Unmanaged.passRetained(self).toOpaque()
+      savedStack.pointer = unsafe machine_prepare_stack(stackBase + Thread.kernelStackSize, threadEntry, reference)
+      cpu = mayRun(on: CPU.currentIndex) ? CPU.currentIndex : affinity.trailingZeroBitCount
+      virtualRuntime = RunQueue.current.minimumVirtualRuntime
+    }
+  #endif
+
+  /// Starts a kernel thread that runs `body`.
+  @export(interface) @discardableResult
+  public static func spawn(name: StaticString, _ body: @escaping () -> Void) throws(Errno) -> Thread {
+    let thread = ClosureThread(name: name, body: body)
+    try thread.start()
+    return thread
+  }
+}
+
+/// A kernel thread made of a closure.
+private final class ClosureThread: Thread {
+  private let body: () -> Void
+
+  init(name: StaticString, body: @escaping () -> Void) {
+    self.body = body
+    super.init(name: name)
+  }
+
+  override func run() { body() }
+}
+
+/// The first code on a new thread's stack.
+private func threadEntry(_ argument: UnsafeMutableRawPointer?) {
+  #if hasFeature(Embedded)
+    Scheduler.finishSwitch()
+    // SAFETY: `start` passed a retained thread, which stays alive until the scheduler has left its stack.
+    unsafe Unmanaged<Thread>.fromOpaque(argument!)._withUnsafeGuaranteedRef { $0.run() }
+    Scheduler.exit()
+  #endif
+}
+
+/// Kernel stacks, each with a guard page below; a few are kept for the next thread.
+enum KernelStacks {
+  private static let kept = SpinLock([UInt64](), rank: .slab)
+  private static let keepAtMost = 32
+
+  static func allocate() throws(Errno) -> UInt64 {
+    if let stack = kept.withLock({ $0.popLast() }) { return stack }
+    let stack = machine_thread_stack(Thread.kernelStackSize, 0)
+    guard stack != 0 else { throw .ENOMEM }
+    return stack
+  }
+
+  static func free(_ stack: UInt64) {
+    let isKept = kept.withLock { stacks in
+      guard stacks.count < keepAtMost else { return false }
+      stacks.append(stack)
+      return true
+    }
+    if !isKept { _ = machine_thread_stack(0, stack) }
+  }
+}

@@ -1,0 +1,173 @@
+// Moving bytes between two files without passing through the program: sendfile(2), copy_file_range(2), splice(2), tee(2),
+// vmsplice(2). The bytes are copied through a page-sized-multiple buffer of the kernel.
+
+import FileSystem
+import KernelCore
+import LinuxABI
+import Process
+import Scheduling
+import VirtualMemory
+
+/// Copies from file to file.
+public enum CopyCalls {
+  @export(interface)
+  public static func table() -> [SystemCall] {
+    [
+      SystemCall(40, "sendfile", .full, "out:d in:d offset:p count:u", sendFile),
+      SystemCall(275, "splice", .full, "in:d in_offset:p out:d out_offset:p count:u flags:x", splice),
+      SystemCall(276, "tee", .full, "in:d out:d count:u flags:x", tee),
+      SystemCall(278, "vmsplice", .full, "fd:d vec:p count:u flags:x", vmSplice),
+      SystemCall(326, "copy_file_range", .full, "in:d in_offset:p out:d out_offset:p count:u flags:x", copyFileRange),
+    ]
+  }
+
+  private static let chunk = 65536
+  private static let nonBlocking: UInt32 = 2  // SPLICE_F_NONBLOCK
+
+  /// sendfile(2): the input must have pages or at least be readable at a position.
+  static func sendFile(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    var offset: UInt64?
+    if frame.a2 != 0 { offset = try FileArguments.offset(try UserMemory.read(frame.a2, as: UInt64.self)) }
+    let input = try FileArguments.readable(frame.int(1), frame)
+    if offset != nil, input.position == nil { throw .ESPIPE }
+    guard input.inode.kind != .directory else { throw .EINVAL }
+    let output = try FileArguments.writable(frame.int(0), frame)
+    if output.inode.kind == .regular, output.flags.contains(.append) { throw .EINVAL }
+    let count = try copy(input, &offset, output, nil, frame.a3, frame)
+    if let offset, frame.a2 != 0 { try UserMemory.write(offset, to: frame.a2) }
+    return count
+  }
+
+  /// copy_file_range(2): both must be regular files.
+  static func copyFileRange(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    let input = try frame.descriptors.getForUse(frame.int(0))
+    let output = try frame.descriptors.getForUse(frame.int(2))
+    var from: UInt64?
+    var to: UInt64?
+    if frame.a1 != 0 { from = try FileArguments.offset(try UserMemory.read(frame.a1, as: UInt64.self)) }
+    if frame.a3 != 0 { to = try FileArguments.offset(try UserMemory.read(frame.a3, as: UInt64.self)) }
+    guard frame.uint(5) == 0 else { throw .EINVAL }
+    for file in [input, output] {
+      if file.inode.kind == .directory { throw .EISDIR }
+      guard file.inode.kind == .regular, file.position != nil else { throw .EINVAL }
+    }
+    guard input.flags.allowsReading, output.flags.allowsWriting, !output.flags.contains(.append) else { throw .EBADF }
+    if input.inode === output.inode {
+      let start = from ?? input.position?.withLock { $0 } ?? 0
+      let target = to ?? output.position?.withLock { $0 } ?? 0
+      let length = min(frame.a4, MAX_RW_COUNT)
+      if start < target &+ length, target < start &+ length { throw .EINVAL }
+    }
+    let hasFrom = from != nil
+    let hasTo = to != nil
+    let count = try copy(input, &from, output, to, frame.a4, frame)
+    if hasFrom, let from { try UserMemory.write(from, to: frame.a1) }
+    if hasTo, let to { try UserMemory.write(to + UInt64(count), to: frame.a3) }
+    return count
+  }
+
+  /// splice(2): one side must be a pipe.
+  static func splice(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    guard frame.uint(5) & ~0xf == 0 else { throw .EINVAL }
+    guard frame.a4 > 0 else { return 0 }
+    let input = try FileArguments.readable(frame.int(0), frame)
+    let output = try FileArguments.writable(frame.int(2), frame)
+    guard input.pipe != nil || output.pipe != nil else { throw .EINVAL }
+    if input.pipe != nil, frame.a1 != 0 { throw .ESPIPE }
+    if output.pipe != nil, frame.a3 != 0 { throw .ESPIPE }
+    if let left = input.pipe, let right = output.pipe, left === right { throw .EINVAL }
+    var from: UInt64?
+    var to: UInt64?
+    if frame.a1 != 0 {
+      from = try FileArguments.offset(try UserMemory.read(frame.a1, as: UInt64.self))
+      if input.position == nil { throw .EINVAL }
+    }
+    if frame.a3 != 0 {
+      to = try FileArguments.offset(try UserMemory.read(frame.a3, as: UInt64.self))
+      if output.position == nil { throw .EINVAL }
+    }
+    if output.flags.contains(.append) { throw .EINVAL }
+    let waits = frame.uint(5) & nonBlocking == 0
+    // One round: splice moves what is there, not all that was asked for.
+    let limit = min(frame.a4, UInt64(chunk))
+    if let pipe = input.pipe, pipe.count == 0, !waits, input.poll().contains(.hangUp) == false { throw .EAGAIN }
+    let room = output.pipe.map { UInt64(max(0, $0.capacity - $0.count)) } ?? limit
+    if room == 0, !waits { throw .EAGAIN }
+    let count = try copy(input, &from, output, to, min(limit, max(1, room)), frame)
+    if frame.a1 != 0, let from { try UserMemory.write(from, to: frame.a1) }
+    if frame.a3 != 0, let to { try UserMemory.write(to + UInt64(count), to: frame.a3) }
+    return count
+  }
+
+  static func tee(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    guard frame.uint(3) & ~0xf == 0 else { throw .EINVAL }
+    guard frame.a2 > 0 else { return 0 }
+    let input = try FileArguments.readable(frame.int(0), frame)
+    let output = try FileArguments.writable(frame.int(1), frame)
+    guard let source = input.pipe, let target = output.pipe, source !== target else { throw .EINVAL }
+    return Int64(
+      try source.tee(
+        into: target, limit: Int(min(frame.a2, UInt64(chunk))), isNonBlocking: frame.uint(3) & nonBlocking != 0))
+  }
+
+  /// vmsplice(2): a gift of pages is a copy here.
+  static func vmSplice(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    guard frame.uint(3) & ~0xf == 0 else { throw .EINVAL }
+    let file = try frame.descriptors.getForUse(frame.int(0))
+    guard let pipe = file.pipe else { throw .EBADF }
+    var buffer = try FileArguments.vectors(frame.a1, frame.a2)
+    let isNonBlocking = file.isNonBlocking || frame.uint(3) & nonBlocking != 0
+    return Int64(
+      file.flags.allowsWriting
+        ? try pipe.write(&buffer, isNonBlocking: isNonBlocking)
+        : try pipe.read(&buffer, isNonBlocking: isNonBlocking))
+  }
+
+  /// Copies up to `count` bytes. `from` moves on when it is given; else the positions do. Ends early at the end of the
+  /// input, or where the output would block after something was moved.
+  private static func copy(
+    _ input: OpenFile, _ from: inout UInt64?, _ output: OpenFile, _ to: UInt64?, _ count: UInt64,
+    _ frame: SystemCallFrame
+  ) throws(Errno) -> Int64 {
+    var rest = Int(min(count, MAX_RW_COUNT))
+    var total = 0
+    do throws(Errno) {
+      while rest > 0 {
+        let bytes = try input.readBytes(at: from, count: min(rest, chunk))
+        if bytes.isEmpty { break }
+        let target = to.map { $0 + UInt64(total) }
+        var written = 0
+        do throws(Errno) {
+          written = try KernelBuffer.withBytes(of: bytes) { buffer throws(Errno) in
+            Int(try TransferCalls.write(output, &buffer, at: target, frame))
+          }
+        } catch {
+          giveBack(input, from, bytes.count)
+          throw error
+        }
+        total += written
+        rest -= written
+        if let start = from { from = start + UInt64(written) }
+        if written < bytes.count {
+          giveBack(input, from, bytes.count - written)
+          break
+        }
+        // A pipe or device gives what it has; only files are read to the end.
+        if input.position == nil || Thread.current.hasPendingSignal { break }
+        Thread.checkReschedule()
+        // One call may move gigabytes through the page cache: what it fills must be given back on the way.
+        MemoryPressure.balance()
+      }
+    } catch {
+      guard total > 0 else { throw error }
+    }
+    if total > 0 { input.didRead() }
+    return Int64(total)
+  }
+
+  /// What was read but not written is read again: the position goes back (a pipe's bytes are gone).
+  private static func giveBack(_ input: OpenFile, _ from: UInt64?, _ count: Int) {
+    guard from == nil, let position = input.position else { return }
+    position.withLock { $0 -= min($0, UInt64(count)) }
+  }
+}

@@ -1,0 +1,244 @@
+// The memory of the caller: mmap(2) and its family. The calls check what concerns arguments and files; the space does
+// the rest.
+
+import FileSystem
+import Identity
+import LinuxABI
+import Process
+import VirtualMemory
+
+/// Mapping, protecting, locking, advising.
+public enum MemoryCalls {
+  @export(interface)
+  public static func table() -> [SystemCall] {
+    [
+      SystemCall(
+        9, "mmap", .partial("no huge pages (MAP_HUGETLB: ENOMEM)"),
+        "address:p length:u protection:P flags:M fd:d offset:u", mmap),
+      SystemCall(10, "mprotect", .full, "address:p length:u protection:P") { frame throws(Errno) in
+        try protect(frame.addressSpace, frame.a0, frame.a1, frame.a2)
+      },
+      SystemCall(11, "munmap", .full, "address:p length:u") { frame throws(Errno) in
+        try frame.addressSpace.unmap(frame.a0, frame.a1)
+        return 0
+      },
+      SystemCall(12, "brk", .full, "address:p") { frame throws(Errno) in
+        Int64(bitPattern: frame.addressSpace.setBreak(frame.a0))
+      },
+      SystemCall(25, "mremap", .full, "address:p old_length:u new_length:u flags:x target:p", mremap),
+      SystemCall(26, "msync", .full, "address:p length:u flags:x", msync),
+      SystemCall(27, "mincore", .full, "address:p length:u result:p", mincore),
+      SystemCall(
+        28, "madvise", .partial("MADV_FREE frees at once; ageing, merging and huge-page hints have no effect"),
+        "address:p length:u advice:i", madvise),
+      SystemCall(149, "mlock", .full, "address:p length:u") { frame throws(Errno) in
+        try frame.addressSpace.lock(
+          frame.a0, frame.a1, onFault: .now, isPrivileged: frame.credentials.has(.lockMemory))
+        return 0
+      },
+      SystemCall(150, "munlock", .full, "address:p length:u") { frame throws(Errno) in
+        try frame.addressSpace.unlock(frame.a0, frame.a1)
+        return 0
+      },
+      SystemCall(151, "mlockall", .full, "flags:x", mlockall),
+      SystemCall(152, "munlockall", .full, "") { frame throws(Errno) in
+        frame.addressSpace.unlockAll()
+        return 0
+      },
+      SystemCall(325, "mlock2", .full, "address:p length:u flags:x") { frame throws(Errno) in
+        guard frame.a2 & ~MLOCK_ONFAULT == 0 else { throw .EINVAL }
+        try frame.addressSpace.lock(
+          frame.a0, frame.a1, onFault: frame.a2 == MLOCK_ONFAULT ? .onFault : .now,
+          isPrivileged: frame.credentials.has(.lockMemory))
+        return 0
+      },
+      SystemCall(329, "pkey_mprotect", .partial("no protection keys"), "address:p length:u protection:P key:i") {
+        frame throws(Errno) in
+        // pkeys(7): key -1 makes it mprotect, on processors without keys too.
+        guard frame.int(3) == -1 else { throw .EINVAL }
+        return try protect(frame.addressSpace, frame.a0, frame.a1, frame.a2)
+      },
+      SystemCall(330, "pkey_alloc", .partial("no protection keys"), "flags:x rights:x") { frame throws(Errno) in
+        guard frame.a0 == 0, frame.a1 & ~3 == 0 else { throw .EINVAL }
+        throw .ENOSPC
+      },
+      SystemCall(331, "pkey_free", .partial("no protection keys"), "key:i") { _ throws(Errno) in throw .EINVAL },
+    ]
+  }
+
+  private static func protection(_ bits: UInt64) -> Protection {
+    Protection(rawValue: UInt8(truncatingIfNeeded: bits & (PROT_READ | PROT_WRITE | PROT_EXEC)))
+  }
+
+  // MARK: mmap
+
+  static func mmap(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    let bits = frame.a3
+    let protection = protection(frame.a2)
+    guard frame.a5 & (pageSize - 1) == 0 else { throw .EINVAL }
+    var flags = try mappingFlags(bits)
+    var object: MemoryObject?
+    var source: (any MappingSource)?
+    var maximum: Protection = .all
+    if bits & MAP_ANONYMOUS == 0 {
+      let file = try frame.descriptors.getForUse(frame.int(4))
+      guard frame.a1 != 0 else { throw .EINVAL }
+      maximum = try permitted(file, protection, isShared: flags.contains(.shared))
+      if flags.contains(.growsDown), flags.contains(.shared) { throw .EINVAL }
+      object = try file.mapping(offset: frame.a5, length: frame.a1)
+      source = FileMapping.source(of: file)
+    } else if flags.contains(.growsDown), flags.contains(.shared) {
+      throw .EINVAL
+    }
+    guard bits & MAP_HUGETLB == 0 else { throw .ENOMEM }
+    let locks = bits & MAP_LOCKED != 0
+    let isPrivileged = frame.credentials.has(.lockMemory)
+    if locks, !isPrivileged {
+      guard frame.addressSpace.limits.locked > 0 else { throw .EPERM }
+      flags.insert(.locked)
+    }
+    // The offset of anonymous memory says nothing.
+    let address = try frame.addressSpace.map(
+      at: frame.a0, length: frame.a1, protection: protection, maximum: maximum, flags: flags, object: object,
+      offset: object == nil ? 0 : frame.a5, source: source)
+    if locks, isPrivileged {
+      // mmap(2): a failure to bring pages in is not reported.
+      try? frame.addressSpace.lock(address, frame.a1, onFault: .now, isPrivileged: true)
+    }
+    return Int64(bitPattern: address)
+  }
+
+  private static func mappingFlags(_ bits: UInt64) throws(Errno) -> MappingFlags {
+    var flags: MappingFlags = []
+    switch bits & MAP_TYPE {
+    case MAP_PRIVATE: break
+    case MAP_SHARED: flags.insert(.shared)
+    case MAP_SHARED_VALIDATE:
+      let known =
+        MAP_TYPE | MAP_FIXED | MAP_ANONYMOUS | MAP_32BIT | MAP_GROWSDOWN | MAP_DENYWRITE | MAP_EXECUTABLE
+        | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_FIXED_NOREPLACE
+      // MAP_SYNC among the unknown: no memory here is persistent.
+      guard bits & ~known == 0 else { throw .EOPNOTSUPP }
+      guard bits & MAP_ANONYMOUS == 0 else { throw .EINVAL }
+      flags.insert(.shared)
+    default: throw .EINVAL
+    }
+    if bits & MAP_FIXED != 0 { flags.insert(.fixed) }
+    if bits & MAP_FIXED_NOREPLACE != 0 {
+      flags.remove(.fixed)
+      flags.insert(.fixedNoReplace)
+    }
+    if bits & MAP_GROWSDOWN != 0 { flags.insert(.growsDown) }
+    if bits & MAP_NORESERVE != 0 { flags.insert(.noReserve) }
+    // MAP_STACK has no effect on Linux; the flag of the same name here counts pages for RLIMIT_STACK's VmStk.
+    if bits & MAP_POPULATE != 0, bits & MAP_NONBLOCK == 0 { flags.insert(.populate) }
+    if bits & MAP_32BIT != 0 { flags.insert(.low) }
+    return flags
+  }
+
+  /// What the file's access mode and mount allow the mapping to become.
+  private static func permitted(
+    _ file: OpenFile, _ protection: Protection, isShared: Bool
+  ) throws(Errno) -> Protection {
+    guard file.flags.allowsReading else { throw .EACCES }
+    var maximum: Protection = .all
+    if isShared, !file.flags.allowsWriting {
+      guard !protection.contains(.write) else { throw .EACCES }
+      maximum.remove(.write)
+    }
+    if file.path.mount.flags.contains(.noExecute) {
+      guard !protection.contains(.execute) else { throw .EPERM }
+      maximum.remove(.execute)
+    }
+    return maximum
+  }
+
+  private static func protect(
+    _ space: AddressSpace, _ address: UInt64, _ length: UInt64, _ bits: UInt64
+  ) throws(Errno) -> Int64 {
+    let known = PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN | PROT_GROWSUP
+    guard bits & ~known == 0 else { throw .EINVAL }
+    // No area grows upwards on this processor.
+    guard bits & PROT_GROWSUP == 0 else { throw .EINVAL }
+    try space.protect(
+      address, length, protection(bits), extent: bits & PROT_GROWSDOWN == 0 ? .range : .fromAreaStart)
+    return 0
+  }
+
+  // MARK: mremap, msync, mincore
+
+  static func mremap(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    guard frame.a3 & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP) == 0 else { throw .EINVAL }
+    let address = try frame.addressSpace.remap(
+      frame.a0, oldLength: frame.a1, newLength: frame.a2,
+      options: RemapOptions(rawValue: UInt8(truncatingIfNeeded: frame.a3)), target: frame.a4)
+    return Int64(bitPattern: address)
+  }
+
+  static func msync(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    guard frame.a2 & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) == 0, frame.a2 & (MS_ASYNC | MS_SYNC) != MS_ASYNC | MS_SYNC
+    else { throw .EINVAL }
+    try frame.addressSpace.sync(
+      frame.a0, frame.a1, frame.a2 & MS_SYNC != 0 ? .wait : .schedule, invalidating: frame.a2 & MS_INVALIDATE != 0)
+    return 0
+  }
+
+  static func mincore(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    guard frame.a0 & (pageSize - 1) == 0 else { throw .EINVAL }
+    guard frame.a1 <= AddressSpace.userLimit else { throw .ENOMEM }
+    // In pieces, so that a large range needs no large array.
+    var position = frame.a0
+    var result = frame.a2
+    var left = frame.a1
+    while left > 0 {
+      let part = min(left, 4096 * pageSize)
+      var bytes: [UInt8] = []
+      try frame.addressSpace.residency(position, part, &bytes)
+      try UserMemory.copyOut(to: result, bytes)
+      position = position &+ part
+      result = result &+ UInt64(bytes.count)
+      left -= part
+    }
+    return 0
+  }
+
+  // MARK: madvise, mlockall
+
+  static func madvise(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    let advice: MemoryAdvice
+    switch frame.a2 & 0xffff_ffff {
+    case MADV_NORMAL: advice = .normal
+    case MADV_RANDOM: advice = .random
+    case MADV_SEQUENTIAL: advice = .sequential
+    case MADV_WILLNEED: advice = .willNeed
+    case MADV_DONTNEED: advice = .discard
+    case MADV_FREE: advice = .free
+    case MADV_REMOVE: advice = .remove
+    case MADV_DONTFORK: advice = .dontInherit
+    case MADV_DOFORK: advice = .inherit
+    case MADV_HUGEPAGE: advice = .hugePages
+    case MADV_NOHUGEPAGE: advice = .noHugePages
+    case MADV_DONTDUMP: advice = .dontDump
+    case MADV_DODUMP: advice = .dump
+    case MADV_WIPEONFORK: advice = .wipeOnFork
+    case MADV_KEEPONFORK: advice = .keepOnFork
+    case MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_COLD, MADV_PAGEOUT: advice = .ignored
+    case MADV_POPULATE_READ: advice = .populateForReading
+    case MADV_POPULATE_WRITE: advice = .populateForWriting
+    default: throw .EINVAL
+    }
+    try frame.addressSpace.advise(frame.a0, frame.a1, advice)
+    return 0
+  }
+
+  static func mlockall(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    let flags = frame.a0
+    guard flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0, flags & (MCL_CURRENT | MCL_FUTURE) != 0 else {
+      throw .EINVAL
+    }
+    try frame.addressSpace.lockAll(
+      current: flags & MCL_CURRENT != 0, future: flags & MCL_FUTURE != 0,
+      onFault: flags & MCL_ONFAULT != 0 ? .onFault : .now, isPrivileged: frame.credentials.has(.lockMemory))
+    return 0
+  }
+}

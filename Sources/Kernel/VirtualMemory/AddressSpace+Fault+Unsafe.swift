@@ -1,0 +1,341 @@
+// Page faults: making an access possible. The path, for a fault on a file page in memory: `handleFault` finds the area,
+// `resolve` looks at the entry, `fillFromObject` asks the object for the page, installs it and its resident
+// neighbours, and offers them to the machine.
+//
+// The area lock is held for reading throughout, also while an object reads from its store; the table lock only for
+// short steps. Every step that slept looks again at what it found before.
+//
+// SAFETY: a slot points to an entry of a table of this space's tree. Tables are released under the table lock only, so a slot
+// is good until the lock is let go; none leaves the closure that holds it. Neighbours of a slot are reached within one table: a
+// window is aligned to its size, which is at most a table's span.
+
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+import Scheduling
+import Synchronization
+
+extension AddressSpace {
+  /// Pages around a fault on an object that are mapped with it, if they are in memory: a power of two.
+  static var faultAroundPages: UInt64 { 16 }
+  /// Pages that the first write fault in a part of anonymous memory fills in, and the most when faults follow each
+  /// other. Frames that were never used cost the host nothing until they are touched, so being generous is cheap.
+  static var firstWindow: UInt64 { 4 }
+  static var largestWindow: UInt64 { 64 }
+
+  /// Makes an access to `address` possible: the page is in the tables, and the machine has been offered it.
+  ///
+  /// - Throws: why a user program may not do this.
+  /// - Locks: the area lock for reading. May sleep.
+  @export(interface)
+  public func handleFault(at address: UInt64, access: Access) throws(FaultFailure) {
+    try makeAccessible(address, access, .byProgram)
+  }
+
+  /// On whose behalf memory is touched.
+  enum FaultAuthority {
+    /// The area's protection decides.
+    case byProgram
+    /// A debugger: what mprotect could grant is granted, as a private copy.
+    case byDebugger
+  }
+
+  enum Resolution {
+    case done
+    case outOfMemory
+    /// No area, but one above grows downwards.
+    case below
+    case failed(FaultFailure)
+  }
+
+  func makeAccessible(_ address: UInt64, _ access: Access, _ authority: FaultAuthority) throws(FaultFailure) {
+    guard address < Self.userLimit else { throw .notMapped }
+    let page = address & ~pageMask
+    Counters.add(1, to: Counters.faults)
+    faults.add(1, ordering: .relaxed)
+    var relief = MemoryPressure.Relief()
+    while true {
+      let resolution = areas.withReadLock { state in
+        guard let area = state.map.find(page) else { return Resolution.below }
+        guard area.permits(access) || (authority == .byDebugger && area.allowsDebugger(access)) else {
+          return .failed(.notPermitted)
+        }
+        return resolve(area, page, access)
+      }
+      switch resolution {
+      case .done: return
+      case .failed(let failure): throw failure
+      case .below:
+        guard grow(to: page) else { throw .notMapped }
+      case .outOfMemory:
+        guard relief.find() else { throw .outOfMemory }
+      }
+    }
+  }
+
+  /// Looks at the entry for `page` and does what is missing.
+  private func resolve(_ area: VirtualMemoryArea, _ page: UInt64, _ access: Access) -> Resolution {
+    var gather = MappingGather(space: machineSpace)
+    let resolution: Resolution? = tables.withLock { tables in
+      guard let slot = unsafe tables.slot(page) else { return nil }
+      let entry = unsafe PageTableEntry(word: slot.pointee)
+      if entry.isEmpty { return nil }
+      if access != .write || entry.permits(.write) {
+        // The tables permit it: the machine had not heard of it, or has forgotten.
+        offerAround(&tables, area, page)
+        return .done
+      }
+      return unsafe grantWrite(&tables, area, page, slot, entry, &gather)
+    }
+    gather.finish()
+    if let resolution { return resolution }
+    if area.object != nil { return fillFromObject(area, page, access) }
+    return fillAnonymous(area, page, access)
+  }
+
+  // MARK: Writing to a page that is there
+
+  /// A write to a page that the tables show read-only: copy it, or find that nobody else has it.
+  private func grantWrite(
+    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot,
+    _ entry: PageTableEntry, _ gather: inout MappingGather
+  ) -> Resolution {
+    if entry.isObjectPage, area.isShared, let object = area.object {
+      object.markDirty(area.objectIndex(page))
+      _ = unsafe tables.replace(slot, by: writable(entry.frame, area, PageTableEntry.objectPage))
+    } else if !entry.isObjectPage, entry.isCounted, Frames.isExclusive(entry.frame) {
+      _ = unsafe tables.replace(slot, by: writable(entry.frame, area, 0))
+    } else {
+      do throws(Errno) {
+        let frame: PageFrameNumber
+        if entry.isCounted {
+          frame = try Frames.allocate()
+          Frames.copy(entry.frame, to: frame)
+          Counters.add(1, to: Counters.copies)
+        } else {
+          frame = try Frames.allocateZeroed()
+        }
+        let old = unsafe tables.replace(slot, by: writable(frame, area, 0))
+        Counters.add(1, to: Counters.anonymousPages)
+        retire(page, old, &gather)
+      } catch {
+        return .outOfMemory
+      }
+    }
+    offer(page, unsafe PageTableEntry(word: slot.pointee))
+    return .done
+  }
+
+  private func writable(_ frame: PageFrameNumber, _ area: VirtualMemoryArea, _ marks: UInt64) -> PageTableEntry {
+    // A debugger writes where the program may not: the page is private then, and stays read-only for the program.
+    PageTableEntry(
+      frame: frame, protection: area.protection.isEmpty ? .read : area.protection, isWritable: true,
+      marks: marks | PageTableEntry.dirty)
+  }
+
+  /// Drops what an entry held before it was replaced. Another thread of the program may still read the old frame
+  /// through the machine's mapping: then the mapping goes first. A single thread is here, in the kernel, and the new
+  /// mapping is in force before it returns.
+  private func retire(_ page: UInt64, _ old: PageTableEntry, _ gather: inout MappingGather) {
+    if threads.load(ordering: .relaxed) > 1 {
+      gather.unmap(page, old)
+      gather.flushRun()
+    } else if old.isCounted {
+      if !old.isObjectPage { Counters.add(-1, to: Counters.anonymousPages) }
+      gather.release(old.frame)
+    }
+  }
+
+  // MARK: Anonymous memory
+
+  private func fillAnonymous(_ area: VirtualMemoryArea, _ page: UInt64, _ access: Access) -> Resolution {
+    tables.withLock { tables in
+      do throws(Errno) {
+        let slot = try unsafe tables.ensureSlot(page)
+        guard unsafe slot.pointee == 0 else { return .done }  // another thread was faster; the access is tried again
+        if access != .write {
+          unsafe tables.install(
+            PageTableEntry(
+              frame: Frames.zeroPage, protection: area.protection, isWritable: false, marks: PageTableEntry.uncounted),
+            in: slot)
+          offer(page, unsafe PageTableEntry(word: slot.pointee))
+          return .done
+        }
+        try unsafe fillWindow(&tables, area, page, slot)
+        return .done
+      } catch {
+        return .outOfMemory
+      }
+    }
+  }
+
+  /// Gives frames to the page that was written and to untouched pages around it, as one run of memory if possible.
+  private func fillWindow(
+    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot
+  ) throws(Errno) {
+    var pages = nextWindow(area, page)
+    while pages > 1 {
+      // Aligned to its size, a window never leaves its table: the slots of its pages are neighbours.
+      let start = page & ~(pages &* pageSize &- 1)
+      let first = unsafe slot - Int(truncatingIfNeeded: (page &- start) / pageSize)
+      if start >= area.start, start &+ pages &* pageSize <= area.end, unsafe isUntouched(first, Int(pages)),
+        let run = Frames.allocateRun(order: pages.trailingZeroBitCount, zeroed: .zeroed)
+      {
+        for index in 0..<Int(pages) {
+          unsafe tables.install(writable(run.advanced(by: index), area, 0), in: first + index)
+        }
+        Counters.add(Int(pages), to: Counters.anonymousPages)
+        area.nextFault = start &+ pages &* pageSize
+        area.faultWindow = pages
+        var offer = MappingOffer(space: machineSpace)
+        for index in 0..<Int(pages) {
+          offer.add(start &+ UInt64(index) &* pageSize, unsafe PageTableEntry(word: first[index]))
+        }
+        offer.finish()
+        return
+      }
+      pages /= 2
+    }
+    let frame = try Frames.allocateZeroed()
+    unsafe tables.install(writable(frame, area, 0), in: slot)
+    Counters.add(1, to: Counters.anonymousPages)
+    area.nextFault = page &+ pageSize
+    offer(page, unsafe PageTableEntry(word: slot.pointee))
+  }
+
+  /// Faults that follow each other double the window; others begin anew. With little memory left it is one page.
+  private func nextWindow(_ area: VirtualMemoryArea, _ page: UInt64) -> UInt64 {
+    if area.flags.contains(.randomAccess) || FrameAllocator.shortage > 0 { return 1 }
+    guard area.nextFault == page, area.faultWindow > 0 else { return Self.firstWindow }
+    return min(area.faultWindow &* 2, Self.largestWindow)
+  }
+
+  private func isUntouched(_ first: PageTables.Slot, _ count: Int) -> Bool {
+    for index in 0..<count where unsafe first[index] != 0 { return false }
+    return true
+  }
+
+  // MARK: Memory objects
+
+  private func fillFromObject(_ area: VirtualMemoryArea, _ page: UInt64, _ access: Access) -> Resolution {
+    guard let object = area.object else { return .failed(.notMapped) }
+    while true {
+      let version = object.version
+      let found: PageFrameNumber?
+      do throws(Errno) {
+        found = try object.pageForFault(area.objectIndex(page), allocating: area.isShared || access != .write) {
+          majorFaults.add(1, ordering: .relaxed)
+        }
+      } catch {
+        switch error {
+        case .ENOMEM: return .outOfMemory
+        default: return .failed(.bus)
+        }
+      }
+      // nil: a hole of a storeless object, about to be written privately.
+      let result: Resolution? = tables.withLock { tables in
+        // Truncation first changes the version, then empties entries under this lock: either it sees our entry, or we
+        // see its version.
+        guard object.version == version else { return nil }
+        return install(&tables, area, page, access, found, object)
+      }
+      if let found { Frames.release(found) }
+      if let result { return result }
+    }
+  }
+
+  /// Puts the object's page, or a private copy of it, into the tables.
+  private func install(
+    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ access: Access,
+    _ found: PageFrameNumber?, _ object: MemoryObject
+  ) -> Resolution {
+    do throws(Errno) {
+      let slot = try unsafe tables.ensureSlot(page)
+      guard unsafe slot.pointee == 0 else { return .done }
+      if access == .write, !area.isShared {
+        let frame: PageFrameNumber
+        if let found {
+          frame = try Frames.allocate()
+          Frames.copy(found, to: frame)
+          Counters.add(1, to: Counters.copies)
+        } else {
+          frame = try Frames.allocateZeroed()
+        }
+        Counters.add(1, to: Counters.anonymousPages)
+        unsafe tables.install(writable(frame, area, 0), in: slot)
+        offer(page, unsafe PageTableEntry(word: slot.pointee))
+        return .done
+      }
+      guard let found else { return .failed(.bus) }
+      // Clean pages of a store are shown read-only, so that the first write is noticed; memory without a store has
+      // nothing to be written back to.
+      let isWritable = area.isShared && (access == .write || !object.hasStore)
+      if isWritable { object.markDirty(area.objectIndex(page)) }
+      Frames.retain(found)
+      unsafe tables.install(
+        PageTableEntry(
+          frame: found, protection: area.protection, isWritable: isWritable, marks: PageTableEntry.objectPage), in: slot
+      )
+      unsafe installAround(&tables, area, page, slot, object)
+      offerAround(&tables, area, page)
+      return .done
+    } catch {
+      return .outOfMemory
+    }
+  }
+
+  /// Maps the neighbours of `page` that the object has in memory.
+  private func installAround(
+    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot,
+    _ object: MemoryObject
+  ) {
+    guard !area.flags.contains(.randomAccess) else { return }
+    let window = around(area, page)
+    let first = unsafe slot - Int(truncatingIfNeeded: (page &- window.lowerBound) / pageSize)
+    let count = Int(truncatingIfNeeded: (window.upperBound &- window.lowerBound) / pageSize)
+    let isWritable = area.isShared && !object.hasStore
+    object.forEachResident(from: area.objectIndex(window.lowerBound), count: count) { index, frame in
+      guard unsafe first[index] == 0 else { return }
+      Frames.retain(frame)
+      unsafe tables.install(
+        PageTableEntry(
+          frame: frame, protection: area.protection, isWritable: isWritable, marks: PageTableEntry.objectPage),
+        in: first + index)
+    }
+  }
+
+  // MARK: Offers
+
+  private func offer(_ page: UInt64, _ entry: PageTableEntry) {
+    var offer = MappingOffer(space: machineSpace)
+    offer.add(page, entry)
+    offer.finish()
+  }
+
+  /// Offers the pages around `page` that the tables hold.
+  private func offerAround(_ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64) {
+    let window = around(area, page)
+    var offer = MappingOffer(space: machineSpace)
+    unsafe tables.forEach(window.lowerBound, window.upperBound) { _, address, slot in
+      offer.add(address, unsafe PageTableEntry(word: slot.pointee))
+    }
+    offer.finish()
+  }
+
+  /// The aligned window around `page`, cut to the area. It lies within one table.
+  private func around(_ area: VirtualMemoryArea, _ page: UInt64) -> Range<UInt64> {
+    let size = Self.faultAroundPages &* pageSize
+    let start = page & ~(size &- 1)
+    return max(start, area.start)..<min(start &+ size, area.end)
+  }
+}
+
+extension VirtualMemoryArea {
+  /// Whether ptrace may do this although the program may not: reading anything readable some day, writing a private copy.
+  func allowsDebugger(_ access: Access) -> Bool {
+    switch access {
+    case .read, .execute: maximumProtection.contains(.read)
+    case .write: !isShared && maximumProtection.contains(.write)
+    }
+  }
+}

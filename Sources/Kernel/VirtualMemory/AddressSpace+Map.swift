@@ -1,0 +1,231 @@
+// mmap(2): making areas.
+
+import LinuxABI
+import Scheduling
+
+extension AddressSpace {
+  /// Maps memory and returns its address.
+  ///
+  /// - Parameters:
+  ///   - address: a wish, or with `.fixed` and `.fixedNoReplace` an order.
+  ///   - length: in bytes, rounded up to whole pages.
+  ///   - object: what is mapped; nil for zero-filled memory.
+  ///   - offset: where in the object the mapping begins, in bytes, a multiple of the page size.
+  ///   - maximum: what mprotect may grant later.
+  ///   - source: the name for /proc; it keeps the object's store alive.
+  /// - Throws: EINVAL, ENOMEM, EEXIST, EPERM, EAGAIN (locked memory), EOVERFLOW.
+  @export(interface)
+  public func map(
+    at address: UInt64, length: UInt64, protection: Protection, maximum: Protection = .all, flags: MappingFlags,
+    object: MemoryObject?, offset: UInt64 = 0, source: (any MappingSource)? = nil
+  ) throws(Errno) -> UInt64 {
+    guard length != 0, offset & pageMask == 0 else { throw .EINVAL }
+    guard let length = roundedUpToPage(length), length <= Self.userLimit else { throw .ENOMEM }
+    guard !offset.addingReportingOverflow(length).overflow else { throw .EOVERFLOW }
+    let isFixed = flags.contains(.fixed) || flags.contains(.fixedNoReplace)
+    if isFixed {
+      guard address & pageMask == 0 else { throw .EINVAL }
+      guard Self.isUserRange(address, length) else { throw .ENOMEM }
+      guard address >= Self.minimumAddress else { throw .EPERM }
+    }
+    var gather = MappingGather(space: machineSpace)
+    let (start, areaFlags) = try areas.withWriteLock { state throws(Errno) in
+      guard !state.isDestroyed else { throw .ENOMEM }
+      let start = try place(state, address, length, flags)
+      var areaFlags = flags.subtracting(.transient).union(state.futureFlags)
+      let replaced = flags.contains(.fixed) ? state.mappedPages(start, start &+ length) : 0
+      try state.checkLimits(
+        adding: Int(truncatingIfNeeded: length / pageSize), replacing: replaced, protection, areaFlags)
+      if flags.contains(.fixed) {
+        defer { gather.finish() }
+        try unmap(&state, start, start &+ length, &gather)
+      }
+      guard state.map.count < Self.maximumAreaCount else { throw .ENOMEM }
+      var object = object
+      if object == nil, areaFlags.contains(.shared) {
+        // Shared anonymous memory is an object without a name; it pays for itself.
+        object = try MemoryObject.anonymous(
+          size: length, reserves: !areaFlags.contains(.noReserve) || CommitAccounting.mode == .never)
+      } else if Self.isAccountable(protection, areaFlags) {
+        try commit(&state, Int(truncatingIfNeeded: length / pageSize))
+        areaFlags.insert(.accounted)
+      }
+      let area = VirtualMemoryArea(
+        space: self, start: start, end: start &+ length, protection: protection, maximumProtection: maximum,
+        flags: areaFlags, object: object, pageOffset: offset / pageSize, source: source)
+      insert(&state, area)
+      return (start, areaFlags)
+    }
+    if flags.contains(.populate) || (areaFlags.contains(.locked) && !areaFlags.contains(.lockedOnFault)) {
+      // mmap(2): failing to bring pages in is no failure of the mapping.
+      try? populate(start, start &+ length)
+    }
+    return start
+  }
+
+  /// Whether a mapping is a promise of memory: writes need frames of its own.
+  static func isAccountable(_ protection: Protection, _ flags: MappingFlags) -> Bool {
+    guard protection.contains(.write), !flags.contains(.shared) else { return false }
+    return !flags.contains(.noReserve) || CommitAccounting.mode == .never
+  }
+
+  func commit(_ state: inout AreaState, _ pages: Int) throws(Errno) {
+    try CommitAccounting.commit(pages)
+    state.committedPages &+= pages
+  }
+
+  func uncommit(_ state: inout AreaState, _ pages: Int) {
+    CommitAccounting.uncommit(pages)
+    state.committedPages &-= pages
+  }
+
+  // MARK: Placing
+
+  /// The address for a new mapping.
+  private func place(
+    _ state: borrowing AreaState, _ address: UInt64, _ length: UInt64, _ flags: MappingFlags
+  ) throws(Errno) -> UInt64 {
+    if flags.contains(.fixedNoReplace) {
+      if state.map.overlaps(address, address &+ length, respectingGaps: false) { throw .EEXIST }
+      return address
+    }
+    if flags.contains(.fixed) { return address }
+    if flags.contains(.low) {
+      guard let hole = state.map.lowestHole(of: length, low: 0x4000_0000, high: 0x8000_0000) else { throw .ENOMEM }
+      return hole
+    }
+    let wish = max(roundedUpToPage(address) ?? 0, address == 0 ? 0 : Self.minimumAddress)
+    if wish != 0, Self.isUserRange(wish, length), !state.map.overlaps(wish, wish &+ length, respectingGaps: true) {
+      return wish
+    }
+    return try findHole(state, length)
+  }
+
+  /// The highest hole below the mapping base; above it when the space below is full.
+  func findHole(_ state: borrowing AreaState, _ length: UInt64) throws(Errno) -> UInt64 {
+    let base = state.layout.mappingBase == 0 ? Self.userLimit : min(state.layout.mappingBase, Self.userLimit)
+    let window = Self.kernelWindow
+    if base > window.upperBound,
+      let hole = state.map.highestHole(of: length, low: window.upperBound, high: base)
+    {
+      return hole
+    }
+    if let hole = state.map.highestHole(
+      of: length, low: Self.minimumAddress, high: min(base, window.lowerBound))
+    {
+      return hole
+    }
+    if base < Self.userLimit,
+      let hole = state.map.highestHole(of: length, low: max(base, window.upperBound), high: Self.userLimit)
+    {
+      return hole
+    }
+    throw .ENOMEM
+  }
+
+  // MARK: Areas
+
+  /// Adds an area, as a part of its neighbours where they fit.
+  func insert(_ state: inout AreaState, _ area: VirtualMemoryArea) {
+    area.object?.addMapping(area)
+    state.map.insert(area)
+    state.count(area, by: area.pageCount)
+    mergeAround(&state, area)
+  }
+
+  /// Joins `area` with the neighbours that have the same properties.
+  func mergeAround(_ state: inout AreaState, _ area: VirtualMemoryArea) {
+    var area = area
+    if let previous = state.map.previous(before: area), previous.canMerge(with: area) {
+      // The survivor covers the range before the other one leaves: truncation always finds each page in some area.
+      previous.resize(start: previous.start, end: area.end)
+      forget(&state, area)
+      state.map.didChange(previous)
+      area = previous
+    }
+    if let next = state.map.next(after: area), area.canMerge(with: next) {
+      area.resize(start: area.start, end: next.end)
+      forget(&state, next)
+      state.map.didChange(area)
+    }
+  }
+
+  /// Takes an area out of the tree and away from its object. Its pages are gone, or another area covers them.
+  func forget(_ state: inout AreaState, _ area: VirtualMemoryArea) {
+    state.map.remove(area)
+    area.object?.removeMapping(area)
+  }
+
+  /// Cuts the area that contains `address` in two there.
+  ///
+  /// - Throws: ENOMEM when there are too many areas.
+  func split(_ state: inout AreaState, at address: UInt64) throws(Errno) {
+    guard let area = state.map.find(address), area.start != address else { return }
+    guard state.map.count < Self.maximumAreaCount else { throw .ENOMEM }
+    let upper = area.copy(start: address, end: area.end, in: self)
+    upper.object?.addMapping(upper)
+    area.resize(start: area.start, end: address)
+    state.map.didChange(area)
+    state.map.insert(upper)
+  }
+}
+
+extension VirtualMemoryArea {
+  /// Moves the ends of the area; the page that each address shows stays the same.
+  func resize(start newStart: UInt64, end newEnd: UInt64) {
+    guard let object else {
+      (start, end) = (newStart, newEnd)
+      return
+    }
+    object.withMappings {
+      // An area grows downwards only when its object has pages before the first one (AddressSpace.grow).
+      if newStart >= start {
+        pageOffset = pageOffset &+ (newStart &- start) / pageSize
+      } else {
+        pageOffset = pageOffset &- (start &- newStart) / pageSize
+      }
+      (start, end) = (newStart, newEnd)
+    }
+  }
+}
+
+extension AreaState {
+  /// Adds an area's pages to the sums, or takes them away.
+  mutating func count(_ area: VirtualMemoryArea, by pages: Int) {
+    totalPages &+= pages
+    peakTotalPages = max(peakTotalPages, totalPages)
+    if area.flags.contains(.growsDown) || area.flags.contains(.stack) {
+      stackPages &+= pages
+    } else if area.protection.contains(.write), !area.isShared {
+      dataPages &+= pages
+    } else if area.protection.contains(.execute) {
+      executablePages &+= pages
+    }
+    if area.flags.contains(.locked) { lockedPages &+= pages }
+  }
+
+  /// Pages of [start, end) that areas cover.
+  borrowing func mappedPages(_ start: UInt64, _ end: UInt64) -> Int {
+    var pages: UInt64 = 0
+    var next = map.firstEnding(after: start)
+    while let area = next, area.start < end {
+      pages &+= (min(area.end, end) &- max(area.start, start)) / pageSize
+      next = map.next(after: area)
+    }
+    return Int(truncatingIfNeeded: pages)
+  }
+
+  /// RLIMIT_AS, RLIMIT_DATA and RLIMIT_MEMLOCK for `pages` more.
+  borrowing func checkLimits(
+    adding pages: Int, replacing: Int = 0, _ protection: Protection, _ flags: MappingFlags
+  ) throws(Errno) {
+    func exceeds(_ sum: Int, _ limit: UInt64) -> Bool { sum > 0 && UInt64(sum) > limit / pageSize }
+    if exceeds(totalPages &- replacing &+ pages, limits.addressSpace) { throw .ENOMEM }
+    if protection.contains(.write), !flags.contains(.shared), !flags.contains(.growsDown), !flags.contains(.stack),
+      exceeds(dataPages &+ pages, limits.data)
+    {
+      throw .ENOMEM
+    }
+    if flags.contains(.locked), exceeds(lockedPages &+ pages, limits.locked) { throw .EAGAIN }
+  }
+}

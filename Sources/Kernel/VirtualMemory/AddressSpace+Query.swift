@@ -1,0 +1,186 @@
+// What others want to know about a space: /proc, mincore(2), msync(2), shared futexes.
+
+import KernelCore
+import LinuxABI
+import Scheduling
+import Synchronization
+
+/// An area as /proc/PID/maps and smaps show it.
+public struct AreaSnapshot {
+  public var start: UInt64
+  public var end: UInt64
+  public var protection: Protection
+  public var flags: MappingFlags
+  /// In bytes.
+  public var offset: UInt64
+  public var source: (any MappingSource)?
+  /// Pages in memory, and those of them that are private.
+  public var residentPages: Int
+  public var anonymousPages: Int
+  /// Whether it maps an object without a name: shared anonymous memory.
+  public var isSharedAnonymous: Bool
+}
+
+/// Sums over a space; pages unless said otherwise.
+public struct AddressSpaceStatistics: Sendable {
+  public var totalPages = 0
+  public var peakTotalPages = 0
+  public var anonymousPages = 0
+  public var objectPages = 0
+  public var peakResidentPages = 0
+  public var dataPages = 0
+  public var stackPages = 0
+  public var executablePages = 0
+  public var lockedPages = 0
+  public var pageTablePages = 0
+  public var areaCount = 0
+  public var faults = 0
+  public var majorFaults = 0
+
+  public init() {}
+  public var residentPages: Int { anonymousPages + objectPages }
+}
+
+extension AddressSpace {
+  public var statistics: AddressSpaceStatistics {
+    @export(interface) get {
+      var result = AddressSpaceStatistics()
+      areas.withReadLock { state in
+        result.totalPages = state.totalPages
+        result.peakTotalPages = state.peakTotalPages
+        result.dataPages = state.dataPages
+        result.stackPages = state.stackPages
+        result.executablePages = state.executablePages
+        result.lockedPages = state.lockedPages
+        result.areaCount = state.map.count
+      }
+      tables.withLock { tables in
+        result.anonymousPages = tables.anonymousPages
+        result.objectPages = tables.objectPages
+        result.peakResidentPages = tables.peakPages
+        result.pageTablePages = tables.tableCount
+      }
+      result.faults = faults.load(ordering: .relaxed)
+      result.majorFaults = majorFaults.load(ordering: .relaxed)
+      return result
+    }
+  }
+
+  /// Pages in memory, without waiting for the area lock: for the out-of-memory policy.
+  public var residentPages: Int {
+    @export(interface) get { tables.withLock { $0.anonymousPages &+ $0.objectPages } }
+  }
+
+  /// How much `areas` finds out.
+  public enum SnapshotDetail: Sendable { case names, residency }
+
+  /// The areas in order.
+  ///
+  /// - Complexity: O(areas), with `.residency` O(pages in memory).
+  @export(interface)
+  public func areas(_ detail: SnapshotDetail = .names) -> [AreaSnapshot] {
+    areas.withReadLock { state in
+      var result: [AreaSnapshot] = []
+      result.reserveCapacity(state.map.count)
+      state.map.visit { area in
+        result.append(snapshot(area, detail))
+        return true
+      }
+      return result
+    }
+  }
+
+  private func snapshot(_ area: VirtualMemoryArea, _ detail: SnapshotDetail) -> AreaSnapshot {
+    var resident = (all: 0, anonymous: 0)
+    if detail == .residency { resident = residency(area.start, area.end) }
+    return AreaSnapshot(
+      start: area.start, end: area.end, protection: area.protection, flags: area.flags,
+      offset: area.pageOffset &* pageSize, source: area.source, residentPages: resident.all,
+      anonymousPages: resident.anonymous, isSharedAnonymous: area.object != nil && area.source == nil)
+  }
+
+  // MARK: mincore
+
+  /// mincore(2): a byte per page, 1 for those in memory, appended to `result`.
+  ///
+  /// - Throws: EINVAL, ENOMEM (a part is not mapped).
+  @export(interface)
+  public func residency(
+    _ address: UInt64, _ length: UInt64, _ result: inout [UInt8]
+  ) throws(Errno) {
+    guard address & pageMask == 0 else { throw .EINVAL }
+    guard let length = roundedUpToPage(length), length <= Self.userLimit, address <= Self.userLimit &- length else {
+      throw .ENOMEM
+    }
+    try areas.withReadLock { state throws(Errno) in
+      var position = address
+      let end = address &+ length
+      while position < end {
+        guard let area = state.map.find(position) else { throw .ENOMEM }
+        let stop = min(area.end, end)
+        while position < stop {
+          var isResident = tables.withLock { !$0.entry(position).isEmpty }
+          if !isResident, let object = area.object { isResident = object.isResident(area.objectIndex(position)) }
+          result.append(isResident ? 1 : 0)
+          position = position &+ pageSize
+        }
+      }
+    }
+  }
+
+  // MARK: msync
+
+  /// What msync does.
+  public enum SyncMode: Sendable {
+    /// Write back now and wait.
+    case wait
+    /// Only check the arguments: changed pages are written back in time.
+    case schedule
+  }
+
+  /// msync(2).
+  ///
+  /// - Throws: EINVAL, ENOMEM (a part is not mapped), EBUSY (`invalidating` on locked memory), the store's errors.
+  @export(interface)
+  public func sync(_ address: UInt64, _ length: UInt64, _ mode: SyncMode, invalidating: Bool) throws(Errno) {
+    guard address & pageMask == 0 else { throw .EINVAL }
+    guard let length = roundedUpToPage(length), length <= Self.userLimit, address <= Self.userLimit &- length else {
+      throw .ENOMEM
+    }
+    let end = address &+ length
+    var position = address
+    var hasHole = false
+    while position < end {
+      // The store is written without the area lock: it may take long. The source keeps the store alive meanwhile.
+      let part = areas.withReadLock { state -> SyncPart? in
+        guard let area = state.map.firstEnding(after: position), area.start < end else { return nil }
+        let start = max(position, area.start)
+        let stop = min(area.end, end)
+        return SyncPart(
+          start: start, end: stop, object: area.isShared ? area.object : nil, source: area.source,
+          offset: area.object == nil ? 0 : area.objectIndex(start) &* pageSize,
+          isLocked: area.flags.contains(.locked))
+      }
+      guard let part else {
+        hasHole = true
+        break
+      }
+      if part.start > position { hasHole = true }
+      if invalidating, part.isLocked { throw .EBUSY }
+      if mode == .wait, let object = part.object {
+        try object.writeBack(part.offset..<part.offset &+ (part.end &- part.start))
+      }
+      position = part.end
+    }
+    if hasHole { throw .ENOMEM }
+  }
+
+  private struct SyncPart {
+    var start: UInt64
+    var end: UInt64
+    var object: MemoryObject?
+    var source: (any MappingSource)?
+    var offset: UInt64
+    var isLocked: Bool
+  }
+}

@@ -1,0 +1,180 @@
+// An address space: the areas that a program has mapped, the page tables behind them, and the machine's side of both.
+//
+//     areas    what the program asked for     sleeping read-write lock: faults read, mmap and its family write
+//     tables   what is in memory now          spin lock, held while an entry changes or user memory is copied
+//     machine  a TLB over the tables          told about changes under the table lock, in order
+//
+// Tasks that were cloned with CLONE_VM share the object. `destroy()` frees the memory as soon as the last of them has
+// gone, whoever still refers to the object (a reader of /proc, say) finds it empty.
+
+import KernelCore
+import LinuxABI
+import Machine
+import Scheduling
+import Synchronization
+
+/// Limits that concern memory, in bytes; ResourceLimit.infinity is none. Process copies them from the resource limits.
+public struct AddressSpaceLimits: Sendable {
+  public var addressSpace: UInt64 = .max
+  public var data: UInt64 = .max
+  public var stack: UInt64 = .max
+  public var locked: UInt64 = .max
+
+  public init() {}
+}
+
+/// Where the parts of a program are: what execve(2) found out, for brk(2), prctl(PR_SET_MM) and /proc.
+public struct AddressSpaceLayout: Sendable {
+  /// New mappings are placed below this address.
+  public var mappingBase: UInt64 = 0
+  public var startCode: UInt64 = 0, endCode: UInt64 = 0
+  public var startData: UInt64 = 0, endData: UInt64 = 0
+  public var startBreak: UInt64 = 0, currentBreak: UInt64 = 0
+  public var startStack: UInt64 = 0
+  public var argumentStart: UInt64 = 0, argumentEnd: UInt64 = 0
+  public var environmentStart: UInt64 = 0, environmentEnd: UInt64 = 0
+  /// Where the vDSO is mapped; 0 without one.
+  public var vdso: UInt64 = 0
+  /// The auxiliary vector as it was put on the stack, for /proc/PID/auxv.
+  public var auxiliaryVector: [UInt64] = []
+
+  public init() {}
+}
+
+/// What the area lock protects.
+struct AreaState {
+  let map = AreaMap()
+  var layout = AddressSpaceLayout()
+  var limits = AddressSpaceLimits()
+  var totalPages = 0
+  var peakTotalPages = 0
+  /// Private writable pages other than stacks (RLIMIT_DATA), pages of stacks, of executable file mappings.
+  var dataPages = 0
+  var stackPages = 0
+  var executablePages = 0
+  var lockedPages = 0
+  var committedPages = 0
+  /// mlockall(MCL_FUTURE): flags that new areas get.
+  var futureFlags: MappingFlags = []
+  var isDestroyed = false
+}
+
+/// The memory of a user program.
+public final class AddressSpace {
+  /// The machine's name for the space (machine_space_create).
+  public let machineSpace: Int64
+  let areas = SharedMutex(AreaState())
+  let tables: SpinLock<PageTables>
+  /// Threads that run user code in this space. With more than one, a frame that is replaced is freed only after the
+  /// machine has confirmed that the old mapping is gone.
+  let threads = Atomic<Int>(1)
+  let faults = Atomic<Int>(0)
+  let majorFaults = Atomic<Int>(0)
+
+  /// The first address behind those that programs may use. Set at boot from the machine's boot record.
+  public nonisolated(unsafe) static var userLimit: UInt64 = 0x7fff_ffff_f000
+  /// The lowest address that may be mapped (/proc/sys/vm/mmap_min_addr).
+  public static var minimumAddress: UInt64 { 65536 }
+  /// Addresses that the kernel claims on bare machines (ARCHITECTURE.md); kept free everywhere, so that a program finds
+  /// the same space on each machine.
+  static var kernelWindow: Range<UInt64> { 0x4000_0000_0000..<0x5000_0000_0000 }
+  /// The largest number of areas (/proc/sys/vm/max_map_count).
+  public static var maximumAreaCount: Int { 65530 }
+
+  private init(machineSpace: Int64) throws(Errno) {
+    self.machineSpace = machineSpace
+    tables = SpinLock(try PageTables(), rank: .pageTable)
+    Counters.add(1, to: Counters.spaces)
+  }
+
+  /// An empty space.
+  ///
+  /// - Throws: ENOMEM, EAGAIN when the machine can make no more spaces.
+  @export(interface)
+  public static func create() throws(Errno) -> AddressSpace {
+    let machineSpace = machine_space_create()
+    guard machineSpace >= 0 else { throw Errno(rawValue: Int32(truncatingIfNeeded: -machineSpace)) }
+    do throws(Errno) {
+      return try MemoryPressure.retrying { () throws(Errno) in try AddressSpace(machineSpace: machineSpace) }
+    } catch {
+      machine_space_destroy(machineSpace)
+      throw error
+    }
+  }
+
+  deinit {
+    destroy()
+    Counters.add(-1, to: Counters.spaces)
+  }
+
+  /// Gives back all memory. No thread runs in the space any more; its user handles are destroyed.
+  @export(interface)
+  public func destroy() {
+    // Files may be closed by the end of their areas: not under the area lock.
+    var retired: [VirtualMemoryArea] = []
+    areas.withWriteLock { state in
+      guard !state.isDestroyed else { return }
+      state.isDestroyed = true
+      // The machine forgets first: from here on nothing can reach the frames but the kernel.
+      machine_space_destroy(machineSpace)
+      while let area = state.map.first {
+        area.object?.removeMapping(area)
+        state.map.remove(area)
+        if area.source != nil { retired.append(area) }
+      }
+      tables.withLock { $0.releaseAll() }
+      CommitAccounting.uncommit(state.committedPages)
+      (state.committedPages, state.totalPages, state.dataPages, state.stackPages) = (0, 0, 0, 0)
+      (state.lockedPages, state.executablePages) = (0, 0)
+    }
+    retired.removeAll()
+  }
+
+  /// The space of the current thread; nil for kernel threads.
+  public static var current: AddressSpace? {
+    @export(interface) get { Thread.current.memoryContext as? AddressSpace }
+  }
+
+  /// A thread that runs user code in this space was created, or has ended for good.
+  @export(interface)
+  public func threadStarted() { threads.add(1, ordering: .relaxed) }
+  @export(interface)
+  public func threadEnded() { threads.subtract(1, ordering: .relaxed) }
+
+  // MARK: Layout and limits
+
+  public var layout: AddressSpaceLayout {
+    @export(interface) get { areas.withReadLock { $0.layout } }
+  }
+
+  @export(interface)
+  public func updateLayout(_ change: (inout AddressSpaceLayout) -> Void) {
+    areas.withWriteLock { change(&$0.layout) }
+  }
+
+  public var limits: AddressSpaceLimits {
+    @export(interface) get { areas.withReadLock { $0.limits } }
+    @export(interface) set { areas.withWriteLock { $0.limits = newValue } }
+  }
+
+  /// Chooses where mappings go for a stack whose top will be at `stackTop` (Linux's flexible layout): below the stack's
+  /// limit, at least 128 MiB and at most five sixths of the space, and `random` bytes further down.
+  @export(interface)
+  public func setMappingBase(stackTop: UInt64, random: UInt64) {
+    areas.withWriteLock { state in
+      let smallest: UInt64 = 128 << 20
+      let largest = Self.userLimit / 6 * 5
+      let slack = VirtualMemoryArea.guardGap &+ (16 << 20)
+      let gap = min(max(state.limits.stack, smallest), largest) &+ slack
+      let base = stackTop > gap &+ random ? stackTop &- gap &- random : Self.userLimit / 3
+      state.layout.mappingBase = base & ~pageMask
+    }
+  }
+
+  /// Whether [address, address + length) may hold user memory.
+  static func isUserRange(_ address: UInt64, _ length: UInt64) -> Bool {
+    let (end, overflow) = address.addingReportingOverflow(length)
+    guard !overflow, end <= userLimit else { return false }
+    return end <= kernelWindow.lowerBound || address >= kernelWindow.upperBound
+  }
+}

@@ -1,0 +1,70 @@
+// Page frames as this room uses them: single frames with a reference count, a page of zeros that is never written, and
+// what happens when there are none left.
+
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+
+/// Short names for what the room does with frames all the time.
+enum Frames {
+  /// The page that read faults of untouched memory show. It is never written, counted or freed.
+  static let zeroPage: PageFrameNumber = {
+    do throws(Errno) { return try FrameAllocator.allocate(options: [.zeroed, .reserved]) } catch {
+      panic("no memory for the page of zeros")
+    }
+  }()
+
+  /// A frame with unspecified contents. Never waits.
+  @inline(__always)
+  static func allocate() throws(Errno) -> PageFrameNumber { try FrameAllocator.allocate() }
+
+  /// A frame of zeros. Never waits.
+  @inline(__always)
+  static func allocateZeroed() throws(Errno) -> PageFrameNumber { try FrameAllocator.allocate(options: .zeroed) }
+
+  /// 2^`order` frames in a row, each with a reference of its own; nil when there is no such run. Never waits.
+  static func allocateRun(order: Int, zeroed: ZeroFill) -> PageFrameNumber? {
+    do throws(Errno) {
+      let first = try FrameAllocator.allocate(order: order, options: zeroed == .zeroed ? .zeroed : [])
+      if order > 0 { FrameAllocator.split(first) }
+      return first
+    } catch {
+      return nil
+    }
+  }
+
+  enum ZeroFill { case zeroed, unspecified }
+
+  @inline(__always)
+  static func retain(_ frame: PageFrameNumber) { frame.frame.retain() }
+  @inline(__always)
+  static func release(_ frame: PageFrameNumber) { frame.frame.release() }
+
+  /// What a pin adds to a frame's reference count: more than page tables ever add, so that pins can be told apart.
+  static var pinBias: Int32 { 1 << 20 }
+
+  /// Whether a single page table holds the frame, and nobody else but devices that have it pinned.
+  @inline(__always)
+  static func isExclusive(_ frame: PageFrameNumber) -> Bool { frame.frame.referenceCount & (pinBias &- 1) == 1 }
+
+  /// Whether a device has the frame pinned.
+  @inline(__always)
+  static func isPinned(_ frame: PageFrameNumber) -> Bool { frame.frame.referenceCount >= pinBias }
+
+  /// The frame's bytes. SAFETY: the direct map shows all of memory; the caller holds a reference to the frame, or the
+  /// lock of a structure that does.
+  @inline(__always)
+  static func pointer(_ frame: PageFrameNumber) -> UnsafeMutableRawPointer { unsafe DirectMap.pointer(to: frame) }
+
+  /// Copies a whole page. SAFETY: as `pointer`; the caller owns `target` alone.
+  @inline(__always)
+  static func copy(_ source: PageFrameNumber, to target: PageFrameNumber) {
+    unsafe pointer(target).copyMemory(from: pointer(source), byteCount: Int(pageSize))
+  }
+
+  /// Clears the bytes from `offset` to the end of the page. SAFETY: as `pointer`; `offset` is within the page.
+  static func clear(_ frame: PageFrameNumber, from offset: Int) {
+    precondition(offset >= 0 && offset <= Int(pageSize))
+    _ = unsafe (pointer(frame) + offset).initializeMemory(as: UInt8.self, repeating: 0, count: Int(pageSize) - offset)
+  }
+}

@@ -1,0 +1,85 @@
+// Collects what an unmapping takes away, so that the machine is told in few commands and every frame is freed only
+// after the machine has forgotten it.
+//
+// The order is fixed: change the page tables and queue the machine's invalidation under the page-table lock (so that no
+// later offer of a mapping can overtake it), let go of the lock, commit, free. A frame that another CPU could still
+// write through an old mapping is never reused.
+
+import Machine
+import PhysicalMemory
+
+/// A batch of invalidations and of frames to give back; end it with `finish()`.
+struct MappingGather {
+  private let space: Int64
+  private var frames: [PageFrameNumber] = []
+  private var runStart: UInt64 = 0
+  private var runEnd: UInt64 = 0
+  private var isQueued = false
+  /// Areas that were unmapped. Their end may close a file, which takes the file system's locks: it has to come after the
+  /// area lock was released, so the gather is declared outside of that and keeps them.
+  private var retired: [VirtualMemoryArea] = []
+
+  init(space: Int64) { self.space = space }
+
+  /// How many frames wait; long operations `finish` a batch when it has grown.
+  var frameCount: Int { frames.count }
+
+  /// The page at `address` is gone from the tables. Call it with rising addresses: neighbours become one command.
+  @inline(__always)
+  mutating func unmap(_ address: UInt64, _ entry: PageTableEntry) {
+    if entry.isPresent { unmap(address, length: pageSize) }
+    if entry.isCounted {
+      if !entry.isObjectPage { Counters.add(-1, to: Counters.anonymousPages) }
+      frames.append(entry.frame)
+    }
+  }
+
+  /// As above for a range; the frames are the caller's.
+  @inline(__always)
+  mutating func unmap(_ address: UInt64, length: UInt64) {
+    if runEnd == address, runStart < runEnd {
+      runEnd = address &+ length
+    } else {
+      flushRun()
+      (runStart, runEnd) = (address, address &+ length)
+    }
+  }
+
+  /// Rights were taken from [address, address + length).
+  mutating func protect(_ address: UInt64, length: UInt64, _ protection: Protection) {
+    flushRun()
+    machine_space_protect(space, address, length, UInt64(protection.rawValue))
+    Counters.add(1, to: Counters.machineProtects)
+    isQueued = true
+  }
+
+  /// Keeps `area` until the gather itself ends.
+  mutating func retire(_ area: VirtualMemoryArea) {
+    if area.source != nil { retired.append(area) }
+  }
+
+  /// Drops a reference to `frame` at the end.
+  mutating func release(_ frame: PageFrameNumber) { frames.append(frame) }
+
+  /// Tells the machine about everything so far. Call it before the page-table lock is released.
+  mutating func flushRun() {
+    guard runStart < runEnd else { return }
+    machine_space_unmap(space, runStart, runEnd &- runStart)
+    Counters.add(1, to: Counters.machineUnmaps)
+    (runStart, runEnd) = (0, 0)
+    isQueued = true
+  }
+
+  /// Waits until the invalidations are in force, and frees the frames.
+  mutating func finish() {
+    flushRun()
+    if isQueued {
+      // A space whose machine side has died (its host process was killed) has no mappings left: the result is moot.
+      _ = machine_space_commit(space)
+      Counters.add(1, to: Counters.machineCommits)
+      isQueued = false
+    }
+    for frame in frames { Frames.release(frame) }
+    frames.removeAll(keepingCapacity: true)
+  }
+}

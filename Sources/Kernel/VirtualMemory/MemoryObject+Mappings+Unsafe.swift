@@ -1,0 +1,220 @@
+// From an object's pages to the page-table entries that show them, and what needs that: truncation, holes,
+// invalidation, write-back.
+
+import DataStructures
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+
+/// The areas that map an object.
+@safe struct ObjectMappings {
+  /// Not retained: an area leaves before it ends.
+  fileprivate var areas: [Unmanaged<VirtualMemoryArea>] = unsafe []
+}
+
+extension MemoryObject {
+  func addMapping(_ area: VirtualMemoryArea) {
+    mappings.withLock { unsafe $0.areas.append(Unmanaged.passUnretained(area)) }
+  }
+
+  func removeMapping(_ area: VirtualMemoryArea) {
+    mappings.withLock { mappings in
+      let wanted = unsafe Unmanaged.passUnretained(area).toOpaque()
+      guard let place = unsafe mappings.areas.lastIndex(where: { unsafe $0.toOpaque() == wanted }) else { return }
+      unsafe mappings.areas.swapAt(place, mappings.areas.count - 1)
+      unsafe mappings.areas.removeLast()
+    }
+  }
+
+  /// Runs `body` while the geometry of the mappings stays as it is.
+  func withMappings<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) {
+    try mappings.withLock { _ throws(Failure) in try body() }
+  }
+
+  /// Whether any area maps the object.
+  public var isMapped: Bool { @export(interface) get { mappings.withLock { unsafe !$0.areas.isEmpty } } }
+
+  /// Calls `body` for each area that shows a part of the pages [start, end), with that part's addresses. The machine's
+  /// mappings are in line with the tables, on all CPUs, when this returns.
+  private func forEachMapping(
+    _ start: UInt64, _ end: UInt64,
+    _ body: (VirtualMemoryArea, _ start: UInt64, _ end: UInt64, inout MappingGather) -> Void
+  ) {
+    mappings.withLock { mappings in
+      for index in unsafe 0..<mappings.areas.count {
+        // SAFETY: an area is in the list only while its space holds it; it leaves under this lock.
+        let area = unsafe mappings.areas[index].takeUnretainedValue()
+        let first = max(start, area.pageOffset)
+        let last = min(end, area.pageOffset &+ area.length / pageSize)
+        guard first < last else { continue }
+        var gather = MappingGather(space: unsafe area.space.machineSpace)
+        body(
+          area, area.start &+ (first &- area.pageOffset) &* pageSize,
+          area.start &+ (last &- area.pageOffset) &* pageSize, &gather)
+        gather.finish()
+      }
+    }
+  }
+
+  /// Takes the pages [start, end) out of all page tables; private copies stay.
+  func unmapPages(_ start: UInt64, _ end: UInt64) {
+    guard isMapped else { return }
+    forEachMapping(start, end) { area, first, last, gather in
+      unsafe area.space.zap(first, last, .objectPages, &gather)
+    }
+  }
+
+  /// Takes the right to write to the pages [start, end) away from all mappings, so that the next write is noticed.
+  private func protectPages(_ start: UInt64, _ end: UInt64) {
+    guard isMapped else { return }
+    forEachMapping(start, end) { area, first, last, gather in
+      guard area.isShared else { return }
+      unsafe area.space.tables.withLock { tables in
+        unsafe tables.forEach(first, last) { _, address, slot in
+          let entry = unsafe PageTableEntry(word: slot.pointee)
+          guard entry.isObjectPage, entry.isWritable else { return }
+          let new = PageTableEntry(word: entry.word & ~(PageTableEntry.writable | PageTableEntry.dirty))
+          unsafe slot.pointee = new.word
+          gather.protect(address, length: pageSize, new.machineProtection)
+        }
+      }
+    }
+  }
+
+  // MARK: Truncation
+
+  /// Changes the size. Pages beyond the new end leave the object and all mappings; the rest of the last page is cleared.
+  ///
+  /// The caller excludes writers (an inode's lock). Private copies that programs made of pages beyond the end stay.
+  @export(interface)
+  public func truncate(to newSize: UInt64) {
+    let old = size
+    if newSize > old {
+      clearTail()
+      size = newSize
+      return
+    }
+    size = newSize
+    dropPages(from: newSize / pageSize &+ (newSize & pageMask != 0 ? 1 : 0), to: .max)
+    clearTail()
+  }
+
+  /// Makes [offset, offset + length) read as zeros, giving back whole pages. Only for objects without a store.
+  @export(interface)
+  public func punchHole(from offset: UInt64, length: UInt64) {
+    let end = min(offset &+ min(length, UInt64.max &- offset), size)
+    guard !hasStore, offset < end else { return }
+    let first = offset / pageSize &+ (offset & pageMask != 0 ? 1 : 0)
+    let last = end == size ? pageCount : end / pageSize
+    if first < last { dropPages(from: first, to: last) }
+    clear(offset, min(end, first &* pageSize))
+    if end != size { clear(max(offset, last &* pageSize), end) }
+  }
+
+  /// Clears bytes within one page, if it is in memory.
+  private func clear(_ start: UInt64, _ end: UInt64) {
+    guard start < end, case .ready(let frame) = lookUp(start / pageSize) else { return }
+    defer { Frames.release(frame) }
+    // SAFETY: `start` and `end` lie in the same page, or `end` is its end; the reference keeps the frame.
+    let target = unsafe Frames.pointer(frame) + Int(truncatingIfNeeded: start & pageMask)
+    _ = unsafe target.initializeMemory(as: UInt8.self, repeating: 0, count: Int(truncatingIfNeeded: end &- start))
+  }
+
+  /// Removes the pages [start, end) from the object and from all mappings.
+  private func dropPages(from start: UInt64, to end: UInt64) {
+    didRemovePages()
+    var frames: [PageFrameNumber] = []
+    removePages(from: start, to: end) { frames.append($0) }
+    unmapPages(start, end)
+    for frame in frames { Frames.release(frame) }
+  }
+
+  /// Forgets all clean pages: their contents are read from the store again. For stores that changed behind our back.
+  @export(interface)
+  public func invalidate() {
+    guard hasStore else { return }
+    didRemovePages()
+    unmapPages(0, .max)
+    _ = dropClean(limit: .max, .all)
+    // A fault that came in between shows the old page until it is unmapped again.
+    unmapPages(0, .max)
+  }
+
+  enum DropExtent {
+    case all
+    /// Only pages that nobody but the object holds.
+    case unused
+  }
+
+  /// Frees clean pages, at most `limit`; returns how many.
+  func dropClean(limit: Int, _ extent: DropExtent) -> Int {
+    var position: UInt64 = 0
+    var dropped = 0
+    while dropped < limit {
+      var frames: [PageFrameNumber] = []
+      let isLast = pages.withLock { pages in
+        for _ in 0..<256 {
+          guard dropped < limit, let (index, value) = pages.tree.next(from: position) else { return true }
+          position = index &+ 1
+          if ObjectPages.isBusy(value) || pages.tree.hasTag(ObjectPages.dirtyTag, at: index) { continue }
+          if extent == .unused, ObjectPages.frame(value).frame.referenceCount != 1 { continue }
+          if let (frame, _) = pages.remove(at: index) {
+            frames.append(frame)
+            dropped += 1
+          }
+        }
+        return false
+      }
+      countPages(-frames.count)
+      for frame in frames { Frames.release(frame) }
+      if isLast || position == 0 { break }
+    }
+    return dropped
+  }
+
+  // MARK: Write-back
+
+  /// Writes changed pages of a range of bytes to the store, and waits.
+  ///
+  /// - Throws: the store's errors; pages that were not written stay dirty.
+  @export(interface)
+  public func writeBack(_ range: Range<UInt64> = 0..<UInt64.max) throws(Errno) {
+    guard hasStore, !range.isEmpty else { return }
+    var index = range.lowerBound / pageSize
+    let end = range.upperBound / pageSize &+ (range.upperBound & pageMask != 0 ? 1 : 0)
+    while let batch = takeDirty(from: index, to: end) {
+      // The tag goes first, then the right to write: a write in between is in the frame before it is stored, one after
+      // faults and sets the tag again.
+      protectPages(batch.start, batch.start &+ UInt64(batch.frames.count))
+      var failure: Errno?
+      do throws(Errno) { try writeToStore(batch.start, batch.frames) } catch { failure = error }
+      for (offset, frame) in batch.frames.enumerated() {
+        if failure != nil { markDirty(batch.start &+ UInt64(offset)) }
+        Frames.release(frame)
+      }
+      if let failure { throw failure }
+      index = batch.start &+ UInt64(batch.frames.count)
+    }
+  }
+
+  /// The next run of dirty pages, at most 128 KiB, clean from now on, with a reference each.
+  private func takeDirty(from start: UInt64, to end: UInt64) -> (start: UInt64, frames: [PageFrameNumber])? {
+    var frames: [PageFrameNumber] = []
+    var first: UInt64 = 0
+    pages.withLock { pages in
+      guard let (index, _) = pages.tree.next(from: start, tagged: ObjectPages.dirtyTag), index < end else { return }
+      first = index
+      var next = index
+      while next < end, frames.count < Self.largestReadWindow, pages.tree.hasTag(ObjectPages.dirtyTag, at: next),
+        case .ready(let frame) = pages.find(next)
+      {
+        pages.tree.clearTag(ObjectPages.dirtyTag, at: next)
+        Frames.retain(frame)
+        frames.append(frame)
+        next &+= 1
+      }
+    }
+    Counters.add(-frames.count, to: Counters.dirtyPages)
+    return frames.isEmpty ? nil : (first, frames)
+  }
+}

@@ -1,0 +1,152 @@
+// read(2) and write(2) on an object: copying between its pages and a caller's buffer. No lock is held while the buffer,
+// which may be user memory that faults, is touched: the page is held by a reference.
+
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+
+extension MemoryObject {
+  /// Copies from the object into `buffer`, up to its end or the buffer's; returns the number of bytes.
+  ///
+  /// - Throws: EFAULT, ENOMEM, the store's errors, each only when nothing was copied.
+  @export(interface)
+  public func read(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    let before = buffer.remaining
+    do throws(Errno) { try readAll(offset, &buffer) } catch {
+      if buffer.remaining == before { throw error }
+    }
+    return before - buffer.remaining
+  }
+
+  private func readAll(_ offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) {
+    var position = offset
+    while buffer.remaining > 0 {
+      let end = size
+      guard position < end else { return }
+      let within = position & pageMask
+      let count = Int(truncatingIfNeeded: min(pageSize &- within, end &- position, UInt64(buffer.remaining)))
+      if let frame = try pageForReading(position / pageSize) {
+        defer { Frames.release(frame) }
+        // SAFETY: `within + count` is at most a page, and the reference keeps the frame.
+        try unsafe buffer.copyOut(Frames.pointer(frame) + Int(truncatingIfNeeded: within), count: count)
+      } else {
+        try buffer.clear(count: count)
+      }
+      position = position &+ UInt64(count)
+    }
+  }
+
+  /// The page, with a reference; nil for a hole, which reads as zeros without a frame.
+  @inline(__always)
+  private func pageForReading(_ index: UInt64) throws(Errno) -> PageFrameNumber? {
+    let found = lookUp(index)
+    if case .ready(let frame) = found {
+      markReferenced()
+      return frame
+    }
+    if !hasStore, found == .absent { return nil }
+    do throws(Errno) {
+      return try MemoryPressure.retrying { () throws(Errno) in try page(index) }
+    } catch {
+      // It became shorter while we were reading.
+      if error == .EFAULT { return nil }
+      throw error
+    }
+  }
+
+  /// Copies from `buffer` into the object at `offset`, making it longer if needed; returns the number of bytes.
+  ///
+  /// The caller excludes other writers and truncation (an inode's lock).
+  /// - Throws: EFAULT, ENOMEM, EFBIG, the store's errors, each only when nothing was copied.
+  @export(interface)
+  public func write(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    let before = buffer.remaining
+    let (end, overflow) = offset.addingReportingOverflow(UInt64(max(0, before)))
+    guard !overflow, end <= UInt64(Int64.max) else { throw .EFBIG }
+    if before > 0, offset > size { clearTail() }
+    do throws(Errno) { try writeAll(offset, &buffer) } catch {
+      if buffer.remaining == before { throw error }
+    }
+    return before - buffer.remaining
+  }
+
+  private func writeAll(_ offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) {
+    var position = offset
+    while buffer.remaining > 0 {
+      let within = Int(truncatingIfNeeded: position & pageMask)
+      let count = min(Int(pageSize) - within, buffer.remaining)
+      let before = buffer.remaining
+      var failure: Errno?
+      do throws(Errno) { try writePage(position / pageSize, within, count, &buffer) } catch { failure = error }
+      let copied = before - buffer.remaining
+      position = position &+ UInt64(copied)
+      if copied > 0 { extend(to: position) }
+      if let failure { throw failure }
+    }
+  }
+
+  private func writePage(
+    _ index: UInt64, _ within: Int, _ count: Int, _ buffer: inout TransferBuffer
+  ) throws(Errno) {
+    if lookUpIsAbsent(index), !hasStore || count == Int(pageSize) || index >= pageCount {
+      // Nothing there that must be kept: no need to read it.
+      return try writeFresh(index, within, count, &buffer)
+    }
+    let frame = try MemoryPressure.retrying { () throws(Errno) in try page(index) }
+    defer { Frames.release(frame) }
+    defer { markDirty(index) }
+    // SAFETY: `within + count` is at most a page, and the reference keeps the frame.
+    try unsafe buffer.copyIn(Frames.pointer(frame) + within, count: count)
+  }
+
+  private func lookUpIsAbsent(_ index: UInt64) -> Bool { pages.withLock { $0.find(index) == .absent } }
+
+  /// Writes to a page of its own first and makes it the object's when it is filled: nobody sees it half done.
+  private func writeFresh(
+    _ index: UInt64, _ within: Int, _ count: Int, _ buffer: inout TransferBuffer
+  ) throws(Errno) {
+    let frame = try MemoryPressure.retrying { () throws(Errno) in
+      count == Int(pageSize) ? try Frames.allocate() : try Frames.allocateZeroed()
+    }
+    let before = buffer.remaining
+    var failure: Errno?
+    // SAFETY: the frame is ours alone; `within + count` is at most a page.
+    do throws(Errno) { try unsafe buffer.copyIn(Frames.pointer(frame) + within, count: count) } catch {
+      failure = error
+    }
+    let copied = before - buffer.remaining
+    if copied < count, count == Int(pageSize) { Frames.clear(frame, from: within + copied) }
+    guard copied > 0 else {
+      Frames.release(frame)
+      if let failure { throw failure }
+      return
+    }
+    let isInserted = pages.withLock { pages in
+      guard pages.find(index) == .absent else { return false }
+      pages.insert(frame, at: index, busy: false)
+      return true
+    }
+    if isInserted {
+      countPages(1)
+    } else {
+      // A fault made the page meanwhile.
+      defer { Frames.release(frame) }
+      let other = try MemoryPressure.retrying { () throws(Errno) in try page(index) }
+      // SAFETY: both frames are held, and the range is within a page.
+      unsafe (Frames.pointer(other) + within).copyMemory(from: Frames.pointer(frame) + within, byteCount: copied)
+      Frames.release(other)
+    }
+    markDirty(index)
+    if let failure { throw failure }
+  }
+
+  /// Clears what a mapping may have written behind the end, before the end moves up.
+  func clearTail() {
+    let end = size
+    guard end & pageMask != 0 else { return }
+    if case .ready(let frame) = lookUp(end / pageSize) {
+      Frames.clear(frame, from: Int(truncatingIfNeeded: end & pageMask))
+      Frames.release(frame)
+    }
+  }
+}

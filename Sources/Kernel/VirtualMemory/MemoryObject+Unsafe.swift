@@ -1,0 +1,116 @@
+// A memory object: pages that exist apart from any address space. A file's page cache is one (its store is the inode),
+// so is shared anonymous memory, and a file of tmpfs (both without a store: the pages are the only copy).
+//
+// read(2) and write(2) copy from and to these pages, mmap shows them, so all of them agree at any time. The object knows
+// the areas that map it: truncation, write-back and reclaim find the page-table entries through them.
+//
+// Locks, in this order: `mappings` (the areas) → a space's table lock → `pages` (the tree). All are spin locks; nothing
+// is locked while the store works or user memory is copied. A page that is being read is *busy*: others wait for it.
+
+import DataStructures
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+import Scheduling
+import Synchronization
+
+/// Where the pages of an object come from, and where changed ones go. An inode implements it.
+///
+/// The calls may sleep. They come with an area lock held when a page fault asks: an implementation must not take a lock
+/// under which it, or anyone else, copies user memory.
+public protocol PageStore: AnyObject {
+  /// Fills `frames` with the pages from `index` on. Bytes beyond the end of the contents are to be zero.
+  func readPages(_ object: MemoryObject, index: UInt64, frames: UnsafeBufferPointer<PageFrameNumber>) throws(Errno)
+  /// Stores the pages from `index` on; bytes beyond `object.size` are not part of the contents.
+  func writePages(_ object: MemoryObject, index: UInt64, frames: UnsafeBufferPointer<PageFrameNumber>) throws(Errno)
+}
+
+/// Pages with an identity.
+public final class MemoryObject {
+  /// Not retained: the store usually owns the object. Whoever maps or reads the object holds the store's owner
+  /// (a `MappingSource`, an open file).
+  unowned(unsafe) private let store: (any PageStore)?
+  /// Whether changed pages have somewhere to go, and clean ones can be read again.
+  public let hasStore: Bool
+  private let sizeValue: Atomic<UInt64>
+  /// Counts truncations and the like: a fault that looked a page up before one does not install it after.
+  private let versionValue = Atomic<UInt64>(0)
+  let pages = SpinLock(ObjectPages(), rank: .pageCache)
+  let mappings = SpinLock(ObjectMappings(), rank: .objectMappings)
+  /// Woken when busy pages are ready.
+  let ready = WaitQueue()
+  /// Used since reclaim looked last.
+  let isReferenced = Atomic<Bool>(false)
+  /// Promised pages that this object pays for itself (shared anonymous memory).
+  private var committedPages = 0
+  /// The place in reclaim's list; under its lock.
+  var reclaimIndex = -1
+
+  /// - Parameters:
+  ///   - store: nil for memory that is its own store: zero-filled, never written anywhere.
+  ///   - size: in bytes. Pages beyond it do not exist; a mapping faults there.
+  @export(interface)
+  public init(store: (any PageStore)?, size: UInt64) {
+    // SAFETY: see `store`.
+    unsafe self.store = store
+    hasStore = store != nil
+    sizeValue = Atomic(size)
+    Counters.add(1, to: Counters.objects)
+    if hasStore { Reclaim.register(self) }
+  }
+
+  /// Shared memory that nobody has a name for.
+  ///
+  /// - Throws: ENOMEM when so much may not be promised.
+  static func anonymous(size: UInt64, reserves: Bool) throws(Errno) -> MemoryObject {
+    let pages = reserves ? Int(truncatingIfNeeded: size / pageSize) : 0
+    try CommitAccounting.commit(pages)
+    let object = MemoryObject(store: nil, size: size)
+    object.committedPages = pages
+    return object
+  }
+
+  deinit {
+    if hasStore { Reclaim.unregister(self) }
+    removePages(from: 0, to: .max) { Frames.release($0) }
+    CommitAccounting.uncommit(committedPages)
+    Counters.add(-1, to: Counters.objects)
+  }
+
+  /// The size in bytes. Setting it makes no page come or go: see `truncate(to:)`.
+  public var size: UInt64 {
+    @export(interface) get { sizeValue.load(ordering: .acquiring) }
+    @export(interface) set { sizeValue.store(newValue, ordering: .releasing) }
+  }
+
+  /// Makes the size at least `newSize`.
+  func extend(to newSize: UInt64) { sizeValue.max(newSize, ordering: .acquiringAndReleasing) }
+
+  var version: UInt64 { versionValue.load(ordering: .acquiring) }
+  func didRemovePages() { versionValue.add(1, ordering: .acquiringAndReleasing) }
+
+  /// Pages up to the end.
+  var pageCount: UInt64 { size / pageSize &+ (size & pageMask != 0 ? 1 : 0) }
+
+  /// Pages in memory now.
+  public var residentPages: Int { @export(interface) get { pages.withLock { $0.tree.count } } }
+
+  @export(interface)
+  public func isResident(_ index: UInt64) -> Bool { pages.withLock { $0.find(index) != .absent } }
+
+  func readFromStore(_ index: UInt64, _ frames: [PageFrameNumber]) throws(Errno) {
+    guard let store = unsafe store else { throw .EIO }
+    // SAFETY: the buffer is used during the call only; the caller holds a reference to each frame.
+    try unsafe frames.withUnsafeBufferPointer { buffer throws(Errno) in
+      try unsafe store.readPages(self, index: index, frames: buffer)
+    }
+  }
+
+  func writeToStore(_ index: UInt64, _ frames: [PageFrameNumber]) throws(Errno) {
+    guard let store = unsafe store else { return }
+    // SAFETY: as above.
+    try unsafe frames.withUnsafeBufferPointer { buffer throws(Errno) in
+      try unsafe store.writePages(self, index: index, frames: buffer)
+    }
+  }
+}

@@ -1,0 +1,85 @@
+// When frames run out: first the caches give up what they could read again, then a policy of the room Process chooses a
+// program to end. Both happen here and nowhere else, always without spin locks held.
+
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+import Scheduling
+
+/// Chooses what dies when memory is exhausted. Installed by Process at boot.
+public protocol OutOfMemoryPolicy: AnyObject {
+  /// Called when an allocation failed although the caches were shrunk. May sleep.
+  ///
+  /// - Returns: whether memory will come back soon, so that trying again makes sense: a program other than the
+  ///   caller's was ended. When the caller's own program is the victim the answer is false.
+  func memoryExhausted() -> Bool
+}
+
+/// Getting memory when there seems to be none.
+public enum MemoryPressure {
+  private static let policy = SpinLock<(any OutOfMemoryPolicy)?>(nil, rank: .addressSpace)
+
+  /// Installs the policy; the last one counts.
+  @export(interface)
+  public static func install(_ new: any OutOfMemoryPolicy) { policy.withLock { $0 = new } }
+
+  /// Keeps the allocator's reserve full, from which kernel objects are made: called on the way to user mode, after
+  /// whatever used frames. Costs one load while there is enough.
+  @inline(__always)
+  public static func balance() {
+    if FrameAllocator.isShort { refillReserve() }
+  }
+
+  @export(interface)
+  public static func refillReserve() {
+    let shortage = FrameAllocator.takeShortage()
+    if shortage > 0 { _ = Shrinkers.reclaim(frames: max(shortage, 256)) }
+  }
+
+  /// The patience of one allocation.
+  struct Relief {
+    /// Times in a row that the caches gave something up and the allocation failed all the same: others were faster, or
+    /// what is given up is what others need at once.
+    private var reclaims = 0
+    /// Times that it waited for another thread, which reclaims, or for a program to end.
+    private var waits = 0
+
+    init() {}
+
+    /// Frees memory after the allocation has failed. May sleep.
+    ///
+    /// - Returns: whether to try again. Not for a program that has been told to end: its end frees memory.
+    mutating func find() -> Bool {
+      if Thread.current.hasFatalSignal { return false }
+      // More at each failure: an operation that needs many frames at once begins anew each time.
+      if reclaims < 16, Shrinkers.reclaim(frames: 64 << min(reclaims, 4)) > 0 {
+        reclaims += 1
+        return true
+      }
+      // A second is more than any program takes to die that can die at all.
+      guard waits < 500 else { return false }
+      if reclaims >= 16 || !Shrinkers.isReclaiming {
+        guard let policy = policy.withLock({ $0 }), policy.memoryExhausted() else { return false }
+      }
+      waits += 1
+      reclaims = 0
+      do throws(Errno) {
+        try Thread.sleep(.killable, until: Instant.now().advanced(byNanoseconds: 2_000_000)) { false }
+      } catch {
+        if error != .ETIMEDOUT { return false }
+      }
+      return true
+    }
+  }
+
+  /// Runs `body` again as long as it fails with ENOMEM and memory can be found.
+  @inline(__always)
+  static func retrying<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
+    var relief = Relief()
+    while true {
+      do throws(Errno) { return try body() } catch {
+        guard error == .ENOMEM, relief.find() else { throw error }
+      }
+    }
+  }
+}

@@ -1,0 +1,134 @@
+// A virtual memory area: a range of addresses with one protection and one source of contents. Areas of a space don't
+// overlap; the tree of them (AreaMap) answers what lies at an address and where a hole is.
+
+import DataStructures
+import KernelCore
+
+/// What a file mapping is called and where it comes from, for /proc/PID/maps. Whoever opened the file provides it; the
+/// area's reference to it is what keeps the object's store alive.
+public protocol MappingSource: AnyObject {
+  /// The path, or a name such as `/memfd:x (deleted)`.
+  var mappingName: ByteString { get }
+  /// The device number as stat(2) gives it (st_dev) and the inode number.
+  var mappingDevice: UInt64 { get }
+  var mappingInode: UInt64 { get }
+}
+
+/// One range of an address space. Its fields change under the space's write lock only; start, end and offset of an area
+/// with an object moreover under the object's lock of mappings, because truncation and write-back read them there.
+final class VirtualMemoryArea {
+  unowned(unsafe) let space: AddressSpace
+  var start: UInt64
+  var end: UInt64
+  var protection: Protection
+  /// What mprotect(2) may grant: a shared mapping of a file opened for reading never becomes writable.
+  let maximumProtection: Protection
+  var flags: MappingFlags
+  let object: MemoryObject?
+  /// Where in the object `start` is, in pages.
+  var pageOffset: UInt64
+  let source: (any MappingSource)?
+
+  /// The page after the last one that a write fault filled in, and how many pages the next one shall fill (a power of
+  /// two). Under the page-table lock.
+  var nextFault: UInt64 = 0
+  var faultWindow: UInt64 = 0
+
+  // The area's place in the space's tree and the summary of the subtree below it.
+  var links = TreeLinks<VirtualMemoryArea>()
+  var subtreeStart: UInt64 = 0
+  var subtreeEnd: UInt64 = 0
+  /// The largest hole between two areas of the subtree.
+  var subtreeGap: UInt64 = 0
+
+  init(
+    space: AddressSpace, start: UInt64, end: UInt64, protection: Protection, maximumProtection: Protection,
+    flags: MappingFlags, object: MemoryObject?, pageOffset: UInt64, source: (any MappingSource)?
+  ) {
+    // SAFETY: a space outlives its areas: it removes them all before it ends.
+    unsafe self.space = space
+    self.start = start
+    self.end = end
+    self.protection = protection
+    self.maximumProtection = maximumProtection
+    self.flags = flags
+    self.object = object
+    self.pageOffset = pageOffset
+    self.source = source
+    Counters.add(1, to: Counters.areas)
+  }
+
+  deinit { Counters.add(-1, to: Counters.areas) }
+
+  var length: UInt64 { end &- start }
+  var pageCount: Int { Int(truncatingIfNeeded: length / pageSize) }
+  var isShared: Bool { flags.contains(.shared) }
+  /// Addresses below a growing area where nothing else is placed (stack_guard_gap).
+  static var guardGap: UInt64 { 256 * pageSize }
+  /// The first address that the area claims: a growing one keeps a gap below itself free.
+  var claimedStart: UInt64 {
+    guard flags.contains(.growsDown) else { return start }
+    return start > Self.guardGap ? start &- Self.guardGap : 0
+  }
+
+  @inline(__always)
+  func contains(_ address: UInt64) -> Bool { start <= address && address < end }
+
+  /// The object's page at `address`.
+  @inline(__always)
+  func objectIndex(_ address: UInt64) -> UInt64 { pageOffset &+ (address &- start) / pageSize }
+
+  /// Whether writes make private copies.
+  var copiesOnWrite: Bool { !isShared }
+
+  /// Whether an access could ever be granted without changing the area.
+  @inline(__always)
+  func permits(_ access: Access) -> Bool {
+    switch access {
+    // x86 has no write-only and no execute-only pages.
+    case .read: !protection.isEmpty
+    case .write: protection.contains(.write)
+    case .execute: protection.contains(.execute)
+    }
+  }
+
+  /// Whether `next`, which begins where this area ends, could be a part of it.
+  func canMerge(with next: VirtualMemoryArea) -> Bool {
+    end == next.start && protection == next.protection && maximumProtection == next.maximumProtection
+      && flags == next.flags && object === next.object && source === next.source
+      && (object == nil || pageOffset &+ length / pageSize == next.pageOffset)
+      && !flags.contains(.growsDown)
+  }
+
+  /// An area with this one's properties for [start, end) in `space`.
+  func copy(start: UInt64, end: UInt64, in space: AddressSpace) -> VirtualMemoryArea {
+    VirtualMemoryArea(
+      space: space, start: start, end: end, protection: protection, maximumProtection: maximumProtection, flags: flags,
+      object: object, pageOffset: object == nil ? 0 : objectIndex(start), source: source)
+  }
+}
+
+/// The tree of a space's areas, ordered by start and summarised by gap.
+enum AreaMembership: TreeMembership {
+  static func key(of area: VirtualMemoryArea) -> UInt64 { area.start }
+  static func links(of area: VirtualMemoryArea) -> TreeLinks<VirtualMemoryArea> { area.links }
+  static func setLinks(_ links: TreeLinks<VirtualMemoryArea>, of area: VirtualMemoryArea) { area.links = links }
+  static var isAugmented: Bool { true }
+
+  static func update(_ area: VirtualMemoryArea) {
+    var start = area.claimedStart
+    var end = area.end
+    var gap: UInt64 = 0
+    if let left = area.links.leftChild {
+      gap = max(left.subtreeGap, start > left.subtreeEnd ? start &- left.subtreeEnd : 0)
+      start = left.subtreeStart
+    }
+    if let right = area.links.rightChild {
+      gap = max(gap, right.subtreeGap, right.subtreeStart > end ? right.subtreeStart &- end : 0)
+      end = right.subtreeEnd
+    }
+    area.subtreeStart = start
+    area.subtreeEnd = end
+    area.subtreeGap = gap
+  }
+}

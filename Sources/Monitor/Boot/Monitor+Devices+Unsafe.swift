@@ -1,0 +1,83 @@
+// The devices of a machine, in the order in which the guest sees them: the host's streams, then the exported directories.
+
+import CMachine
+import CMonitor
+import CUserMachine
+import Devices
+import Glibc
+
+extension Monitor {
+  /// Makes the devices that `configuration` asks for and connects them to the machine.
+  static func makeDevices(_ configuration: MachineConfiguration) throws(MonitorFailure) -> [machine_device] {
+    // SAFETY: guest memory stays mapped as long as the process lives.
+    let memory = unsafe GuestMemory(base: um_memory_base(), size: configuration.memoryBytes)
+    add(ConsoleDevice(streams: try streams(configuration)), memory)
+    let root = configuration.root
+    add(try server("root", root.directory, isReadOnly: !root.isWritable), memory)
+    for (index, bind) in configuration.binds.enumerated() {
+      add(try server("bind\(index)", bind.source, isReadOnly: bind.isReadOnly), memory)
+    }
+    add(try fileServer("root", configuration.root.directory, !configuration.root.isWritable, configuration), memory)
+    for (index, bind) in configuration.binds.enumerated() {
+      add(try fileServer("bind\(index)", bind.source, bind.isReadOnly, configuration), memory)
+    }
+
+    unsafe monitor_hooks.device_queue = { device, queue, size, descriptors, available, used in
+      Devices.setQueue(
+        device: device, queue: queue, size: size, descriptors: descriptors, available: available, used: used)
+    }
+    unsafe monitor_hooks.device_kick = { device, queue in Devices.kick(device: device, queue: queue) }
+    return Devices.descriptions
+  }
+
+  private static func add(_ device: any VirtioDevice, _ memory: GuestMemory) {
+    // Interrupts of devices go to CPU 0; bit 0 is the kick.
+    let bit = UInt32(1 + Devices.descriptions.count)
+    Devices.add(device, memory: memory) { um_raise_interrupt(0, bit) }
+  }
+
+  /// The server of an exported directory; the kernel mounts it by its tag.
+  private static func fileServer(
+    _ tag: String, _ directory: String, _ isReadOnly: Bool, _ configuration: MachineConfiguration
+  ) throws(MonitorFailure) -> FileServer {
+    var options = FileServer.Options(isReadOnly: isReadOnly)
+    options.requestQueues = configuration.cpus
+    var failure: Int32 = 0
+    guard let server = FileServer(tag: tag, directory: directory, options: options, failure: &failure) else {
+      throw MonitorFailure("cannot serve \(directory): \(unsafe String(cString: strerror(failure)))")
+    }
+    return server
+  }
+
+  private static func server(_ tag: String, _ directory: String, isReadOnly: Bool) throws(MonitorFailure) -> FileServer
+  {
+    var failure: Int32 = 0
+    guard
+      let server = FileServer(tag: tag, directory: directory, options: .init(isReadOnly: isReadOnly), failure: &failure)
+    else {
+      throw MonitorFailure("cannot serve the directory \(directory): \(unsafe String(cString: strerror(failure)))")
+    }
+    return server
+  }
+
+  private static func streams(_ configuration: MachineConfiguration) throws(MonitorFailure) -> HostStreams {
+    let presence = configuration.standardStreams.map { stream -> StreamPresence in
+      switch stream {
+      case .terminal: .terminal
+      case .stream: .stream
+      case .closed: .absent
+      }
+    }
+    var trace: Int32?
+    if let path = configuration.trace.file {
+      let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+      guard descriptor >= 0 else {
+        throw MonitorFailure("cannot write the trace to \(path): \(unsafe String(cString: strerror(errno)))")
+      }
+      trace = descriptor
+    } else if configuration.trace.systemCalls {
+      trace = STDERR_FILENO
+    }
+    return HostStreams(standard: presence, trace: trace)
+  }
+}

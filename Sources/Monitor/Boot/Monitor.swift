@@ -1,0 +1,68 @@
+// The monitor's one entry point: from a configuration to a running machine.
+
+import CMachine
+import CMonitor
+import CUserMachine
+import Devices
+import Glibc
+import UserMachine
+
+/// Runs machines.
+public enum Monitor {
+  /// Boots a machine and runs the configured command on it. The process ends with the machine: with the command's exit
+  /// status, 128+n when signal n ended it, 124 after the time limit, 125 on a failure of the kernel, 126 when the
+  /// command exists and cannot be executed, 127 when it does not exist.
+  ///
+  /// - Throws: `MonitorFailure` when the machine cannot be started.
+  public static func run(configuration: MachineConfiguration) throws(MonitorFailure) -> Never {
+    if configuration.showsStatistics { RunStatistics.begin() }
+    let image = try KernelImage(path: configuration.kernelPath)
+    SymbolTable.map(path: configuration.kernelPath)
+    try start(configuration)
+    let devices = try makeDevices(configuration)
+    let info = try unsafe BootRecord.make(configuration, image: image, devices: devices)
+    try image.sealROM()
+
+    monitor_hooks.cpu_entry = UInt64(image.cpuEntry)
+    unsafe monitor_hooks.text = image.text.baseAddress?.assumingMemoryBound(to: UInt8.self)
+    monitor_hooks.text_size = image.text.count
+    unsafe monitor_hooks.console_write = { bytes, count in unsafe writeToLog(bytes, Int(count)) }
+    unsafe monitor_hooks.power_off = { status in unsafe powerOff(status) }
+    // SAFETY: the address lies in the image's code (KernelImage checked it) and has the type of machine.h.
+    let trap = unsafe unsafeBitCast(
+      image.kernelTrap, to: (@convention(c) (UnsafeMutablePointer<machine_trap_frame>?) -> Void).self)
+    unsafe um_set_kernel(UInt64(image.base), UInt64(image.end), trap)
+
+    if let seconds = configuration.timeoutSeconds {
+      let nanoseconds = UInt64(min(seconds, 1e9) * 1e9)
+      guard monitor_set_timeout(nanoseconds, 124 << 8) == 0 else {
+        throw MonitorFailure("cannot start the timer thread")
+      }
+    }
+    guard um_cpu_attach(0) == 0 else { throw MonitorFailure("cannot start CPU 0") }
+    try confine(configuration)
+    unsafe monitor_boot(UInt64(image.start), info)
+  }
+
+  /// Gives up everything that running the machine does not need, before any of the guest's code has run.
+  private static func confine(_ configuration: MachineConfiguration) throws(MonitorFailure) {
+    let writes = configuration.root.isWritable || configuration.binds.contains { !$0.isReadOnly }
+    let error = monitor_confine(writes ? 1 : 0)
+    guard error == 0 else {
+      throw MonitorFailure("cannot confine the monitor: \(unsafe String(cString: strerror(Int32(-error))))")
+    }
+  }
+
+  private static func start(_ configuration: MachineConfiguration) throws(MonitorFailure) {
+    var machine = um_config()
+    machine.memory_size = configuration.memoryBytes
+    machine.cpu_count = UInt32(configuration.cpus)
+    unsafe machine.cpu_main = { index in monitor_cpu_main(index) }
+    var failure = unsafe um_failure()
+    let error = unsafe um_initialize(&machine, &failure)
+    guard error == 0 else {
+      let step = unsafe failure.step.map { unsafe String(cString: $0) } ?? "starting the machine"
+      throw MonitorFailure("\(step): \(unsafe String(cString: strerror(Int32(-error))))")
+    }
+  }
+}

@@ -1,0 +1,158 @@
+// The user machine: runs user code of the guest in processes of the host, one for each guest address space.
+//
+// Who calls what: the monitor configures and starts the machine (um_initialize), creates the threads that serve as
+// CPUs and points the ROM's entries at the um_ functions which carry the names of machine.h. Those run on the host
+// stack of a CPU's thread, after um_cpu_attach. um_raise_interrupt may be called by any thread.
+//
+// Errors are negative Linux error numbers, as in machine.h.
+
+#ifndef USER_MACHINE_H
+#define USER_MACHINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "machine.h"
+
+// The first address that user programs may not use: the stub code and its data live above it, in every user process.
+#define UM_USER_LIMIT 0x7ffff0000000ull
+#define UM_MAX_THREADS_PER_SPACE 1024
+#define UM_MAX_SPACES 4096
+
+// Rules that the attack tests turn off one by one, to show that each of them is what stops its attack.
+enum um_test_switch {
+  UM_TEST_NO_FILTERS = 1,        // user threads and mappers run without a seccomp filter
+  UM_TEST_WRITABLE_PARAMETERS = 2,  // the kernel's parameter pages and command rings are writable by user code
+  UM_TEST_NO_EXECUTION_LIMIT = 4,   // a thread that ignores the preemption signal is not killed
+  UM_TEST_NO_PROOF = 8,             // a user process gets its next program without a proof that its thread is at rest
+  UM_TEST_UNCONFINED = 16,          // um_confine does nothing
+};
+
+// How a CPU and its user threads wait for each other.
+enum um_hand_over {
+  UM_HAND_OVER_AUTOMATIC = 0,  // adaptive where the host has two CPUs for each, else sleeping
+  UM_HAND_OVER_SLEEPING = 1,   // on one host CPU, each asleep while the other runs
+  UM_HAND_OVER_POLLING = 2,    // always on two host CPUs, polling for the given times
+  UM_HAND_OVER_ADAPTIVE = 3,   // a thread polls while it makes one quick system call after another
+};
+
+struct um_config {
+  uint64_t memory_size;     // bytes of guest memory, a multiple of the page size
+  uint32_t cpu_count;       // 1 … MACHINE_MAX_CPUS
+  uint32_t maximum_spaces;  // 0: UM_MAX_SPACES
+  uint32_t pool_size;       // empty user processes kept ready; 0: 4
+  uint32_t test_switches;   // a set of um_test_switch; 0 in production
+  uint32_t hand_over;       // enum um_hand_over
+  // UM_HAND_OVER_POLLING: TSC ticks for which a CPU polls for the event of its user thread, and a user thread for its
+  // resumption, before they sleep.
+  uint64_t kernel_spin, user_spin;
+  // Runs as CPU `index`, on a thread that um_cpu_start made and attached.
+  void (*cpu_main)(uint64_t index);
+};
+
+// Why um_initialize failed, for messages.
+struct um_failure {
+  int64_t error;      // a negative error number
+  const char *step;   // what was being done, a C string constant
+};
+
+// Starts the machine: guest memory, the process from which user processes are cloned, and the first of them.
+// Returns 0 or a negative error number, with `failure` (may be NULL) telling the step.
+int64_t um_initialize(const struct um_config *config, struct um_failure *failure);
+// Kills every user process and gives everything back. No CPU may be running.
+void um_shutdown(void);
+
+// Guest-physical address 0, in this process.
+uint8_t *um_memory_base(void);
+// Bytes of a thread's extended state (machine_boot_info.xstate_size).
+uint64_t um_xstate_size(void);
+
+// The kernel image: a processor exception whose rip lies in the range calls `trap` on the interrupted stack.
+void um_set_kernel(uint64_t image_base, uint64_t image_end, void (*trap)(struct machine_trap_frame *));
+
+// Makes the calling thread CPU `index`: pins it to a host CPU and gives it an alternate signal stack.
+int64_t um_cpu_attach(uint64_t index);
+void um_cpu_detach(void);
+// The index of the calling thread's CPU, or -1.
+int64_t um_cpu_index(void);
+// Waits until the threads made by um_cpu_start have returned from cpu_main.
+void um_cpu_join(void);
+
+// Makes `bit` (1 + device number) of CPU `cpu`'s interrupts pending. Any thread.
+void um_raise_interrupt(uint64_t cpu, uint32_t bit);
+
+// A system call that is allowed: with any arguments, or when argument number `argument` (0 … 5), a C int, has `value`.
+struct um_permission {
+  uint32_t number;
+  int32_t argument;  // -1: any arguments
+  uint32_t value;
+};
+// Restricts this process, with all its threads, to the system calls that the machine needs and those in `extra`. For good:
+// any other call ends the process with a message and status 125. After um_set_kernel.
+int64_t um_confine(const struct um_permission *extra, size_t count);
+
+// MARK: The operations of machine.h
+
+void um_pause(uint64_t spins);
+uint64_t um_clock_monotonic(void);
+uint64_t um_clock_realtime(void);
+void um_idle(uint64_t deadline);
+uint64_t um_interrupts_pending(void);
+int64_t um_cpu_start(uint64_t index);
+void um_cpu_kick(uint64_t index);
+
+int64_t um_space_create(void);
+void um_space_destroy(int64_t space);
+void um_space_map(int64_t space, uint64_t address, uint64_t physical, uint64_t length, uint64_t protection);
+void um_space_unmap(int64_t space, uint64_t address, uint64_t length);
+void um_space_protect(int64_t space, uint64_t address, uint64_t length, uint64_t protection);
+int64_t um_space_commit(int64_t space);
+
+int64_t um_user_create(int64_t space);
+void um_user_destroy(int64_t user);
+void um_user_run(int64_t user, struct machine_registers *registers, struct machine_event *event, uint64_t deadline);
+int64_t um_user_xstate_read(int64_t user, void *buffer, uint64_t size);
+int64_t um_user_xstate_write(int64_t user, const void *buffer, uint64_t size);
+int64_t um_user_xstate_copy(int64_t from, int64_t to);
+
+void um_random(void *buffer, uint64_t count);
+int64_t um_memory_release(uint64_t physical, uint64_t length);
+uint64_t um_thread_stack(uint64_t size, uint64_t old);
+
+// Values of machine_event.vector in a MACHINE_EVENT_FOREIGN.
+enum um_foreign_entry { UM_FOREIGN_INT80 = 0x80, UM_FOREIGN_X32 = 0x32, UM_FOREIGN_VSYSCALL = 0xff };
+
+// MARK: Knowledge
+
+// What the host offers, for `apus info`. Works before um_initialize.
+struct um_probe {
+  uint32_t fsgsbase;        // 1: user code may read and write the FS and GS bases
+  uint32_t seccomp;         // 1: filters can be installed
+  uint32_t memfd;           // 1: memfd_create works, with seals
+  uint32_t host_cpus;       // CPUs that this process may use
+  uint32_t hand_over;       // enum um_hand_over: what the running machine does; before: what one CPU would do
+  uint64_t xstate_size;
+  uint64_t xstate_features; // XCR0 as far as user programs get it
+  uint64_t signal_frame;    // the largest signal frame (AT_MINSIGSTKSZ)
+  uint64_t maximum_areas;   // vm.max_map_count: mappings of one user process
+  uint64_t maximum_processes, maximum_files;  // resource limits; UINT64_MAX: none
+};
+void um_probe(struct um_probe *probe);
+
+struct um_statistics {
+  uint64_t spaces_created, spaces_destroyed, processes_made, processes_reaped, processes_reused, threads_made;
+  uint64_t runs, syscalls, faults, interrupts, kicks, commands, acknowledgements;
+  uint64_t polled_runs, polling_begun, polling_ended;  // runs on two host CPUs, and how often threads went there and back
+};
+void um_statistics(struct um_statistics *statistics);
+
+// The address, in every user process, of the host's own clock_gettime (vdso(7)), a function of the C convention for user
+// code; 0 when the host has none that could be kept. Where it cannot tell the time itself it makes a system call, which
+// traps like any other.
+uint64_t um_vdso_clock_gettime(void);
+
+// The host process of a space and the host thread of a user thread, for tests and `apus info`; 0 when there is none.
+int32_t um_space_process(int64_t space);
+int32_t um_user_thread(int64_t user);
+
+#endif

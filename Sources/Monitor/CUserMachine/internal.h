@@ -1,0 +1,313 @@
+// What the files of the user machine share: the state of spaces, threads and CPUs in the kernel process, the layout of
+// shared pages as structures, system calls without errno, and a futex lock.
+//
+// Lock order: space lock → zygote lock → table lock. None is held while user code runs.
+
+#ifndef UM_INTERNAL_H
+#define UM_INTERNAL_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+
+#include "layout.h"
+#include "user_machine.h"
+
+// MARK: System calls without errno
+
+static inline int64_t um_call6(int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f) {
+  int64_t result;
+  register uint64_t r10 __asm__("r10") = d;
+  register uint64_t r8 __asm__("r8") = e;
+  register uint64_t r9 __asm__("r9") = f;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
+  return result;
+}
+#define um_call1(n, a) um_call6(n, (uint64_t)(a), 0, 0, 0, 0, 0)
+#define um_call2(n, a, b) um_call6(n, (uint64_t)(a), (uint64_t)(b), 0, 0, 0, 0)
+#define um_call3(n, a, b, c) um_call6(n, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), 0, 0, 0)
+#define um_call4(n, a, b, c, d) um_call6(n, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), 0, 0)
+
+// Waits while *word is `value`, until the monotonic clock reaches `deadline` (UINT64_MAX: for ever). 0, -EAGAIN,
+// -EINTR or -ETIMEDOUT. Not the private kind: most of our words are shared with user processes.
+static inline int64_t um_futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline) {
+  struct { int64_t seconds, nanoseconds; } until = {(int64_t)(deadline / 1000000000), (int64_t)(deadline % 1000000000)};
+  return um_call6(SYS_futex, (uint64_t)word, FUTEX_WAIT_BITSET, value, deadline == UINT64_MAX ? 0 : (uint64_t)&until, 0,
+                  FUTEX_BITSET_MATCH_ANY);
+}
+static inline void um_futex_wake(_Atomic uint32_t *word, uint32_t count) {
+  um_call3(SYS_futex, word, FUTEX_WAKE, count);
+}
+
+// MARK: A lock: 0 free, 1 held, 2 held and wanted
+
+typedef _Atomic uint32_t um_lock;
+static inline void um_lock_take(um_lock *lock) {
+  uint32_t expected = 0;
+  if (atomic_compare_exchange_strong_explicit(lock, &expected, 1, memory_order_acquire, memory_order_relaxed)) return;
+  while (atomic_exchange_explicit(lock, 2, memory_order_acquire) != 0) um_futex_wait(lock, 2, UINT64_MAX);
+}
+static inline void um_lock_release(um_lock *lock) {
+  if (atomic_exchange_explicit(lock, 0, memory_order_release) == 2) um_futex_wake(lock, 1);
+}
+
+// MARK: Shared pages
+
+struct um_entry {
+  uint64_t number, arguments[6], operand;
+};
+
+struct um_ring {
+  _Atomic uint32_t published;
+  _Atomic uint32_t clock_kept;  // in the zygote's ring: 1 when it has moved the host's vDSO
+  uint8_t unused[UM_RING_ENTRIES - 8];
+  struct um_entry entries[UM_RING_CAPACITY];
+};
+
+struct um_parameters {
+  _Atomic uint32_t asleep;
+  uint32_t padding;
+  uint64_t spin, fs_base, gs_base, frame, unused[3];
+};
+
+// Everything in it may be changed by guest code at any time: read each word once, then check it.
+struct um_report {
+  _Atomic uint32_t event;
+  uint32_t signal;
+  uint64_t frame, fs_base, gs_base;
+  _Atomic uint32_t awake, resume;
+};
+
+// The host's signal frame: struct ucontext of the kernel with its sigcontext (arch/x86/include/uapi/asm/sigcontext.h
+// tells the layout), followed by the siginfo.
+struct um_context {
+  uint64_t flags, link;
+  uint64_t stack_base;
+  uint32_t stack_flags, stack_padding;
+  uint64_t stack_size;
+  uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
+  uint16_t cs, gs, fs, ss;
+  uint64_t error, trap, old_mask, cr2;
+  uint64_t extended;
+  uint64_t reserved[8];
+  uint64_t mask;
+};
+struct um_signal_information {
+  int32_t number, error, code, padding;
+  union {
+    uint64_t address;
+    struct { uint64_t call_address; int32_t call; uint32_t architecture; };
+  };
+  uint8_t unused[128 - 32];
+};
+struct um_frame {
+  struct um_context context;
+  struct um_signal_information information;
+};
+_Static_assert(sizeof(struct um_context) == 304 && sizeof(struct um_frame) == 432, "the host's signal frame");
+
+// Where the kernel process builds a frame of its own in a report.
+#define UM_BUILT_FRAME 1024
+#define UM_BUILT_EXTENDED 2048
+
+// MARK: The kernel process
+
+enum um_space_state { UM_SPACE_FREE, UM_SPACE_MAKING, UM_SPACE_READY, UM_SPACE_USED, UM_SPACE_PARKED, UM_SPACE_DYING };
+enum um_thread_state { UM_THREAD_NONE, UM_THREAD_IDLE, UM_THREAD_USED };
+
+// A user thread's host thread. Belongs to the CPU that runs it; creation and destruction are under the space lock.
+struct um_thread {
+  _Atomic int32_t id;       // host thread; 0: none yet
+  _Atomic uint32_t state;
+  int32_t host_cpu;         // to which it is pinned; -1: none
+  _Atomic uint32_t sequence;  // resumptions so far
+  uint64_t frame;           // address (in the user process) of the frame to continue with; 0: starts afresh
+  uint32_t polling;         // 1: it is the polling thread of a CPU, when that CPU's `poller` says so too
+  uint32_t padding;
+  uint64_t unused;
+};
+
+// A user process: a guest address space, or an empty one in the pool.
+struct um_space {
+  um_lock lock;
+  _Atomic uint32_t state;
+  _Atomic int32_t process;        // also the id of the mapper; 0: none
+  _Atomic uint32_t dead;          // the host process is gone (or was killed for cause)
+  _Atomic uint32_t waiting;       // 1 + the eventfd's number on which someone waits for an acknowledgement
+  int32_t mapper_cpu;
+  uint32_t queued;                // commands written to the ring
+  uint32_t published;             // ring->published, as we know it
+  uint32_t acknowledged;          // `queued` when all before was done
+  uint32_t thread_limit;          // slots above it were never used
+  uint32_t uncertain;             // 1: something was unmapped or protected and is not acknowledged
+  int32_t error;                  // of commands that nobody waited for; the next commit tells it
+  uint32_t generation;            // address spaces that this slot has held: stale handles name another
+  // Of a process that has held an address space and waits for the next (recycle.c).
+  uint32_t proved;                // 1: its thread is known to be at rest in the stub
+  uint64_t parked_at;             // monotonic nanoseconds
+  int32_t call_file, status_file; // the host's /proc/…/syscall and stat of its first thread; 0: not open
+};
+
+struct um_cpu {
+  _Atomic uint64_t pending;       // interrupts
+  _Atomic uint32_t state;         // futex: enum um_cpu_state
+  _Atomic(struct um_thread *) running;
+  _Atomic int32_t running_process;
+  uint64_t index;
+  // The timer that ends user code at its deadline. It is armed seldom: when it rings too early it is set once more.
+  _Atomic uint64_t deadline;      // of the user code now running
+  _Atomic uint64_t armed;         // when the timer rings; UINT64_MAX: not armed
+  int32_t timer;                  // the host's timer
+  struct um_report *report;       // of the running thread
+  uint64_t warned;                // the run in which the timer has sent the preemption signal
+  _Atomic uint32_t abandoned;     // tests only: a thread that does not answer is left alone
+  int32_t host_cpu, user_cpu;     // host CPUs of this thread and mappers, and of user threads
+  int32_t eventfd;
+  pthread_t thread;
+  uint32_t started;               // by um_cpu_start: to be joined
+  sigset_t old_mask;              // of the thread before it became a CPU
+  void *signal_stack, *emergency_stack;
+  uint8_t *scratch;               // of xstate_size bytes
+  // Adaptive hand-over: the last thread, and how many of its calls were quick; the one that polls, and how it does.
+  struct um_thread *last, *poller;
+  uint32_t quick, misses;
+  uint64_t retreat, not_before;   // ticks to wait until polling is tried again, and the TSC then
+  uint64_t runs, syscalls, faults, interrupts, polled_runs, polling_begun, polling_ended;
+};
+enum um_cpu_state { UM_CPU_KERNEL, UM_CPU_USER, UM_CPU_IDLE };
+
+struct um_machine {
+  struct um_config config;
+  bool ready;
+  int memory_fd, control_fd;
+  uint8_t *memory, *control;
+  uint64_t control_size;
+  struct um_space *spaces;
+  struct um_thread *threads;      // UM_MAX_THREADS_PER_SPACE for each space
+  _Atomic uint32_t space_limit;   // slots above it were never used
+  struct um_cpu cpus[MACHINE_MAX_CPUS];
+  int host_cpus[MACHINE_MAX_CPUS];
+  int host_cpu_count;
+  // The zygote and its pool.
+  um_lock zygote_lock, table_lock;
+  _Atomic int32_t zygote;
+  int32_t process;                // the kernel process
+  _Atomic uint32_t zygote_dead;
+  int maker_eventfd;
+  int32_t zygote_cpu;             // where it is pinned; -1: nowhere
+  uint32_t zygote_published;
+  _Atomic uint32_t pool, pool_wanted;  // ready processes; the second is the maker's futex
+  _Atomic uint32_t parked, unproved;   // processes in state PARKED, and those of them without `proved`
+  uint32_t files_open;                 // call files of processes
+  bool no_more_files;                  // the confinement forbids opening any
+  int32_t orphans[64];            // reaped before they were entered in the table
+  uint32_t orphan_count;
+  _Atomic uint32_t stopping;
+  pthread_t reaper, maker;
+  _Atomic uint32_t reaper_started;
+  int64_t zygote_error;
+  // The host's vDSO (host_clock.c): its areas in the monitor, and where in them the routine is; 0: not found.
+  struct { uint64_t start, end; } clock_areas[4];
+  uint32_t clock_area_count;
+  uint64_t clock_offset;
+  uint64_t ticks_per_microsecond;
+  uint64_t xstate_size, xstate_features;
+  uint32_t mxcsr_mask;
+  uint32_t xstate_offset[64], xstate_length[64];
+  uint64_t spaces_created, spaces_destroyed, processes_made, processes_reaped, processes_reused, threads_made, kicks, commands,
+      acknowledgements;
+};
+extern struct um_machine um;
+extern _Thread_local struct um_cpu *um_this_cpu;
+
+static inline uint8_t *um_slot(uint32_t index) { return um.control + UM_CONTROL_SLOTS + (uint64_t)index * UM_SLOT_SIZE; }
+static inline struct um_ring *um_space_ring(uint32_t index) { return (struct um_ring *)(um_slot(index) + UM_SLOT_RING); }
+static inline struct um_parameters *um_thread_parameters(uint32_t index, uint32_t thread) {
+  return (struct um_parameters *)(um_slot(index) + UM_SLOT_PARAMETERS) + thread;
+}
+static inline struct um_report *um_thread_report(uint32_t index, uint32_t thread) {
+  return (struct um_report *)(um_slot(index) + UM_SLOT_REPORTS + (uint64_t)thread * UM_REPORT_SIZE);
+}
+// Addresses in the user process.
+static inline uint64_t um_parameters_address(uint32_t thread) {
+  return UM_PARAMETERS + ((uint64_t)thread << UM_PARAMETER_SHIFT);
+}
+static inline uint64_t um_report_address(uint32_t thread) {
+  return UM_REPORTS + ((uint64_t)thread << UM_REPORT_SHIFT);
+}
+static inline struct um_thread *um_thread_at(uint32_t index, uint32_t thread) {
+  return um.threads + (uint64_t)index * UM_MAX_THREADS_PER_SPACE + thread;
+}
+
+// Handles. Of a space: generation, 16 bits of slot number plus 1. Of a user thread: its space's, 10 bits of slot number.
+static inline int64_t um_space_handle(uint32_t index) {
+  return (int64_t)((uint64_t)um.spaces[index].generation << 16 | (index + 1));
+}
+// The space's slot, when the handle names the space that is in it now; else NULL.
+static inline struct um_space *um_space_find(int64_t handle) {
+  uint64_t index = ((uint64_t)handle & 0xffff) - 1;
+  if (index >= um.config.maximum_spaces) return NULL;
+  struct um_space *space = &um.spaces[index];
+  if (atomic_load_explicit(&space->state, memory_order_relaxed) != UM_SPACE_USED) return NULL;
+  return um_space_handle((uint32_t)index) == handle ? space : NULL;
+}
+static inline struct um_thread *um_thread_find(int64_t user, uint32_t *index, uint32_t *slot) {
+  struct um_space *space = um_space_find(user >> 10);
+  if (!space) return NULL;
+  *index = (uint32_t)(space - um.spaces);
+  *slot = (uint32_t)user & (UM_MAX_THREADS_PER_SPACE - 1);
+  struct um_thread *thread = um_thread_at(*index, *slot);
+  return atomic_load_explicit(&thread->state, memory_order_relaxed) == UM_THREAD_USED ? thread : NULL;
+}
+
+// filters.c
+void um_write_filters(uint8_t *constants);
+// trap.c: the kernel image's first byte of code; 0 before um_set_kernel
+extern uint64_t um_image_base;
+// zygote.c: both run for the life of the machine
+int64_t um_zygote_start(void);
+void um_zygote_stop(void);
+int64_t um_process_take(void);                    // the slot of an empty process, or a negative error number
+void um_process_kill(uint32_t index);
+// recycle.c
+bool um_process_park(uint32_t index);             // keeps an emptied process for the next address space, if it may be
+int64_t um_process_reuse(void);                   // the slot of a parked process that is proved and cleaned, or -EAGAIN
+void um_parked_check(void);                       // proves, or kills, what waits for it
+void um_process_forget(uint32_t index);           // closes the files of a process that is gone; under table_lock
+// Waits for an acknowledgement on `event`, the eventfd number `waiter`; its value, or -EIO when the process died.
+int64_t um_await(_Atomic uint32_t *dead, int event, int timeout_milliseconds);
+// space.c
+int64_t um_ring_add(uint32_t index, const struct um_entry *entry);
+void um_ring_publish(uint32_t index);
+int64_t um_ring_acknowledge(uint32_t index, uint32_t command);
+void um_place(int32_t *placed, int32_t thread, int32_t host_cpu);
+// thread.c
+int64_t um_thread_make(uint32_t index, uint32_t thread);
+// host_clock.c
+void um_host_clock_find(void);                    // in the monitor, before the zygote is forked
+bool um_host_clock_move(void);                    // in the zygote: system calls only
+// trap.c
+void um_traps_install(void);
+// xstate.c
+void um_xstate_discover(void);
+// cpu.c
+uint64_t um_now(void);
+// Lets the CPU's timer ring at its deadline, or before. To be called when the state is USER.
+void um_arm(struct um_cpu *cpu);
+#define UM_SHORT_SLICE 100000  // of CPUs and mappers
+#define UM_USER_SLICE 300000   // of user threads
+void um_ask_for_slices(int32_t thread, uint64_t nanoseconds);
+
+#endif

@@ -1,0 +1,72 @@
+// Guest memory, and the stacks of kernel threads.
+
+#include "internal.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+uint8_t *um_memory_base(void) { return um.memory; }
+
+int64_t um_memory_release(uint64_t physical, uint64_t length) {
+  if ((physical | length) & (MACHINE_PAGE_SIZE - 1) || physical > um.config.memory_size ||
+      length > um.config.memory_size - physical)
+    return -EINVAL;
+  if (length == 0) return 0;
+  int64_t result = um_call4(SYS_fallocate, um.memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, physical, length);
+  return result < 0 ? result : 1;
+}
+
+// MARK: Stacks
+//
+// A stack lies behind a guard page, and that behind a page with its size. Stacks that are given back wait in a list for
+// the next thread: most have one size, and making one costs several faults.
+
+struct stack_header {
+  uint64_t size;
+  struct stack_header *next;
+};
+#define STACK_PREFIX (2 * MACHINE_PAGE_SIZE)
+#define STACKS_KEPT 64
+
+static um_lock stack_lock;
+static struct stack_header *kept;
+static uint32_t kept_count;
+
+static uint64_t make_stack(uint64_t size) {
+  um_lock_take(&stack_lock);
+  struct stack_header **place = &kept, *found = NULL;
+  while (*place && (*place)->size != size) place = &(*place)->next;
+  if (*place) {
+    found = *place;
+    *place = found->next;
+    kept_count--;
+  }
+  um_lock_release(&stack_lock);
+  if (!found) {
+    found = mmap(NULL, STACK_PREFIX + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (found == MAP_FAILED) return 0;
+    if (mprotect((uint8_t *)found + MACHINE_PAGE_SIZE, MACHINE_PAGE_SIZE, PROT_NONE) != 0) {
+      munmap(found, STACK_PREFIX + size);
+      return 0;
+    }
+    found->size = size;
+  }
+  return (uint64_t)found + STACK_PREFIX;
+}
+
+uint64_t um_thread_stack(uint64_t size, uint64_t old) {
+  if (old) {
+    struct stack_header *header = (struct stack_header *)(old - STACK_PREFIX);
+    um_lock_take(&stack_lock);
+    bool keep = kept_count < STACKS_KEPT;
+    if (keep) {
+      header->next = kept;
+      kept = header;
+      kept_count++;
+    }
+    um_lock_release(&stack_lock);
+    if (!keep) munmap(header, STACK_PREFIX + header->size);
+  }
+  if (size == 0 || size > 1ull << 30) return 0;
+  return make_stack((size + MACHINE_PAGE_SIZE - 1) & ~(uint64_t)(MACHINE_PAGE_SIZE - 1));
+}

@@ -1,0 +1,219 @@
+// Using a user process again for the next address space: a fifth of the cost of killing it and making another.
+//
+// A process may be used again when it is certain that nothing of the old program can act in it. The proof:
+//
+//   1. Memory. The mapper has dropped everything below the limit and said so through an eventfd. What is above the limit
+//      cannot be written by the process, except the reports: the kernel process puts zeros there, and also over the ring
+//      and the parameters, which the next program could read.
+//   2. Code. The only threads are the mapper, which runs the ring's commands and nothing else, and one user thread (a
+//      process that ever had more is killed: one thread could wake another between two looks). The host's
+//      /proc/…/syscall shows the user thread asleep in a system call, with its arguments and program counter: futex
+//      wait, without a limit, behind the stub's own instruction, on the word `awake` of the thread's own report, and with
+//      r9 equal to the number of its last resumption. Nobody but the kernel process and the mapper can wake it: no other
+//      thread exists, the word is shared with nobody else, and
+//   3. Signals. /proc/…/stat shows that it blocks them all, so no handler runs on an alternate stack of its choice.
+//      (A thread that jumped to that place from guest code does not block them, and is found out.)
+//   4. What it does when woken depends on memory that the kernel process has just written, and on rdi and r9, which were
+//      seen: it compares `resume` with r9, and with the next resumption loads selectors, FS and GS base, and by
+//      rt_sigreturn every register, the extended state with PKRU (the initial one), the signal mask and the alternate
+//      stack, all from the kernel process.
+//
+// What else the host keeps for a thread cannot be set under its filter: robust list, rseq, clear_child_tid, timers,
+// LDT, personality, speculation controls, memory policy. A preemption signal may be pending: the next program sees one
+// interrupt more. The host's scheduler sees one process and puts no branch-predictor barrier between its programs.
+//
+// Most often the thread has not gone to sleep yet when its space is destroyed, because the CPU that destroys it runs
+// where the thread would: so the proof is made when the next process is wanted, or when the CPU is idle. A thread which
+// is not at rest by then gets its process killed.
+
+#include "internal.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern const uint8_t um_stub_start[], um_stub_site_wait[];
+
+#define PARKED_LIMIT 16           // processes that wait for the next address space
+#define FILES_LIMIT 128           // processes whose files are kept open
+#define REST_LIMIT 20000000ull    // nanoseconds in which a thread has to come to rest
+// Signals 1 to 31, as far as they can be blocked: all but SIGKILL and SIGSTOP.
+#define ALL_BLOCKED (0x7fffffffull & ~(1ull << 8) & ~(1ull << 18))
+
+enum proof { AT_REST, NOT_YET, NEVER };
+
+// MARK: The host's files
+
+static int32_t open_file(int32_t process, int32_t thread, const char *name) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/task/%d/%s", process, thread, name);
+  return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static bool open_files(uint32_t index) {
+  struct um_space *space = &um.spaces[index];
+  if (space->call_file) return true;
+  if (um.no_more_files || __atomic_load_n(&um.files_open, __ATOMIC_RELAXED) >= FILES_LIMIT) return false;
+  int32_t process = atomic_load(&space->process), thread = atomic_load(&um_thread_at(index, 0)->id);
+  int32_t call = open_file(process, thread, "syscall"), status = open_file(process, thread, "stat");
+  if (call <= 0 || status <= 0) {
+    if (call >= 0) close(call);
+    if (status >= 0) close(status);
+    return false;
+  }
+  space->call_file = call;
+  space->status_file = status;
+  __atomic_fetch_add(&um.files_open, 1, __ATOMIC_RELAXED);
+  return true;
+}
+
+void um_process_forget(uint32_t index) {
+  struct um_space *space = &um.spaces[index];
+  if (!space->call_file) return;
+  um_call1(SYS_close, space->call_file);
+  um_call1(SYS_close, space->status_file);
+  space->call_file = space->status_file = 0;
+  __atomic_fetch_sub(&um.files_open, 1, __ATOMIC_RELAXED);
+}
+
+static bool read_file(int32_t file, char *text, size_t size) {
+  int64_t count = um_call4(SYS_pread64, file, text, size - 1, 0);
+  if (count <= 0) return false;
+  text[count] = 0;
+  return true;
+}
+
+// MARK: The proof
+
+// proc(5), /proc/pid/syscall: "running", or the number of the system call (-1: none), and in hexadecimal its six
+// arguments, the stack pointer and the program counter.
+static enum proof asleep_in_stub(uint32_t index) {
+  char text[256], *at;
+  if (!read_file(um.spaces[index].call_file, text, sizeof text)) return NEVER;
+  if (text[0] == 'r' || text[0] == '-') return NOT_YET;
+  uint64_t value[9];
+  value[0] = strtoull(text, &at, 10);
+  for (int i = 1; i < 9; i++) value[i] = strtoull(at, &at, 16);
+  bool same = value[0] == SYS_futex && value[1] == um_report_address(0) + UM_REPORT_AWAKE && value[2] == FUTEX_WAIT &&
+              value[3] == 0 && value[4] == 0 &&  // the word's value; no time limit
+              value[6] == atomic_load(&um_thread_at(index, 0)->sequence) &&
+              value[8] == UM_CODE + (uint64_t)(um_stub_site_wait - um_stub_start);
+  return same ? AT_REST : NEVER;
+}
+
+// proc(5), /proc/pid/stat: field 32 is the mask of blocked signals. The second field, in parentheses, may hold anything.
+static bool blocks_all_signals(uint32_t index) {
+  char text[1024];
+  if (!read_file(um.spaces[index].status_file, text, sizeof text)) return false;
+  char *at = strrchr(text, ')');
+  for (int field = 2; at && field < 32; field++) at = strchr(at + 1, ' ');
+  return at && strtoull(at, NULL, 10) == ALL_BLOCKED;
+}
+
+static enum proof prove(uint32_t index) {
+  struct um_space *space = &um.spaces[index];
+  if (atomic_load(&space->dead)) return NEVER;
+  if (space->proved || um.config.test_switches & UM_TEST_NO_PROOF) return AT_REST;
+  enum proof result = asleep_in_stub(index);
+  if (result == AT_REST && !blocks_all_signals(index)) result = NEVER;
+  if (result == NOT_YET && um_now() - space->parked_at > REST_LIMIT) result = NEVER;
+  return result;
+}
+
+// MARK: Cleaning
+
+static void clean(uint32_t index) {
+  struct um_space *space = &um.spaces[index];
+  struct um_thread *thread = um_thread_at(index, 0);
+  struct um_report *report = um_thread_report(index, 0);
+  uint32_t sequence = atomic_load(&thread->sequence);
+  // First the word that keeps the thread asleep should the host wake it for no reason.
+  atomic_store(&report->resume, sequence);
+  atomic_store(&report->event, sequence);
+  memset(&report->signal, 0, UM_REPORT_AWAKE - UM_REPORT_SIGNAL);
+  memset((uint8_t *)report + UM_REPORT_RESUME + 4, 0, UM_REPORT_SIZE - UM_REPORT_RESUME - 4);
+  atomic_store(&report->awake, 0);
+  memset(um_thread_parameters(index, 0), 0, sizeof(struct um_parameters));
+  memset(um_space_ring(index)->entries, 0, sizeof um_space_ring(index)->entries);
+  // The reports of threads that never existed: the old program may have written there all the same.
+  uint64_t start = UM_CONTROL_SLOTS + (uint64_t)index * UM_SLOT_SIZE + UM_SLOT_REPORTS;
+  uint64_t rest = start + UM_REPORT_SIZE, end = start + UM_REPORTS_SIZE;
+  int64_t data = um_call3(SYS_lseek, um.control_fd, rest, SEEK_DATA);
+  if (data != -ENXIO && (data < 0 || (uint64_t)data < end))
+    um_call4(SYS_fallocate, um.control_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, rest, end - rest);
+  thread->frame = 0;
+  atomic_store(&thread->state, UM_THREAD_IDLE);
+  space->error = 0;
+  space->uncertain = 0;
+}
+
+// MARK: Parking and taking
+
+static void put_back(uint32_t index) {
+  struct um_space *space = &um.spaces[index];
+  um_lock_take(&um.table_lock);
+  // A process that died meanwhile is found by the next who looks; the reaper has left it to us.
+  atomic_store(&space->state, UM_SPACE_PARKED);
+  atomic_fetch_add(&um.parked, 1);
+  if (!space->proved) atomic_fetch_add(&um.unproved, 1);
+  um_lock_release(&um.table_lock);
+}
+
+bool um_process_park(uint32_t index) {
+  struct um_space *space = &um.spaces[index];
+  if (space->thread_limit != 1 || atomic_load(&space->dead) || atomic_load(&um.parked) >= PARKED_LIMIT) return false;
+  if (!open_files(index)) return false;
+  space->proved = 0;
+  space->parked_at = um_now();
+  put_back(index);
+  return true;
+}
+
+// Takes the next parked process from slot `from` on out of everyone's reach; -1 when there is none.
+static int64_t claim(uint32_t from, bool unproved_only) {
+  int64_t result = -1;
+  um_lock_take(&um.table_lock);
+  uint32_t limit = atomic_load(&um.space_limit);
+  for (uint32_t i = from; i < limit && result < 0; i++) {
+    struct um_space *space = &um.spaces[i];
+    if (atomic_load(&space->state) != UM_SPACE_PARKED || (unproved_only && space->proved)) continue;
+    atomic_store(&space->state, UM_SPACE_MAKING);
+    atomic_fetch_sub(&um.parked, 1);
+    if (!space->proved) atomic_fetch_sub(&um.unproved, 1);
+    result = i;
+  }
+  um_lock_release(&um.table_lock);
+  return result;
+}
+
+int64_t um_process_reuse(void) {
+  if (atomic_load_explicit(&um.parked, memory_order_relaxed) == 0) return -EAGAIN;
+  for (int64_t i = claim(0, false); i >= 0; i = claim((uint32_t)i + 1, false)) {
+    uint32_t index = (uint32_t)i;
+    switch (prove(index)) {
+      case AT_REST:
+        clean(index);
+        um.processes_reused++;
+        atomic_store(&um.spaces[index].state, UM_SPACE_USED);
+        return i;
+      case NOT_YET: put_back(index); break;
+      case NEVER: um_process_kill(index); break;
+    }
+  }
+  return -EAGAIN;
+}
+
+void um_parked_check(void) {
+  for (int64_t i = claim(0, true); i >= 0; i = claim((uint32_t)i + 1, true)) {
+    uint32_t index = (uint32_t)i;
+    enum proof result = prove(index);
+    if (result == NEVER) {
+      um_process_kill(index);
+    } else {
+      um.spaces[index].proved = result == AT_REST;
+      put_back(index);
+    }
+  }
+}

@@ -1,0 +1,185 @@
+// Address spaces: commands to the mapper of a user process.
+//
+// The mappings of a user process are a TLB over the kernel's page tables, so dropping one is always allowed and a map
+// need not be acknowledged: the user thread that waits for it is woken by the mapper itself, behind the map in the same
+// ring. Unmaps and protects are certain only when um_space_commit has seen the acknowledgement. Neighbouring commands
+// are merged while they wait in the ring.
+
+#include "internal.h"
+
+#include <sys/mman.h>
+
+#define COMMAND_RESERVE 4  // entries kept free for acknowledgements and wake-ups
+// Up to this size the host's page-table entries are filled at once, which saves a fault of the host for each page.
+#define POPULATE_LIMIT 0x10000ull
+
+static uint32_t waiter(void) { return um_this_cpu ? (uint32_t)um_this_cpu->index : um.config.cpu_count; }
+
+// Pins the host thread `thread` to `host_cpu`. A hand-over between two host CPUs costs ten times one that stays.
+void um_place(int32_t *placed, int32_t thread, int32_t host_cpu) {
+  if (*placed == host_cpu || host_cpu < 0) return;
+  uint64_t mask[16] = {0};
+  if (host_cpu >= 1024) return;
+  mask[host_cpu / 64] = 1ull << (host_cpu % 64);
+  um_call3(SYS_sched_setaffinity, thread, sizeof mask, mask);
+  *placed = host_cpu;
+}
+
+// MARK: The ring. Under the space lock.
+
+void um_ring_publish(uint32_t index) {
+  struct um_space *space = &um.spaces[index];
+  struct um_ring *ring = um_space_ring(index);
+  if (um_this_cpu)
+    um_place(&space->mapper_cpu, atomic_load_explicit(&space->process, memory_order_relaxed), um_this_cpu->host_cpu);
+  um.commands += space->queued - space->published;
+  space->published = space->queued;
+  atomic_store(&ring->published, space->queued);
+  um_futex_wake(&ring->published, 1);
+}
+
+static void put(struct um_space *space, struct um_ring *ring, const struct um_entry *entry) {
+  ring->entries[space->queued % UM_RING_CAPACITY] = *entry;
+  space->queued++;
+}
+
+// Publishes everything with `command`, one of the UM_COMMANDs that answer, behind it, and waits for the answer.
+int64_t um_ring_acknowledge(uint32_t index, uint32_t command) {
+  struct um_space *space = &um.spaces[index];
+  uint32_t number = waiter();
+  struct um_entry entry = {command, {UM_FD_EVENTS + number}, 0};
+  put(space, um_space_ring(index), &entry);
+  atomic_store(&space->waiting, number + 1);
+  um_ring_publish(index);
+  int64_t result = um_await(&space->dead, um_this_cpu ? um_this_cpu->eventfd : um.maker_eventfd, -1);
+  atomic_store(&space->waiting, 0);
+  space->acknowledged = space->queued;
+  um.acknowledgements++;
+  return result;
+}
+
+int64_t um_ring_add(uint32_t index, const struct um_entry *entry) {
+  struct um_space *space = &um.spaces[index];
+  int64_t result = 0;
+  if (space->queued - space->acknowledged >= UM_RING_CAPACITY - COMMAND_RESERVE) {
+    result = um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
+    if (result > 0) space->error = -(int32_t)result;
+    space->uncertain = 0;
+  }
+  put(space, um_space_ring(index), entry);
+  return result < 0 ? result : 0;
+}
+
+// MARK: Operations
+
+static struct um_space *take(int64_t space) {
+  struct um_space *found = um_space_find(space);
+  if (!found) return NULL;
+  um_lock_take(&found->lock);
+  return found;
+}
+
+static uint32_t index_of(struct um_space *space) { return (uint32_t)(space - um.spaces); }
+
+// The last command, when it has not been published and may still grow.
+static struct um_entry *last(struct um_space *space, uint64_t number) {
+  if (space->queued == space->published) return NULL;
+  struct um_entry *entry = &um_space_ring(index_of(space))->entries[(space->queued - 1) % UM_RING_CAPACITY];
+  return entry->number == number ? entry : NULL;
+}
+
+static bool outside(uint64_t address, uint64_t length, uint64_t limit) {
+  return ((address | length) & (MACHINE_PAGE_SIZE - 1)) || length == 0 || length > limit || address > limit - length;
+}
+
+int64_t um_space_create(void) {
+  int64_t index = um_process_take();
+  if (index < 0) return index;
+  um.spaces_created++;
+  return um_space_handle((uint32_t)index);
+}
+
+// When it returns no thread of the process can reach guest memory any more, whatever it does: the mapper has dropped
+// all of it. The process itself waits for the next address space, or dies on its own time.
+void um_space_destroy(int64_t handle) {
+  struct um_space *space = take(handle);
+  if (!space) return;
+  uint32_t index = index_of(space);
+  struct um_entry entry = {SYS_munmap, {0, UM_LIMIT}, 0};
+  um_ring_add(index, &entry);
+  int64_t result = um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
+  um.spaces_destroyed++;
+  space->generation++;
+  if (result != 0 || !um_process_park(index)) um_process_kill(index);
+  um_lock_release(&space->lock);
+}
+
+void um_space_map(int64_t handle, uint64_t address, uint64_t physical, uint64_t length, uint64_t protection) {
+  struct um_space *space = take(handle);
+  if (!space) return;
+  if (outside(address, length, UM_LIMIT) || outside(physical, length, um.config.memory_size) || protection & ~7ull) {
+    space->error = -EINVAL;
+  } else {
+    struct um_entry *before = last(space, SYS_mmap);
+    uint64_t populate = length <= POPULATE_LIMIT ? MAP_POPULATE : 0;
+    if (before && before->arguments[0] + before->arguments[1] == address && before->arguments[2] == protection &&
+        before->arguments[5] + before->arguments[1] == physical) {
+      before->arguments[1] += length;
+      if (before->arguments[1] > POPULATE_LIMIT) before->arguments[3] &= ~(uint64_t)MAP_POPULATE;
+    } else {
+      struct um_entry entry = {
+          SYS_mmap, {address, length, protection, MAP_SHARED | MAP_FIXED | populate, UM_FD_MEMORY, physical}, 0};
+      um_ring_add(index_of(space), &entry);
+    }
+  }
+  um_lock_release(&space->lock);
+}
+
+static void invalidate(int64_t handle, uint64_t number, uint64_t address, uint64_t length, uint64_t protection) {
+  struct um_space *space = take(handle);
+  if (!space) return;
+  if (outside(address, length, UM_LIMIT) || protection & ~7ull) {
+    space->error = -EINVAL;
+  } else {
+    struct um_entry *before = last(space, number);
+    if (before && before->arguments[2] == protection && before->arguments[0] + before->arguments[1] == address) {
+      before->arguments[1] += length;
+    } else {
+      struct um_entry entry = {number, {address, length, protection}, 0};
+      um_ring_add(index_of(space), &entry);
+    }
+    space->uncertain = 1;
+  }
+  um_lock_release(&space->lock);
+}
+
+void um_space_unmap(int64_t handle, uint64_t address, uint64_t length) {
+  invalidate(handle, SYS_munmap, address, length, 0);
+}
+
+void um_space_protect(int64_t handle, uint64_t address, uint64_t length, uint64_t protection) {
+  invalidate(handle, SYS_mprotect, address, length, protection);
+}
+
+int64_t um_space_commit(int64_t handle) {
+  struct um_space *space = take(handle);
+  if (!space) return -EBADF;
+  int64_t result = 0;
+  if (space->uncertain) {
+    result = -um_ring_acknowledge(index_of(space), UM_COMMAND_ACKNOWLEDGE);
+    // A dead process maps nothing: what was asked for is in force. user_run tells of the death.
+    if (atomic_load(&space->dead)) result = 0;
+    space->uncertain = 0;
+  }
+  if (space->error) {
+    result = space->error;
+    space->error = 0;
+  }
+  um_lock_release(&space->lock);
+  return result;
+}
+
+int32_t um_space_process(int64_t handle) {
+  struct um_space *space = um_space_find(handle);
+  return space ? atomic_load(&space->process) : 0;
+}

@@ -1,0 +1,376 @@
+// User threads: handing the CPU to guest code, and reading what brought it back.
+//
+// A user thread is always in one of two places: running guest code, or asleep in the stub behind a signal of the host,
+// whose frame holds its registers. user_run writes the registers into the frame (rt_sigreturn loads them), counts
+// `resume` up and sleeps until the thread has written the same number into `event`. When commands for the mapper wait in
+// the ring, the mapper does the resuming, behind them.
+//
+// The report and the frame are memory that the guest's threads can change. All of it is copied once and then checked;
+// what is wrong in it harms only the guest process itself.
+
+#include "internal.h"
+
+#include <linux/audit.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+
+#define USER_CS 0x33
+#define USER_SS 0x2b
+// Arithmetic flags, DF, TF, RF, AC, NT, ID; IF is always set.
+#define USER_FLAGS 0x254dd5ull
+
+#define SIGNAL_SYSTEM_SECCOMP 1   // SYS_SECCOMP
+#define SIGNAL_CODE_KERNEL 0x80   // SI_KERNEL
+
+// MARK: Creation
+
+// Has the mapper make the host thread of a slot. Under the space lock.
+int64_t um_thread_make(uint32_t index, uint32_t slot) {
+  struct um_space *space = &um.spaces[index];
+  struct um_entry entry = {
+      UM_COMMAND_THREAD,
+      {CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM},
+      um_parameters_address(slot)};
+  um_ring_add(index, &entry);
+  int64_t low = um_ring_acknowledge(index, UM_COMMAND_REPORT_LOW);
+  if (low < 0) return low;
+  int64_t high = um_ring_acknowledge(index, UM_COMMAND_REPORT_HIGH);
+  if (high < 0) return high;
+  int64_t id = ((int64_t)((uint64_t)(low | high << 12) << 40)) >> 40;  // a signed number of 24 bits
+  // The error is told by the result, and no longer by the next acknowledgement.
+  if (id < 0) {
+    um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
+    return id;
+  }
+  struct um_thread *thread = um_thread_at(index, slot);
+  thread->host_cpu = -1;
+  atomic_store(&thread->sequence, 0);
+  thread->frame = 0;
+  atomic_store(&thread->id, (int32_t)id);
+  um_ask_for_slices((int32_t)id, UM_USER_SLICE);
+  atomic_store(&thread->state, UM_THREAD_IDLE);
+  if (slot >= space->thread_limit) space->thread_limit = slot + 1;
+  um.threads_made++;
+  return 0;
+}
+
+int64_t um_user_create(int64_t handle) {
+  struct um_space *space = um_space_find(handle);
+  if (!space) return -EBADF;
+  uint32_t index = (uint32_t)(space - um.spaces);
+  um_lock_take(&space->lock);
+  int64_t result = -EAGAIN;
+  uint32_t slot = 0;
+  while (slot < space->thread_limit && atomic_load(&um_thread_at(index, slot)->state) != UM_THREAD_IDLE) slot++;
+  if (slot < space->thread_limit) result = 0;
+  else if (slot < UM_MAX_THREADS_PER_SPACE) result = um_thread_make(index, slot);
+  if (result == 0) {
+    struct um_thread *thread = um_thread_at(index, slot);
+    thread->frame = 0;
+    thread->polling = 0;
+    atomic_store(&thread->state, UM_THREAD_USED);
+    result = (handle << 10) | slot;
+  }
+  um_lock_release(&space->lock);
+  return result;
+}
+
+// The host thread stays asleep in the stub and serves the next thread of this space.
+void um_user_destroy(int64_t user) {
+  uint32_t index, slot;
+  struct um_thread *thread = um_thread_find(user, &index, &slot);
+  if (!thread) return;
+  um_lock_take(&um.spaces[index].lock);
+  atomic_store(&thread->state, UM_THREAD_IDLE);
+  um_lock_release(&um.spaces[index].lock);
+}
+
+int32_t um_user_thread(int64_t user) {
+  uint32_t index, slot;
+  struct um_thread *thread = um_thread_find(user, &index, &slot);
+  return thread ? atomic_load(&thread->id) : 0;
+}
+
+// MARK: Registers
+
+static inline struct um_frame *frame_at(uint32_t index, uint32_t slot, uint64_t address) {
+  return (struct um_frame *)((uint8_t *)um_thread_report(index, slot) + (address - um_report_address(slot)));
+}
+
+// Writes `registers` into the frame from which the thread continues; a thread without one gets one of our making, whose
+// extended state is the processor's initial one.
+static void load(struct um_thread *thread, uint32_t index, uint32_t slot, const struct machine_registers *registers,
+                 bool polling) {
+  uint64_t report = um_report_address(slot);
+  if (thread->frame == 0) {
+    thread->frame = report + UM_BUILT_FRAME;
+    frame_at(index, slot, thread->frame)->context.extended = 0;
+  }
+  struct um_context *context = &frame_at(index, slot, thread->frame)->context;
+  context->flags = 7;  // UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS
+  context->stack_base = report + UM_REPORT_STACK;
+  context->stack_flags = 0;
+  context->stack_size = UM_REPORT_SIZE - UM_REPORT_STACK;
+  context->mask = 0;
+  context->r8 = registers->r8;
+  context->r9 = registers->r9;
+  context->r10 = registers->r10;
+  context->r11 = registers->r11;
+  context->r12 = registers->r12;
+  context->r13 = registers->r13;
+  context->r14 = registers->r14;
+  context->r15 = registers->r15;
+  context->rdi = registers->rdi;
+  context->rsi = registers->rsi;
+  context->rbp = registers->rbp;
+  context->rbx = registers->rbx;
+  context->rdx = registers->rdx;
+  context->rax = registers->rax;
+  context->rcx = registers->rcx;
+  context->rsp = registers->rsp;
+  context->rip = registers->rip;
+  context->eflags = (registers->eflags & USER_FLAGS) | 0x202;
+  context->cs = USER_CS;
+  context->ss = USER_SS;
+  context->gs = context->fs = 0;
+  struct um_parameters *parameters = um_thread_parameters(index, slot);
+  parameters->fs_base = registers->fs_base;
+  parameters->gs_base = registers->gs_base;
+  parameters->frame = thread->frame;
+  parameters->spin = polling ? um.config.user_spin : 0;
+}
+
+static void store(const struct um_context *context, struct machine_registers *registers) {
+  registers->r8 = context->r8;
+  registers->r9 = context->r9;
+  registers->r10 = context->r10;
+  registers->r11 = context->r11;
+  registers->r12 = context->r12;
+  registers->r13 = context->r13;
+  registers->r14 = context->r14;
+  registers->r15 = context->r15;
+  registers->rdi = context->rdi;
+  registers->rsi = context->rsi;
+  registers->rbp = context->rbp;
+  registers->rbx = context->rbx;
+  registers->rdx = context->rdx;
+  registers->rax = context->rax;
+  registers->rcx = context->rcx;
+  registers->rsp = context->rsp;
+  registers->rip = context->rip;
+  registers->eflags = (context->eflags & USER_FLAGS) | 0x202;
+  registers->orig_rax = UINT64_MAX;
+  registers->cs = USER_CS;
+  registers->ss = USER_SS;
+  registers->ds = registers->es = registers->fs = registers->gs = 0;
+}
+
+// MARK: What happened
+
+static void decode_system_call(const struct um_frame *frame, struct machine_registers *registers,
+                               struct machine_event *event) {
+  uint32_t number = (uint32_t)frame->information.call;
+  event->kind = MACHINE_EVENT_FOREIGN;
+  if (frame->information.architecture != AUDIT_ARCH_X86_64) {
+    event->vector = UM_FOREIGN_INT80;
+  } else if (number & 0x40000000) {
+    event->vector = UM_FOREIGN_X32;
+  } else if (frame->information.call_address >= 0xffffffffff600000) {
+    event->vector = UM_FOREIGN_VSYSCALL;
+  } else {
+    event->kind = MACHINE_EVENT_SYSCALL;
+    registers->rcx = registers->rip;
+    registers->r11 = registers->eflags;
+  }
+  registers->orig_rax = registers->rax;
+}
+
+static void decode(uint32_t number, const struct um_frame *frame, struct machine_registers *registers,
+                   struct machine_event *event) {
+  const struct um_context *context = &frame->context;
+  store(context, registers);
+  switch (number) {
+    case UM_PREEMPT_SIGNAL: event->kind = MACHINE_EVENT_INTERRUPT; return;
+    case SIGSYS: decode_system_call(frame, registers, event); return;
+    case SIGILL:
+      // The host answers the numbers 335 and 336 (its own trampolines for uprobes, exempt from filters since Linux 6.14)
+      // with SIGILL when they come from elsewhere. To Linux programs of the guest they are unassigned numbers.
+      if (frame->information.code == SIGNAL_CODE_KERNEL) {
+        event->kind = MACHINE_EVENT_SYSCALL;
+        registers->rax = registers->orig_rax = 335;
+        return;
+      }
+      break;
+    case SIGSEGV:
+    case SIGBUS:
+      if (context->trap == 14 && frame->information.code != SIGNAL_CODE_KERNEL) {
+        event->kind = MACHINE_EVENT_FAULT;
+        event->address = context->cr2;
+        event->error_code = (uint32_t)context->error;
+        event->access = context->error & 16  ? MACHINE_ACCESS_EXECUTE
+                        : context->error & 2 ? MACHINE_ACCESS_WRITE
+                                             : MACHINE_ACCESS_READ;
+        return;
+      }
+      break;
+    default: break;
+  }
+  event->kind = MACHINE_EVENT_TRAP;
+  event->error_code = (uint32_t)context->error;
+  event->vector = context->trap < 32 && context->trap != 14 ? (uint32_t)context->trap : 13;
+}
+
+// MARK: Adapting
+//
+// Polling on two host CPUs makes a system call twice as fast, but a wake-up across them costs as much as several calls,
+// and a host CPU that is not idle loses what is polled away. So a thread begins asleep; after a row of calls without a
+// pause it moves to the other host CPU and both sides poll. Polling that ends in sleep too often is given up for a time.
+
+#define QUICK_ROW 256           // quick calls, with few others between, until a thread polls
+#define QUICK_LIMIT 30          // microseconds between resumption and call, at most
+#define MISS 8                  // what polling in vain weighs against a call that came in time
+#define MISSES_LIMIT 64
+#define FIRST_RETREAT 20000     // microseconds without polling when it was given up; doubled each time
+#define LAST_RETREAT 2000000
+
+static bool polls(struct um_cpu *cpu, struct um_thread *thread) {
+  if (um.config.hand_over == UM_HAND_OVER_POLLING) return true;
+  return cpu->poller == thread && thread->polling;
+}
+
+// A run of `thread` is over, which was resumed when the TSC was `begun`.
+static void adapt(struct um_cpu *cpu, struct um_thread *thread, bool polling, bool call, uint64_t begun) {
+  if (polling) {
+    cpu->polled_runs++;
+    if (!call) cpu->misses += MISS / 4;  // faults and mappings are no faster on two host CPUs
+    if (cpu->misses < MISSES_LIMIT) {
+      if (cpu->misses) cpu->misses--;
+      return;
+    }
+    thread->polling = 0;
+    cpu->poller = NULL;
+    cpu->quick = 0;
+    cpu->polling_ended++;
+    cpu->not_before = __builtin_ia32_rdtsc() + cpu->retreat * um.ticks_per_microsecond;
+    if (cpu->retreat < LAST_RETREAT) cpu->retreat *= 2;
+    return;
+  }
+  bool quick = call && __builtin_ia32_rdtsc() - begun < QUICK_LIMIT * um.ticks_per_microsecond;
+  if (cpu->last != thread) cpu->quick = 0;
+  cpu->last = thread;
+  cpu->quick = quick ? cpu->quick + 1 : cpu->quick > MISS ? cpu->quick - MISS : 0;
+  if (cpu->quick < QUICK_ROW || begun < cpu->not_before) return;
+  // Polling that was last given up long ago starts with a clean record.
+  if (cpu->retreat == 0 || begun - cpu->not_before > LAST_RETREAT * um.ticks_per_microsecond) cpu->retreat = FIRST_RETREAT;
+  cpu->poller = thread;
+  thread->polling = 1;
+  cpu->misses = 0;
+  cpu->quick = 0;
+  cpu->polling_begun++;
+}
+
+// MARK: Waiting
+
+// Returns when the thread has reported `sequence`, or its process is dead. The CPU's timer and kicks see to it that it
+// does not take too long (cpu.c).
+static void await_event(struct um_cpu *cpu, struct um_space *space, struct um_report *report,
+                        struct um_parameters *parameters, uint32_t sequence, bool polling) {
+  if (polling) {
+    uint64_t end = __builtin_ia32_rdtsc() + um.config.kernel_spin;
+    do {
+      for (int i = 0; i < 64; i++) {
+        if (atomic_load_explicit(&report->event, memory_order_acquire) == sequence) return;
+        __builtin_ia32_pause();
+      }
+    } while (__builtin_ia32_rdtsc() < end);
+    cpu->misses += MISS;
+  }
+  atomic_store(&parameters->asleep, 1);
+  for (;;) {
+    uint32_t seen = atomic_load(&report->event);
+    if (seen == sequence || atomic_load(&space->dead) || atomic_load(&cpu->abandoned)) break;
+    um_futex_wait(&report->event, seen, UINT64_MAX);
+  }
+  atomic_store_explicit(&parameters->asleep, 0, memory_order_relaxed);
+}
+
+// Resumes the thread behind the queued commands, when there are any: the mapper wakes it when they are done.
+static bool resume_through_mapper(struct um_space *space, uint32_t index, uint32_t slot, uint32_t sequence, bool polling) {
+  if (space->queued == space->published) return false;
+  um_lock_take(&space->lock);
+  bool some = space->queued != space->published;
+  if (some && polling) {
+    // We are about to poll on the mapper's CPU: it has to be done before.
+    int64_t result = um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
+    if (result > 0) space->error = -(int32_t)result;
+    space->uncertain = 0;
+    some = false;
+  } else if (some) {
+    struct um_entry resume = {UM_COMMAND_RESUME, {um_report_address(slot), sequence}, 0};
+    um_ring_add(index, &resume);
+    um_ring_publish(index);
+  }
+  um_lock_release(&space->lock);
+  return some;
+}
+
+void um_user_run(int64_t user, struct machine_registers *registers, struct machine_event *event, uint64_t deadline) {
+  memset(event, 0, sizeof *event);
+  struct um_cpu *cpu = um_this_cpu;
+  uint32_t index, slot;
+  struct um_thread *thread = um_thread_find(user, &index, &slot);
+  struct um_space *space = thread ? &um.spaces[index] : NULL;
+  event->kind = MACHINE_EVENT_DEAD;
+  if (!cpu || !thread || atomic_load(&space->dead)) return;
+
+  struct um_report *report = um_thread_report(index, slot);
+  // A kicker makes the interrupt pending and then looks at the state; we set the state and then look for interrupts.
+  cpu->runs++;
+  atomic_store_explicit(&cpu->running, thread, memory_order_relaxed);
+  atomic_store_explicit(&cpu->running_process, atomic_load(&space->process), memory_order_relaxed);
+  cpu->report = report;
+  atomic_store_explicit(&cpu->deadline, deadline, memory_order_relaxed);
+  atomic_store(&cpu->state, UM_CPU_USER);
+  if (atomic_load(&cpu->pending)) {
+    atomic_store(&cpu->state, UM_CPU_KERNEL);
+    event->kind = MACHINE_EVENT_INTERRUPT;
+    return;
+  }
+  um_arm(cpu);
+  bool polling = polls(cpu, thread);
+  um_place(&thread->host_cpu, atomic_load(&thread->id), polling ? cpu->user_cpu : cpu->host_cpu);
+  load(thread, index, slot, registers, polling);
+  // The reaper marks the space as dead and then answers for the thread's last number; we count and then look.
+  uint32_t sequence = atomic_fetch_add(&thread->sequence, 1) + 1;
+  uint64_t begun = __builtin_ia32_rdtsc();
+  bool mapped = resume_through_mapper(space, index, slot, sequence, polling);
+  if (!mapped) {
+    atomic_store(&report->resume, sequence);
+    if (atomic_exchange(&report->awake, 1) == 0) {
+      um_futex_wake(&report->awake, 1);
+      if (polling) cpu->misses += MISS;  // the dear wake-up of a thread on another host CPU
+    }
+  }
+  await_event(cpu, space, report, um_thread_parameters(index, slot), sequence, polling);
+  atomic_store(&cpu->state, UM_CPU_KERNEL);
+
+  if (atomic_load_explicit(&report->event, memory_order_acquire) != sequence || atomic_load(&space->dead)) return;
+  uint32_t number = *(volatile uint32_t *)&report->signal;
+  uint64_t frame = *(volatile uint64_t *)&report->frame, start = um_report_address(slot);
+  if (frame & 7 || frame < start + UM_REPORT_STACK || frame > start + UM_REPORT_SIZE - sizeof(struct um_frame)) {
+    um_call2(SYS_kill, atomic_load(&space->process), SIGKILL);  // only forgery leads here
+    return;
+  }
+  thread->frame = frame;
+  struct um_frame copy;
+  memcpy(&copy, frame_at(index, slot, frame), sizeof copy);
+  registers->fs_base = *(volatile uint64_t *)&report->fs_base;
+  registers->gs_base = *(volatile uint64_t *)&report->gs_base;
+  decode(number, &copy, registers, event);
+  if (um.config.hand_over == UM_HAND_OVER_ADAPTIVE)
+    adapt(cpu, thread, polling, event->kind == MACHINE_EVENT_SYSCALL && !mapped, begun);
+  if (event->kind == MACHINE_EVENT_SYSCALL) cpu->syscalls++;
+  else if (event->kind == MACHINE_EVENT_FAULT) cpu->faults++;
+  else if (event->kind == MACHINE_EVENT_INTERRUPT) cpu->interrupts++;
+}

@@ -1,0 +1,108 @@
+// The values of options: each a small type that is made from one word or refuses it with a sentence.
+import ArgumentParser
+import Monitor
+
+/// `--memory`: a number of bytes with an optional suffix.
+struct MemorySize: Equatable, CustomStringConvertible {
+  var bytes: UInt64
+
+  static let minimum: UInt64 = 32 << 20
+  static let maximum: UInt64 = 1 << 40
+  static let allowed = "\(MemorySize(bytes: minimum)) to \(MemorySize(bytes: maximum))"
+  private static let suffixes: [(letter: Character, shift: UInt64)] = [("K", 10), ("M", 20), ("G", 30), ("T", 40)]
+  private static let page: UInt64 = 4096
+
+  init(bytes: UInt64) { self.bytes = bytes }
+
+  init(_ text: String) throws {
+    let shift = Self.suffixes.first { $0.letter == text.last || $0.letter.lowercased() == text.last.map(String.init) }?
+      .shift
+    let digits = shift == nil ? text[...] : text.dropLast()
+    guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
+      throw ValidationError(
+        "'\(text)' is no size: give a whole number of bytes, or one with K, M, G or T behind it, from \(Self.allowed)")
+    }
+    guard let number = UInt64(digits) else { throw Self.outOfRange(text) }
+    let (bytes, overflow) = number.multipliedReportingOverflow(by: 1 << (shift ?? 0))
+    guard !overflow, (Self.minimum...Self.maximum).contains(bytes) else { throw Self.outOfRange(text) }
+    self.bytes = bytes & ~(Self.page - 1)
+  }
+
+  private static func outOfRange(_ text: String) -> ValidationError {
+    ValidationError("'\(text)' is out of range: the memory of a sandbox is from \(allowed)")
+  }
+
+  /// The largest unit that divides the number.
+  var description: String {
+    for (letter, shift) in Self.suffixes.reversed() where bytes != 0 && bytes % (1 << shift) == 0 {
+      return "\(bytes >> shift)\(letter)"
+    }
+    return "\(bytes)"
+  }
+}
+
+/// `--bind`: `SRC:DST[:ro]`.
+struct BindArgument: Equatable {
+  var source: String
+  var destination: String
+  var isReadOnly: Bool
+
+  init(_ text: String) throws {
+    var parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+    isReadOnly = parts.count == 3 && parts[2] == "ro"
+    if parts.count == 3 && (parts[2] == "ro" || parts[2] == "rw") { parts.removeLast() }
+    guard parts.count == 2, !parts[0].isEmpty else {
+      throw ValidationError("'\(text)' is not SRC:DST or SRC:DST:ro")
+    }
+    guard parts[1].hasPrefix("/"), parts[1].contains(where: { $0 != "/" }) else {
+      throw ValidationError("'\(text)': the path in the sandbox must be absolute and not the root, got '\(parts[1])'")
+    }
+    source = parts[0]
+    destination = parts[1]
+  }
+}
+
+/// `--env`: `KEY=value`.
+struct EnvironmentArgument: Equatable {
+  var name: String
+  var value: String
+
+  init(_ text: String) throws {
+    guard let equals = text.firstIndex(of: "="), equals != text.startIndex else {
+      throw ValidationError("'\(text)' is not KEY=value")
+    }
+    name = String(text[..<equals])
+    value = String(text[text.index(after: equals)...])
+  }
+}
+
+/// `--user`: `UID[:GID]`; the group defaults to the number of the user.
+struct UserArgument: Equatable {
+  var user: MachineConfiguration.User
+
+  init(_ text: String) throws {
+    let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+    // (uid_t)-1 means "unchanged" in setuid's relatives and can be nobody's identity.
+    let numbers = parts.compactMap { part in
+      part.utf8.allSatisfy { (0x30...0x39).contains($0) } ? UInt32(part).flatMap { $0 == .max ? nil : $0 } : nil
+    }
+    guard numbers.count == parts.count, (1...2).contains(numbers.count) else {
+      throw ValidationError("'\(text)' is not UID or UID:GID with numbers from 0 to \(UInt32.max - 1)")
+    }
+    user = .init(user: numbers[0], group: numbers.last!)
+  }
+}
+
+/// `--timeout`: seconds, with a fraction if wanted.
+struct TimeoutArgument: Equatable {
+  var seconds: Double
+
+  static let maximum: Double = 366 * 86_400
+
+  init(_ text: String) throws {
+    guard let seconds = Double(text), seconds > 0, seconds <= Self.maximum else {
+      throw ValidationError("'\(text)' is not a number of seconds above 0 and at most \(Int(Self.maximum))")
+    }
+    self.seconds = seconds
+  }
+}

@@ -1,0 +1,95 @@
+// What the command asks of the host's files and environment, through libc's C interfaces.
+import Glibc
+import Monitor
+
+enum HostFiles {
+  /// The absolute path of an existing directory; symbolic links are resolved, since the sandbox's root is a place and
+  /// not a name.
+  static func directory(_ path: String, option: String) throws -> String {
+    guard let resolved = resolve(path), let kind = kind(of: resolved) else { throw failure(option, path) }
+    guard kind == S_IFDIR else { throw MonitorFailure("\(option): '\(path)' is not a directory") }
+    return resolved
+  }
+
+  /// The absolute path of an existing regular file that may be read.
+  static func readableFile(_ path: String, option: String) throws -> String {
+    guard let resolved = resolve(path), let kind = kind(of: resolved) else { throw failure(option, path) }
+    guard kind == S_IFREG else { throw MonitorFailure("\(option): '\(path)' is not a regular file") }
+    // SAFETY: `resolved` is passed as a C string for the length of the call.
+    guard unsafe access(resolved, R_OK) == 0 else { throw failure(option, path) }
+    return resolved
+  }
+
+  static func isReadable(_ path: String) -> Bool {
+    // SAFETY: `path` is passed as a C string for the length of the call.
+    unsafe access(path, R_OK) == 0
+  }
+
+  /// Where the kernel image may be when none is named: beside the executable, or in ../lib/apus from there.
+  static func defaultKernels() -> [String] {
+    guard let executable = resolve("/proc/self/exe"), let slash = executable.lastIndex(of: "/") else { return [] }
+    let directory = executable[..<slash]
+    let parent = directory.lastIndex(of: "/").map { directory[..<$0] } ?? ""
+    return ["\(directory)/kernel.elf", "\(parent)/lib/apus/kernel.elf"]
+  }
+
+  static func currentDirectory() -> String { resolve(".") ?? "/" }
+
+  /// The environment of this process as `KEY=value` strings.
+  static func environment() -> [String] {
+    var result: [String] = []
+    // SAFETY: environ is a NULL-terminated array of C strings, and no thread of this process changes it.
+    unsafe withEnvironment { entry in result.append(unsafe String(cString: entry)) }
+    return result
+  }
+
+  /// What a standard descriptor of this process is.
+  static func kindOfStandardStream(_ descriptor: Int) -> MachineConfiguration.StandardStream {
+    let descriptor = Int32(descriptor)
+    if isatty(descriptor) == 1 { return .terminal }
+    return errno == EBADF ? .closed : .stream
+  }
+
+  /// The file type bits of stat(2), or nil with errno set.
+  private static func kind(of path: String) -> mode_t? {
+    var status = stat()
+    // SAFETY: the structure is large enough for what the call stores.
+    return unsafe stat(path, &status) == 0 ? status.st_mode & S_IFMT : nil
+  }
+
+  private static func resolve(_ path: String) -> String? {
+    // SAFETY: realpath with a NULL buffer returns NULL or a C string that the caller frees.
+    guard let resolved = unsafe realpath(path, nil) else { return nil }
+    defer { unsafe free(resolved) }
+    return unsafe String(cString: resolved)
+  }
+
+  private static func withEnvironment(_ body: (UnsafePointer<CChar>) -> Void) {
+    // SAFETY: as in `environment`.
+    var entry = unsafe environ
+    while let text = unsafe entry.pointee {
+      unsafe body(text)
+      unsafe entry += 1
+    }
+  }
+
+  private static func failure(_ option: String, _ path: String) -> MonitorFailure {
+    // SAFETY: strerror returns a C string that is valid until the next call; this process has one thread here.
+    MonitorFailure("\(option): '\(path)': \(unsafe String(cString: strerror(errno)))")
+  }
+}
+
+/// Writes `text` to a descriptor, whole or until an error nobody could be told about.
+func write(_ text: String, to descriptor: Int32) {
+  var text = text
+  text.withUTF8 { bytes in
+    var start = 0
+    while start < bytes.count {
+      // SAFETY: `start` < `bytes.count`, and withUTF8 keeps the bytes for the length of the closure.
+      let count = unsafe Glibc.write(descriptor, bytes.baseAddress! + start, bytes.count - start)
+      if count < 0 && errno == EINTR { continue }
+      if count <= 0 { return }
+      start += count
+    }
+  }
+}

@@ -1,0 +1,168 @@
+// The harness of the conformance programs.
+//
+// A program prints one line for each check and nothing that differs between two runs: no addresses, process numbers or
+// times. It is run natively and in Apus, and passes when both runs end with status 0 and the same lines. A check that
+// fails says what it got, so that a difference explains itself.
+#ifndef CONFORMANCE_H
+#define CONFORMANCE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static int checks_made, checks_failed;
+
+// Lines go out unbuffered: a child that is killed, or a fork between two of them, neither loses nor doubles any.
+static inline void line(const char *format, ...) {
+  char text[1024];
+  va_list list;
+  va_start(list, format);
+  int n = vsnprintf(text, sizeof text - 1, format, list);
+  va_end(list);
+  if (n > (int)sizeof text - 2) n = sizeof text - 2;
+  text[n++] = '\n';
+  if (write(STDOUT_FILENO, text, n) != n) _exit(99);
+}
+
+static inline void section(const char *name) { line("== %s", name); }
+
+static inline bool check_true(bool ok, const char *what, int at) {
+  checks_made++;
+  if (ok) {
+    line("ok %s", what);
+  } else {
+    checks_failed++;
+    line("NOT OK %s (line %d, errno %s)", what, at, strerrorname_np(errno));
+  }
+  return ok;
+}
+
+static inline bool check_equal(long long actual, long long expected, const char *what, const char *value, int at) {
+  checks_made++;
+  if (actual == expected) {
+    line("ok %s = %s", what, value);
+    return true;
+  }
+  int error = errno;
+  checks_failed++;
+  line("NOT OK %s = %s: got %lld, not %lld (line %d, errno %s)", what, value, actual, expected, at, strerrorname_np(error));
+  return false;
+}
+
+static inline bool check_error(long long result, int error, int expected, const char *what, int at) {
+  checks_made++;
+  if (result == -1 && error == expected) {
+    line("ok %s fails with %s", what, strerrorname_np(expected));
+    return true;
+  }
+  checks_failed++;
+  const char *name = strerrorname_np(error);
+  line("NOT OK %s fails with %s: returned %lld, errno %s (line %d)", what, strerrorname_np(expected), result,
+       name ? name : "0", at);
+  return false;
+}
+
+// The condition holds.
+#define CHECK(condition) check_true((condition), #condition, __LINE__)
+// The two integers are the same.
+#define EQUAL(actual, expected) check_equal((long long)(actual), (long long)(expected), #actual, #expected, __LINE__)
+// The call succeeds (returns 0).
+#define OK(call) check_equal((long long)(call), 0, #call, "0", __LINE__)
+// The call returns -1 and sets errno to this value.
+#define FAILS(call, error) \
+  ({ errno = 0; long long result_ = (long long)(call); check_error(result_, errno, error, #call, __LINE__); })
+// Set-up that has to work for the rest to mean anything: the number returned, or the end of the program.
+#define MUST(call)                                                                          \
+  ({                                                                                        \
+    errno = 0;                                                                              \
+    __typeof__(call) result_ = (call);                                                      \
+    if ((long long)result_ == -1) {                                                         \
+      line("FATAL %s: %s (line %d)", #call, strerrorname_np(errno) ?: "?", __LINE__);       \
+      _exit(98);                                                                            \
+    }                                                                                       \
+    result_;                                                                                \
+  })
+
+// Runs the block in a child process; the child's exit status is the block's value.
+#define CHILD(...)                 \
+  ({                               \
+    pid_t child_ = MUST(fork());   \
+    if (child_ == 0) {             \
+      checks_failed = 0;           \
+      __VA_ARGS__;                 \
+      _exit(0);                    \
+    }                              \
+    child_;                        \
+  })
+
+// Waits for a child: its exit status, or 1000 + the signal that ended it.
+static inline int outcome(pid_t child) {
+  int status;
+  while (waitpid(child, &status, 0) < 0)
+    if (errno != EINTR) return -errno;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+#define SIGNALLED(number) (1000 + (number))
+
+static inline void sleep_ms(long ms) {
+  struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+  while (nanosleep(&t, &t) < 0 && errno == EINTR) {}
+}
+
+static inline int64_t now_ns(clockid_t clock) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+// A fresh directory, made current; conformance_end removes it.
+static char work_directory[64];
+static inline void enter_work_directory(void) {
+  strcpy(work_directory, "/tmp/conformance.XXXXXX");
+  if (!mkdtemp(work_directory) || chdir(work_directory) < 0) {
+    line("FATAL no work directory: %s", strerrorname_np(errno));
+    _exit(98);
+  }
+}
+
+static inline int make_file(const char *path, const char *content) {
+  int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return -1;
+  ssize_t size = strlen(content);
+  int ok = write(fd, content, size) == size;
+  close(fd);
+  return ok ? 0 : -1;
+}
+
+static inline int conformance_end(void) {
+  if (work_directory[0]) {
+    if (chdir("/") == 0) {
+      pid_t child = fork();
+      if (child == 0) {
+        execlp("rm", "rm", "-rf", work_directory, NULL);
+        _exit(127);
+      }
+      outcome(child);
+    }
+  }
+  line("-- %d checks, %d failed", checks_made, checks_failed);
+  return checks_failed != 0;
+}
+
+#endif

@@ -1,0 +1,204 @@
+// Threads: creation, local storage, joining, exit of the group, exec from a thread, signals to threads.
+#include "../conformance.h"
+#include <dirent.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <sys/prctl.h>
+
+static __thread int local = 7;
+static _Atomic int counter, handled_in;
+static pthread_barrier_t barrier;
+static pthread_key_t key;
+
+static void *body(void *argument) {
+  long n = (long)argument;
+  if (local != 7) return (void *)-1;
+  local = n;
+  pthread_setspecific(key, (void *)(n + 1));
+  pthread_barrier_wait(&barrier);
+  counter++;
+  return local == n && getpid() != 0 ? (void *)(n * 2) : (void *)-1;
+}
+static void destroy(void *value) { counter += 100; }
+static void *forever(void *unused) { for (;;) pause(); }
+static void *spinning(void *unused) { for (;;) counter++; }
+static void *leave(void *unused) { sleep_ms(20); exit(33); }
+static void *leave_thread(void *unused) { sleep_ms(20); syscall(SYS_exit, 6); return NULL; }
+static void *execute(void *unused) {
+  execl("/proc/self/exe", "threads", "after-exec", NULL);
+  _exit(1);
+}
+static void *crash(void *unused) { *(volatile int *)0 = 1; return NULL; }
+static void handler(int number) { handled_in = gettid(); }
+
+static int thread_count(void) {
+  DIR *d = opendir("/proc/self/task");
+  int n = 0;
+  for (struct dirent *e; d && (e = readdir(d));) n += e->d_name[0] != '.';
+  if (d) closedir(d);
+  return n;
+}
+
+static sem_t ping, pong;
+static void *ponger(void *unused) {
+  for (int i = 0; i < 1000; i++) sem_wait(&ping), sem_post(&pong);
+  return NULL;
+}
+
+static pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t c = PTHREAD_COND_INITIALIZER;
+static int queue[16], head, tail, done;
+static void *consumer(void *unused) {
+  long sum = 0;
+  for (;;) {
+    pthread_mutex_lock(&m);
+    while (head == tail && !done) pthread_cond_wait(&c, &m);
+    if (head == tail) { pthread_mutex_unlock(&m); return (void *)sum; }
+    sum += queue[tail++ & 15];
+    pthread_cond_broadcast(&c);
+    pthread_mutex_unlock(&m);
+  }
+}
+static void *once_body(void *unused) { sched_yield(); return NULL; }
+static void *cancelled(void *unused) { sleep(100); return NULL; }
+static void *tid_of(void *tid) { *(pid_t *)tid = gettid(); sleep_ms(200); return NULL; }
+
+int main(int argc, char **argv) {
+  if (argc > 1) {
+    EQUAL(thread_count(), 1);
+    CHECK(gettid() == getpid());
+    return checks_failed;
+  }
+  section("create and join");
+  pthread_t t[20];
+  pthread_key_create(&key, destroy);
+  pthread_barrier_init(&barrier, NULL, 20);
+  for (long i = 0; i < 20; i++) OK(pthread_create(&t[i], NULL, body, (void *)i));
+  long sum = 0;
+  for (int i = 0; i < 20; i++) {
+    void *r;
+    pthread_join(t[i], &r);
+    sum += (long)r;
+  }
+  EQUAL(sum, 380);
+  EQUAL(counter, 20 + 20 * 100);
+  EQUAL(local, 7);
+  EQUAL(thread_count(), 1);
+  for (int i = 0; i < 500; i++) {
+    pthread_create(&t[0], NULL, once_body, NULL);
+    pthread_join(t[0], NULL);
+  }
+  EQUAL(thread_count(), 1);
+  pthread_create(&t[0], NULL, forever, NULL);
+  EQUAL(thread_count(), 2);
+  OK(pthread_cancel(t[0]));
+  OK(pthread_join(t[0], NULL));
+  pthread_create(&t[0], NULL, cancelled, NULL);
+  sleep_ms(10);
+  pthread_cancel(t[0]);
+  void *result;
+  pthread_join(t[0], &result);
+  CHECK(result == PTHREAD_CANCELED);
+
+  section("semaphores and conditions");
+  sem_init(&ping, 0, 0), sem_init(&pong, 0, 0);
+  pthread_create(&t[0], NULL, ponger, NULL);
+  for (int i = 0; i < 1000; i++) sem_post(&ping), sem_wait(&pong);
+  OK(pthread_join(t[0], NULL));
+  for (int i = 0; i < 3; i++) pthread_create(&t[i], NULL, consumer, NULL);
+  for (int i = 1; i <= 2000; i++) {
+    pthread_mutex_lock(&m);
+    while (head - tail == 16) pthread_cond_wait(&c, &m);
+    queue[head++ & 15] = i;
+    pthread_cond_broadcast(&c);
+    pthread_mutex_unlock(&m);
+  }
+  pthread_mutex_lock(&m), done = 1, pthread_cond_broadcast(&c), pthread_mutex_unlock(&m);
+  sum = 0;
+  for (int i = 0; i < 3; i++) {
+    pthread_join(t[i], &result);
+    sum += (long)result;
+  }
+  EQUAL(sum, 2001000);
+
+  section("signals and threads");
+  pid_t tid = 0;
+  signal(SIGUSR1, handler);
+  pthread_create(&t[0], NULL, tid_of, &tid);
+  while (!*(volatile pid_t *)&tid) sleep_ms(1);
+  OK(pthread_kill(t[0], SIGUSR1));
+  sleep_ms(30);
+  CHECK(handled_in == tid);
+  OK(syscall(SYS_tgkill, getpid(), getpid(), SIGUSR1));
+  CHECK(handled_in == getpid());
+  // A signal to the process goes to a thread which does not block it.
+  sigset_t set;
+  sigemptyset(&set), sigaddset(&set, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &set, NULL);
+  handled_in = 0;
+  pthread_create(&t[1], NULL, forever, NULL);
+  sigset_t none;
+  sigemptyset(&none);
+  pthread_kill(t[1], 0);
+  kill(getpid(), SIGUSR1);
+  sleep_ms(30);
+  CHECK(handled_in == tid || handled_in == 0);
+  pthread_join(t[0], NULL);
+  pthread_cancel(t[1]), pthread_join(t[1], NULL);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+
+  section("ending the group");
+  pid_t child = CHILD({
+    for (int i = 0; i < 4; i++) pthread_create(&t[i], NULL, forever, NULL);
+    pthread_create(&t[4], NULL, spinning, NULL);
+    pthread_create(&t[5], NULL, leave, NULL);
+    pause();
+  });
+  EQUAL(outcome(child), 33);
+  child = CHILD({
+    pthread_create(&t[0], NULL, leave_thread, NULL);
+    syscall(SYS_exit, 6);
+  });
+  // The leader is gone and waits as a zombie for its last thread.
+  EQUAL(outcome(child), 6);
+  child = CHILD({
+    pthread_create(&t[0], NULL, spinning, NULL);
+    pthread_create(&t[1], NULL, crash, NULL);
+    pause();
+  });
+  EQUAL(outcome(child), SIGNALLED(SIGSEGV));
+  child = CHILD({
+    pthread_create(&t[0], NULL, spinning, NULL);
+    pthread_create(&t[1], NULL, forever, NULL);
+    pthread_create(&t[2], NULL, execute, NULL);
+    for (;;) pause();
+  });
+  EQUAL(outcome(child), 0);
+  child = CHILD({
+    for (int i = 0; i < 4; i++) pthread_create(&t[i], NULL, spinning, NULL);
+    pid_t g = fork();
+    if (g == 0) _exit(thread_count());
+    _exit(outcome(g));
+  });
+  EQUAL(outcome(child), 1);
+  child = CHILD({
+    pthread_create(&t[0], NULL, spinning, NULL);
+    pthread_create(&t[1], NULL, forever, NULL);
+    for (;;) pause();
+  });
+  sleep_ms(20);
+  kill(child, SIGSTOP);
+  int status;
+  CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
+  kill(child, SIGKILL);
+  EQUAL(outcome(child), SIGNALLED(SIGKILL));
+
+  section("names");
+  char name[17] = {0};
+  OK(prctl(PR_SET_NAME, "a-name-that-is-too-long"));
+  OK(prctl(PR_GET_NAME, name));
+  CHECK(!strcmp(name, "a-name-that-is-"));
+  return conformance_end();
+}

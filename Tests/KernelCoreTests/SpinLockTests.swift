@@ -1,0 +1,39 @@
+import Foundation
+import LinuxABI
+import Testing
+
+@testable import KernelCore
+
+@Suite struct SpinLockTests {
+  @Test func `increments from many threads are all counted`() {
+    let counter = SpinLock(0, rank: .log)
+    DispatchQueue.concurrentPerform(iterations: 4) { _ in
+      for _ in 0..<20_000 { counter.withLock { $0 += 1 } }
+    }
+    #expect(counter.withLock { $0 } == 80_000)
+  }
+
+  @Test func `an error leaves the lock free`() {
+    let lock = SpinLock(1, rank: .log)
+    #expect(throws: Errno.ENOMEM) { try lock.withLock { _ throws(Errno) in throw .ENOMEM } }
+    #expect(lock.withLockIfFree { $0 } == 1)
+  }
+
+  @Test func `a held lock is not taken by a try`() {
+    let lock = SpinLock(1, rank: .log)
+    let inner: Int? = lock.withLock { _ in lock.withLockIfFree { $0 } }
+    #expect(inner == nil)
+  }
+}
+
+@Suite struct LogTests {
+  @Test func `the log keeps the last records in order`() {
+    Log.consoleLevel = .emergency
+    for index in 0..<(Log.capacity + 10) { Log.info("line \(index)") }
+    let records = Log.records()
+    #expect(records.count == Log.capacity)
+    #expect(zip(records, records.dropFirst()).allSatisfy { $0.sequence + 1 == $1.sequence })
+    #expect(records.last?.text == ByteString("line \(Log.capacity + 9)"))
+    #expect(Log.records(from: records.last!.sequence).count == 1)
+  }
+}

@@ -1,0 +1,230 @@
+// Mappings, and the life of user processes.
+
+import CMachine
+import CUserMachine
+import Glibc
+import Testing
+import UserMachineTestSupport
+
+@testable import UserMachine
+
+extension UserMachineTests {
+  @Suite struct Spaces {
+    @Test func `a fault names address and access, and a mapping made for it is there when the thread goes on`() throws {
+      try withMachine {
+        let space = Space()
+        let guest = Guest(space, GUEST_TOUCH)
+        guest.registers.rsi = 0x1000_0000
+        guest.registers.rcx = 300
+        var faults: UInt64 = 0
+        while guest.run() == MACHINE_EVENT_FAULT {
+          #expect(guest.event.address == 0x1000_0000 + faults * page)
+          #expect(guest.event.access == MACHINE_ACCESS_WRITE.rawValue)
+          um_space_map(space.handle, guest.event.address, 1 << 20 + faults * page, page, 3)
+          faults += 1
+        }
+        #expect(faults == 300)
+        #expect(guest.event.kind == MACHINE_EVENT_SYSCALL.rawValue)
+        #expect(UserMachine.memory[1 << 20 + 299 * Int(page)] == 1)
+        guest.registers.rip = 0x77_0000
+        #expect(guest.run() == MACHINE_EVENT_FAULT)
+        #expect(guest.event.access == MACHINE_ACCESS_EXECUTE.rawValue && guest.event.address == 0x77_0000)
+        space.destroy()
+      }
+    }
+
+    @Test func `unmap and protect are in force after the commit, also over holes`() throws {
+      try withMachine {
+        let space = Space()
+        let guest = Guest(space, GUEST_STORE)
+        let area: UInt64 = 0x2000_0000
+        um_space_map(space.handle, area, 1 << 20, 4 * page, 3)
+        um_space_map(space.handle, area + 8 * page, 2 << 20, 4 * page, 3)
+        guest.registers.rsi = area
+        guest.registers.rdi = 7
+        #expect(guest.run() == MACHINE_EVENT_SYSCALL)
+        #expect(UserMachine.memory[1 << 20] == 7)
+        um_space_protect(space.handle, area, 12 * page, 1)
+        #expect(um_space_commit(space.handle) == 0)
+        for address in [area, area + 3 * page, area + 8 * page, area + 11 * page] {
+          guest.start(GUEST_STORE)
+          guest.registers.rsi = address
+          #expect(guest.run() == MACHINE_EVENT_FAULT && guest.event.address == address)
+        }
+        um_space_map(space.handle, area, 1 << 20, 4 * page, 3)
+        guest.registers.rsi = area
+        #expect(guest.run() == MACHINE_EVENT_SYSCALL)
+        um_space_unmap(space.handle, area, 2 * page)
+        um_space_unmap(space.handle, area + 2 * page, 2 * page)
+        #expect(um_space_commit(space.handle) == 0)
+        guest.start(GUEST_LOAD)
+        #expect(guest.run() == MACHINE_EVENT_FAULT && guest.event.address == area)
+        space.destroy()
+      }
+    }
+
+    @Test func `more commands than the ring holds all arrive`() throws {
+      try withMachine {
+        let space = Space()
+        let guest = Guest(space, GUEST_TOUCH)
+        for i in 0..<1000 as Range<UInt64> {  // every other page, so that nothing can be merged
+          um_space_map(space.handle, 0x3000_0000 + 2 * i * page, 1 << 20 + i * page, page, 3)
+        }
+        for i in 0..<1000 as Range<UInt64> {
+          guest.start(GUEST_STORE)
+          guest.registers.rdi = i & 0xff
+          guest.registers.rsi = 0x3000_0000 + 2 * i * page
+          #expect(guest.run() == MACHINE_EVENT_SYSCALL)
+        }
+        #expect(UserMachine.memory[1 << 20 + 999 * Int(page)] == 999 & 0xff)
+        space.destroy()
+      }
+    }
+
+    @Test func `beyond the host's limit of areas mappings are dropped and come back by faults`() throws {
+      try withMachine {
+        let space = Space()
+        let guest = Guest(space, GUEST_LOAD)
+        let count = HostCapabilities().maximumAreas + 1000
+        try #require(count < 200_000)
+        // Neighbours in address that are not in memory: an area for each.
+        for i in 0..<count {
+          um_space_map(space.handle, 0x1_0000_0000 + i * page, (1 << 20) + (i & 1) * 2 * page, page, 1)
+        }
+        um_space_unmap(space.handle, 0x1_0000_0000 + 77 * page, page)
+        #expect(um_space_commit(space.handle) == 0)
+        um_space_map(space.handle, codeAddress, 0, page, 5)
+        guest.registers.rsi = 0x1_0000_0000 + (count - 1) * page
+        #expect(guest.run() == MACHINE_EVENT_SYSCALL)
+        guest.start(GUEST_LOAD)
+        guest.registers.rsi = 0x1_0000_0000
+        #expect(guest.run() == MACHINE_EVENT_FAULT)
+        space.destroy()
+      }
+    }
+
+    @Test func `ranges that the kernel must not ask for are refused by the commit`() throws {
+      try withMachine {
+        let space = Space()
+        for (address, physical, length) in [
+          (UM_USER_LIMIT, 0, page), (UM_USER_LIMIT - page, 0, 2 * page), (0x1000, 64 << 20, page), (0x1000, 0, 0),
+          (0x1001, 0, page), (0x1000, 1, page), (.max - 4095, 0, page), (0x1000, .max - 4095, page),
+        ] as [(UInt64, UInt64, UInt64)] {
+          um_space_map(space.handle, address, physical, length, 3)
+          #expect(um_space_commit(space.handle) == Int64(-EINVAL))
+        }
+        um_space_unmap(space.handle, 0x1000, UM_USER_LIMIT)
+        #expect(um_space_commit(space.handle) == Int64(-EINVAL))
+        #expect(um_space_commit(space.handle) == 0)
+        #expect(um_space_commit(0) == Int64(-EBADF) && um_space_commit(-1) == Int64(-EBADF))
+        #expect(um_user_create(999) == Int64(-EBADF))
+        #expect(Guest(space, GUEST_SYSCALL_LOOP).run() == MACHINE_EVENT_SYSCALL)
+        space.destroy()
+      }
+    }
+
+    @Test func `two hundred spaces in a row leave no process behind`() throws {
+      let before = childProcesses()
+      try withMachine {
+        for _ in 0..<200 {
+          let space = Space()
+          let guest = Guest(space, GUEST_SYSCALL_LOOP)
+          #expect(guest.run() == MACHINE_EVENT_SYSCALL)
+          space.destroy()
+        }
+        var waited = 0
+        while childProcesses() > before + 10, waited < 200 {
+          usleep(10_000)
+          waited += 1
+        }
+        #expect(childProcesses() <= before + 10)  // the zygote and the pool
+      }
+      #expect(childProcesses() == before)
+    }
+
+    @Test func `many spaces exist at a time, and too many are refused`() throws {
+      try withMachine(spaces: 60) {
+        var spaces: [Space] = []
+        for _ in 0..<50 { spaces.append(Space()) }
+        let guests = spaces.map { Guest($0, GUEST_SYSCALL_LOOP) }
+        for guest in guests { #expect(guest.run() == MACHINE_EVENT_SYSCALL) }
+        var more: [Int64] = []
+        while more.count < 60 {
+          let handle = um_space_create()
+          if handle < 0 {
+            #expect(handle == Int64(-EAGAIN))
+            break
+          }
+          more.append(handle)
+        }
+        #expect(more.count < 60)
+        for handle in more { um_space_destroy(handle) }
+        for space in spaces { space.destroy() }
+      }
+    }
+
+    @Test func `a killed user process is an event, not a hang`() throws {
+      try withMachine(cpus: 2) {
+        let space = Space(), bystander = Space()
+        let guest = Guest(space, GUEST_SPIN), fine = Guest(bystander, GUEST_SYSCALL_LOOP)
+        #expect(guest.run(deadline: now() + 1_000_000) == MACHINE_EVENT_INTERRUPT)
+        let process = um_space_process(space.handle)
+        let killer = OtherCPU(1) {
+          usleep(20_000)
+          kill(process, SIGKILL)
+        }
+        #expect(guest.run(deadline: noDeadline) == MACHINE_EVENT_DEAD)
+        killer.join()
+        #expect(guest.run(deadline: noDeadline) == MACHINE_EVENT_DEAD)
+        um_space_unmap(space.handle, codeAddress, page)
+        #expect(um_space_commit(space.handle) == 0)
+        #expect(um_user_create(space.handle) < 0)
+        #expect(fine.run() == MACHINE_EVENT_SYSCALL)
+        space.destroy()
+        bystander.destroy()
+      }
+    }
+
+    @Test func `released memory reads as zero`() throws {
+      try withMachine {
+        let place = UserMachine.memory + (4 << 20)
+        for i in 0..<256 { place[i * Int(page)] = 1 }
+        #expect(um_memory_release(4 << 20, 256 * page) == 1)
+        #expect((0..<256).allSatisfy { place[$0 * Int(page)] == 0 })
+        #expect(um_memory_release(1, page) == Int64(-EINVAL))
+        #expect(um_memory_release(64 << 20, page) == Int64(-EINVAL))
+        #expect(um_memory_release(0, .max - 4095) == Int64(-EINVAL))
+      }
+    }
+
+    @Test func `a kernel stack has a guard page below`() throws {
+      try withMachine {
+        let stack = um_thread_stack(32768, 0)
+        try #require(stack != 0)
+        let memory = UnsafeMutablePointer<UInt8>(bitPattern: UInt(stack))!
+        memory[0] = 1
+        memory[32767] = 1
+        var pipes: [Int32] = [0, 0]
+        #expect(pipe(&pipes) == 0)
+        // The host answers EFAULT for memory that cannot be read.
+        #expect(write(pipes[1], memory - 1, 1) == -1 && errno == EFAULT)
+        #expect(write(pipes[1], memory, 1) == 1)
+        close(pipes[0])
+        close(pipes[1])
+        #expect(um_thread_stack(0, stack) == 0)
+        #expect(um_thread_stack(32768, 0) == stack)
+        #expect(um_thread_stack(0, stack) == 0)
+      }
+    }
+
+    @Test func `a wrong configuration is refused with its step`() {
+      #expect(throws: UserMachine.Failure.self) {
+        try UserMachine.start(.init(memorySize: 12345, cpuCount: 1), cpuMain: nil)
+      }
+      #expect(throws: UserMachine.Failure.self) {
+        try UserMachine.start(.init(memorySize: 1 << 20, cpuCount: 65), cpuMain: nil)
+      }
+      #expect(HostCapabilities().obstacles.isEmpty)
+    }
+  }
+}
