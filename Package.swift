@@ -45,13 +45,22 @@ kernelModule(
   "Boot",
   needs: files + ["Virtio", "Console", "Tmpfs", "Devtmpfs", "Overlay", "VirtioFS", "Process", "Procfs", "SystemCalls"])
 
+/// What tests need besides their room.
+let testNeeds = ["Overlay": ["Tmpfs"]]
 // `APUS_ROOMS=Tmpfs,Overlay swift test` builds and tests only these rooms and what they need.
 let only = Context.environment["APUS_ROOMS"].map { Set($0.split(separator: ",").map(String.init)) }
 func wanted(_ name: String) -> Bool { only?.contains(name) ?? true }
+/// The rooms that are built: those wanted and all below them.
+let built: Set<String> = {
+  guard let only else { return Set(rooms.map(\.name)) }
+  var result = only.union(["PhysicalMemory", "KernelCore"])
+  for room in rooms.reversed() where result.contains(room.name) {
+    result.formUnion(room.needs + (testNeeds[room.name] ?? []))
+  }
+  return result
+}()
 /// Drivers whose tests have the monitor's devices on the other side.
 let testedWithDevices = ["Virtio", "VirtioFS"]
-/// What tests need besides their room.
-let testNeeds = ["Overlay": ["Tmpfs"]]
 
 var targets: [Target] = [
   .target(name: "CLinuxABI", path: "Sources/Kernel/CLinuxABI"),
@@ -60,7 +69,7 @@ var targets: [Target] = [
     name: "Machine", dependencies: ["CMachine"], path: "Sources/Machine/Swift", exclude: ["README.md"],
     swiftSettings: strict),
 ]
-for room in rooms {
+for room in rooms where built.contains(room.name) {
   targets.append(
     .target(
       name: room.name, dependencies: room.needs.map { .byName(name: $0) }, path: room.path, exclude: ["README.md"],
@@ -134,13 +143,15 @@ for name in ["UserMachine", "Devices", "Monitor", "apus"] where wanted(name) && 
 }
 
 /// Prints the system-call table for Documentation/coverage.md.
-targets.append(
-  .executableTarget(
-    name: "apus-coverage", dependencies: ["SystemCalls"], path: "Sources/coverage", swiftSettings: strict))
+if built.contains("SystemCalls") {
+  targets.append(
+    .executableTarget(
+      name: "apus-coverage", dependencies: ["SystemCalls"], path: "Sources/coverage", swiftSettings: strict))
+}
 
 let package = Package(
   name: "Apus",
-  products: [.library(name: "KernelImage", type: .static, targets: ["Boot"])]
+  products: (built.contains("Boot") ? [.library(name: "KernelImage", type: .static, targets: ["Boot"])] : [])
     + (monitorWanted ? [.executable(name: "apus", targets: ["apus"])] : []),
   dependencies: monitorWanted
     ? [.package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")] : [],

@@ -175,14 +175,8 @@ fi
 if section hardship; then
   inside "memory exhausted: the largest process dies, the shell goes on" 0 '137' '*' --memory 128M -- \
     busybox sh -c 'python3 -c "x = [bytearray(1 << 20) for i in range(1000)]" 2>/dev/null; echo $?'
-  # Fails now and then: the machine can stall (VirtualMemory/README, known defects). KNOWN_DEFECTS=1 runs it.
-  if [ -n "${KNOWN_DEFECTS:-}" ]; then
-    inside "memory exhausted by many at once: the shell goes on" 0 'end' '*' --memory 256M -- \
-      busybox sh -c 'for i in 1 2 3 4 5 6; do python3 -c "x = [bytearray(1 << 20) for i in range(300)]" 2>/dev/null & done; wait; echo end'
-  else
-    skipped=$((skipped + 1))
-    echo "  skip memory exhausted by many at once: a known defect (KNOWN_DEFECTS=1 runs it)"
-  fi
+  inside "memory exhausted by many at once: the shell goes on" 0 'end' '*' --memory 256M -- \
+    busybox sh -c 'for i in 1 2 3 4 5 6; do python3 -c "x = [bytearray(1 << 20) for i in range(300)]" 2>/dev/null & done; wait; echo end'
   inside "a full tmpfs" 0 'full' '*' --memory 64M -- busybox sh -c 'busybox dd if=/dev/zero of=/tmp/big bs=1M count=500 2>/dev/null || echo full'
   inside "a full tmpfs says so" 1 '' '*No space left*' --memory 64M -- bash -c 'head -c 500M /dev/zero >/tmp/big'
   inside "the memory of removed files comes back" 0 'same' '*' --memory 128M -- bash -c \

@@ -14,9 +14,24 @@ public final class Reclaim: Shrinker {
   }
   private static let clock = SpinLock(Clock(), rank: .reclaim)
 
-  /// Makes the page cache give back memory when it is short. Called once, at boot.
+  /// Clean pages that are left to the programs. Without them a machine whose memory is full of private pages would
+  /// read the same few pages of program text for ever, each evicted for the next, and nothing would ever fail: that
+  /// is the time for the out-of-memory policy.
+  private let floor: Int
+
+  init(floor: Int = 0) { self.floor = floor }
+
+  /// Makes the page cache give back memory when it is short, all but 1/32 of memory or 8 MiB. Called once, at boot.
   @export(interface)
-  public static func initialize() { Shrinkers.register(Reclaim()) }
+  public static func initialize() {
+    Shrinkers.register(Reclaim(floor: min(MemoryStatistics.snapshot().total / 32, 2048)))
+  }
+
+  /// Pages that could be read again from where they came from.
+  private static var cleanPages: Int {
+    let statistics = VirtualMemoryStatistics.snapshot()
+    return statistics.cachedPages - statistics.sharedMemoryPages - statistics.dirtyPages
+  }
 
   static func register(_ object: MemoryObject) {
     clock.withLock { clock in
@@ -40,6 +55,7 @@ public final class Reclaim: Shrinker {
   /// Frees about `frames` clean pages.
   @export(interface)
   public func reclaim(frames: Int) -> Int {
+    let frames = min(frames, Self.cleanPages - floor)
     var freed = 0
     for round in 0..<3 where freed < frames {
       let count = Self.clock.withLock { unsafe $0.objects.count }
