@@ -1,5 +1,6 @@
 // Measures runs of a command from outside.
 //   bench-run time N COMMAND…    minimum and mean wall time of N runs, in milliseconds, from vfork to the exit
+//   bench-run cpu COMMAND…       processor time of the command and its descendants, user and system, in milliseconds
 //   bench-run memory FILE COMMAND…  1 s after start, in KiB: the proportional set size of the command and all its
 //                                descendants without mappings of the guest's memory file, and the memory in that file.
 //                                The command's output goes to FILE.
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -44,6 +46,15 @@ static int measure_time(int runs, char **command) {
     if (took < best) best = took;
   }
   printf("%.2f %.2f\n", best, sum / runs);
+  return 0;
+}
+
+static int measure_cpu(char **command) {
+  int status;
+  struct rusage used;
+  waitpid(start(command, NULL), &status, 0);
+  if (status != 0 || getrusage(RUSAGE_CHILDREN, &used)) return printf("failed\n"), 1;
+  printf("%.2f\n", (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1e3 + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e3);
   return 0;
 }
 
@@ -103,7 +114,8 @@ static int measure_memory(const char *output, char **command) {
 
 int main(int argc, char **argv) {
   if (argc > 3 && !strcmp(argv[1], "time")) return measure_time(atoi(argv[2]), argv + 3);
+  if (argc > 2 && !strcmp(argv[1], "cpu")) return measure_cpu(argv + 2);
   if (argc > 3 && !strcmp(argv[1], "memory")) return measure_memory(argv[2], argv + 3);
-  fprintf(stderr, "usage: bench-run time N COMMAND… | memory FILE COMMAND…\n");
+  fprintf(stderr, "usage: bench-run time N COMMAND… | cpu COMMAND… | memory FILE COMMAND…\n");
   return 2;
 }

@@ -57,6 +57,49 @@ memory() {
     printf row, "**Apus above the program**", (own + file - programs) / 1024, "first and second less third" }'
 }
 
+# processor MIB COMMAND…: milliseconds of processor time for one fork of a process with MIB, its child's write, end and
+# wait, by all that takes part: the difference between many forks and few.
+processor() {
+  local mib=$1 few many
+  shift
+  few=$($work/bench-run cpu "$@" "$PWD/$work/bench-fork" call "$mib" 4)
+  many=$($work/bench-run cpu "$@" "$PWD/$work/bench-fork" call "$mib" 24)
+  awk -v few="$few" -v many="$many" 'BEGIN { printf "%.2f", (many - few) / 20 }'
+}
+
+# What fork costs by the size of the parent, and the page tables of processes that share memory.
+fork_cost() {
+  local mib native apus_call native_whole apus_whole one all
+  local guest=($one_cpu "$apus" run --cpus 1 --memory 20G --)
+  gcc -O2 -static -w Scripts/bench-fork.c -o $work/bench-fork || return
+  echo "## fork by size of the parent"
+  echo
+  echo "A process that has touched so much private memory forks; the child writes one page and ends. Natively and in Apus pinned to one"
+  echo "host CPU; minimum of the call and of the whole; processor time (of the monitor and all stub processes too) per fork."
+  echo
+  echo "| memory touched | native call, us | Apus call, us | times faster | native whole, us | Apus whole, us | native CPU, ms | Apus CPU, ms |"
+  echo "|---|---:|---:|---:|---:|---:|---:|---:|"
+  for mib in 64 128 256 512 1024 2048 4096 8192; do
+    if [ "$mib" -gt $(($(awk '/MemAvailable/ { print $2 }' /proc/meminfo) / 3072)) ]; then
+      echo "| $mib MiB | skipped: the host has too little memory | | | | | | |"
+      continue
+    fi
+    read -r native native_whole < <($one_cpu $work/bench-fork call "$mib" 20)
+    read -r apus_call apus_whole < <("${guest[@]}" "$PWD/$work/bench-fork" call "$mib" 20)
+    echo "| $mib MiB | $native | $apus_call | $(awk -v a="$native" -v b="$apus_call" 'BEGIN { if (b > 0) printf "%.1f", a / b }') | $native_whole | $apus_whole |" \
+      "$(processor "$mib" $one_cpu) | $(processor "$mib" "${guest[@]}") |"
+  done
+  echo
+  echo "Page tables of processes that share one mapping of 1 GiB and have read all of it, in KiB:"
+  echo
+  echo "| | 1 process | 64 processes |"
+  echo "|---|---:|---:|"
+  read -r one all < <($work/bench-fork tables 1024 64)
+  echo "| native | $one | $all |"
+  read -r one all < <("${guest[@]}" "$PWD/$work/bench-fork" tables 1024 64)
+  echo "| Apus | $one | $all |"
+}
+
 # table NATIVE APUS: joins both results and the peers'.
 table() {
   echo "| benchmark | unit | native | Apus | ratio | UML | gVisor ptrace | gVisor systrap, 2 CPUs |"
@@ -86,6 +129,8 @@ mark() {
 
 start_up >$work/start-up.md
 memory >$work/memory.md  # sets memory_total
+echo "fork by size…" >&2
+fork_cost >$work/fork.md
 
 rm -f $work/native.txt $work/apus.txt
 if [ -e "$osbench_source/osbench.c" ]; then
@@ -121,6 +166,8 @@ value() { awk -v name="$1" '$1 == name { print $2 }' $work/apus.txt 2>/dev/null;
   cat $work/start-up.md
   echo
   cat $work/memory.md
+  echo
+  cat $work/fork.md
   if [ -s $work/native.txt ] && [ -s $work/apus.txt ]; then
     echo
     echo "## osbench, one CPU"
