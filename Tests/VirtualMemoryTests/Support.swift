@@ -75,6 +75,62 @@ enum TestMachine {
     }
   }
 
+  /// Whether the page tables of all spaces together are in order: the references of tables and frames are those that
+  /// tables hold, the sums are right, and a private page that a table lets be written is in no other table.
+  static func audit(_ spaces: [AddressSpace]) -> Bool {
+    var tables: [PageFrameNumber: (references: Int32, unmarked: Int)] = [:]
+    var frames: [PageFrameNumber: (tables: Int32, isObject: Bool, writable: Int)] = [:]
+    var isRight = true
+    func expect(_ condition: Bool, _ comment: @autoclosure () -> String) {
+      if !condition, isRight {
+        isRight = false
+        print("audit: \(comment())")
+      }
+    }
+    func visit(_ table: PageFrameNumber, _ shift: UInt64) {
+      let slots = unsafe PageTables.table(table)
+      var sums: Int32 = 0
+      for index in 0..<512 {
+        let entry = unsafe PageTableEntry(word: slots[index])
+        if entry.isEmpty { continue }
+        if shift > 12 {
+          let below = tables[entry.frame, default: (0, 0)]
+          tables[entry.frame] = (below.references + 1, below.unmarked + (entry.isTableCopiedOnWrite ? 0 : 1))
+          expect(entry.isWritable != entry.isTableCopiedOnWrite, "an entry with mark and right")
+          if below.references == 0 { visit(entry.frame, shift - 9) }
+        } else if entry.isCounted {
+          sums += ResidentPages.packed(entry)
+          let frame = frames[entry.frame, default: (0, entry.isObjectPage, 0)]
+          expect(frame.isObject == entry.isObjectPage, "a frame that is private and an object's")
+          frames[entry.frame] = (frame.tables + 1, frame.isObject, frame.writable + (entry.isWritable ? 1 : 0))
+        }
+      }
+      if shift == 12 { expect(table.frame.mapCount == sums, "the sums of a table") }
+    }
+    for space in spaces {
+      let root = space.tables.withLock { $0.root }
+      visit(root, PageTables.rootShift)
+      let before = space.tables.withLock { $0.resident }
+      let census = space.tables.withLock { $0.census() }
+      expect(before.anonymous == census.pages.anonymous, "private pages: \(before), in truth \(census.pages)")
+      expect(before.object >= census.pages.object, "object pages: \(before), in truth \(census.pages)")
+    }
+    for (table, seen) in tables {
+      expect(table.frame.referenceCount == seen.references, "the references of a table")
+      expect(seen.references == 1 || seen.unmarked == 0, "a shared table without a mark")
+    }
+    for (frame, seen) in frames {
+      let references = frame.frame.referenceCount & (Frames.pinBias - 1)
+      if seen.isObject {
+        expect(references == seen.tables + 1, "the references of an object's page")
+      } else {
+        expect(references == seen.tables, "the references of a private page")
+        expect(seen.writable == 0 || seen.tables == 1, "a private page of several tables that can be written")
+      }
+    }
+    return isRight
+  }
+
   /// Frames that are free, after caches and per-CPU lists have been counted in.
   static var freeFrames: Int { MemoryStatistics.snapshot().free }
 }

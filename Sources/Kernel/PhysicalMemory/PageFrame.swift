@@ -117,6 +117,25 @@ struct FrameDescriptor: ~Copyable {
     if after == 0 { memory.freeUnreferenced(number) }
   }
 
+  /// Whether the caller's reference is the only one. What others did before they gave up theirs is visible.
+  public var hasSoleReference: Bool {
+    @export(interface) get { unsafe descriptor.pointee.references.load(ordering: .acquiring) == 1 }
+  }
+
+  /// Gives up a reference unless it is the only one: the owner of that one ends what the frame holds, then frees it.
+  ///
+  /// - Returns: whether the reference was given up.
+  @export(interface) public func releaseUnlessLast() -> Bool {
+    var seen = unsafe descriptor.pointee.references.load(ordering: .acquiring)
+    while seen > 1 {
+      let result = unsafe descriptor.pointee.references.weakCompareExchange(
+        expected: seen, desired: seen &- 1, ordering: .acquiringAndReleasing)
+      if result.exchanged { return true }
+      seen = result.original
+    }
+    return false
+  }
+
   /// How many page-table entries map the frame.
   public var mapCount: Int32 { @export(interface) get { unsafe descriptor.pointee.mappings.load(ordering: .relaxed) } }
   /// Notes one more mapping; returns how many there are now.
@@ -126,6 +145,11 @@ struct FrameDescriptor: ~Copyable {
   /// Notes that a mapping is gone; returns how many are left.
   @export(interface) @discardableResult public func removeMapping() -> Int32 {
     unsafe descriptor.pointee.mappings.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue
+  }
+
+  /// Changes the number of mappings at once; page tables, which nothing maps, count here what they hold.
+  @export(interface) public func addMappings(_ change: Int32) {
+    _ = unsafe descriptor.pointee.mappings.wrappingAdd(change, ordering: .relaxed)
   }
 
   public var flags: FrameFlags {

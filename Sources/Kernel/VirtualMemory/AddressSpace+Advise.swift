@@ -67,10 +67,10 @@ extension AddressSpace {
     switch advice {
     case .discard:
       if area.flags.contains(.locked) { throw .EINVAL }
-      zap(start, end, .allPages, &gather)
+      try takeOut(start, end, floor: start, ceiling: end, &gather)
     case .free:
       if area.object != nil || area.isShared { throw .EINVAL }
-      zap(start, end, .allPages, &gather)
+      try takeOut(start, end, floor: start, ceiling: end, &gather)
     case .normal:
       try setFlags(&state, area, start, end, area.flags.subtracting([.randomAccess, .sequentialAccess]))
     case .random:

@@ -77,15 +77,14 @@ extension AddressSpace {
   private func resolve(_ area: VirtualMemoryArea, _ page: UInt64, _ access: Access) -> Resolution {
     var gather = MappingGather(space: machineSpace)
     let resolution: Resolution? = tables.withLock { tables in
-      guard let slot = unsafe tables.slot(page) else { return nil }
-      let entry = unsafe PageTableEntry(word: slot.pointee)
+      let entry = tables.entry(page)
       if entry.isEmpty { return nil }
       if access != .write || entry.permits(.write) {
         // The tables permit it: the machine had not heard of it, or has forgotten.
         offerAround(&tables, area, page)
         return .done
       }
-      return unsafe grantWrite(&tables, area, page, slot, entry, &gather)
+      return grantWrite(&tables, area, page, &gather)
     }
     gather.finish()
     if let resolution { return resolution }
@@ -97,9 +96,22 @@ extension AddressSpace {
 
   /// A write to a page that the tables show read-only: copy it, or find that nobody else has it.
   private func grantWrite(
-    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot,
-    _ entry: PageTableEntry, _ gather: inout MappingGather
+    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ gather: inout MappingGather
   ) -> Resolution {
+    let slot: PageTables.Slot
+    do throws(Errno) {
+      guard let own = try unsafe tables.exclusiveSlot(page) else { return .done }
+      unsafe slot = own
+    } catch {
+      return .outOfMemory
+    }
+    let entry = unsafe PageTableEntry(word: slot.pointee)
+    if entry.isEmpty { return .done }  // taken out of a shared table meanwhile; the access is tried again
+    if entry.permits(.write) {
+      // The table was shared and is not any more: what it holds may be written as before.
+      offerTable(&tables, area, page)
+      return .done
+    }
     if entry.isObjectPage, area.isShared, let object = area.object {
       object.markDirty(area.objectIndex(page))
       _ = unsafe tables.replace(slot, by: writable(entry.frame, area, PageTableEntry.objectPage))
@@ -181,9 +193,7 @@ extension AddressSpace {
       if start >= area.start, start &+ pages &* pageSize <= area.end, unsafe isUntouched(first, Int(pages)),
         let run = Frames.allocateRun(order: pages.trailingZeroBitCount, zeroed: .zeroed)
       {
-        for index in 0..<Int(pages) {
-          unsafe tables.install(writable(run.advanced(by: index), area, 0), in: first + index)
-        }
+        unsafe tables.installRun(writable(run, area, 0), count: Int(pages), in: first)
         Counters.add(Int(pages), to: Counters.anonymousPages)
         area.nextFault = start &+ pages &* pageSize
         area.faultWindow = pages
@@ -316,8 +326,17 @@ extension AddressSpace {
   private func offerAround(_ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64) {
     let window = around(area, page)
     var offer = MappingOffer(space: machineSpace)
-    unsafe tables.forEach(window.lowerBound, window.upperBound) { _, address, slot in
-      offer.add(address, unsafe PageTableEntry(word: slot.pointee))
+    tables.forEach(window.lowerBound, window.upperBound) { address, entry in offer.add(address, entry) }
+    offer.finish()
+  }
+
+  /// Offers what the table of `page` holds of the area.
+  private func offerTable(_ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64) {
+    let begin = page & ~(PageTables.tableSpan &- 1)
+    var offer = MappingOffer(space: machineSpace)
+    tables.forEach(max(begin, area.start), min(begin &+ PageTables.tableSpan, area.end)) { address, entry in
+      // The page itself in any case.
+      if offer.commands < Self.largestOffer || address == page { offer.add(address, entry) }
     }
     offer.finish()
   }

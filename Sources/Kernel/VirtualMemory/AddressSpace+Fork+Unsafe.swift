@@ -1,9 +1,9 @@
 // fork(2): a second space with the same contents.
 //
-// Which way is cheapest depends on the machine and on the size. Marking pages read-only costs the machine a flush per
-// area, and later a fault for each page that either side writes (12–20 us on the user machine); copying a page costs
-// 0.15 us. So the private pages of a small program are copied at once and the parent is left alone; those of a large
-// one are shared and copied when they are written.
+// Which way is cheapest depends on the machine and on the size. Marking pages read-only costs the machine a command for
+// each run of them, and later a fault for each page that either side writes (12–20 us on the user machine); copying a
+// page costs 0.15 us. So the private pages of a small program are copied at once and the parent is left alone; a large
+// one gives its page tables to the child (PageTables+Sharing): the cost follows the number of areas, not of pages.
 //
 // What the child will touch first (all that the parent has in memory, if it is not much) is offered to the machine in
 // runs, so that the child does not begin with a fault for each page.
@@ -17,12 +17,16 @@ import PhysicalMemory
 import Scheduling
 
 extension AddressSpace {
-  /// Up to this many private pages, fork copies them at once.
-  static var eagerCopyPages: Int { 512 }
+  /// Up to this many private pages, fork copies them at once. Tests change it.
+  nonisolated(unsafe) static var eagerCopyPages = 512
   /// Object pages of an area are put into the child's tables up to this many; the rest comes back through faults.
   static var inheritedObjectPages: Int { 1024 }
   /// Machine commands that one operation spends on offers.
   static var largestOffer: Int { 64 }
+  /// Areas with more pages are not offered to a child that shares tables: it hardly touches all of them at once.
+  static var largestOfferedArea: Int { 1024 }
+  /// Runs of an area that fork write-protects one by one.
+  static var largestProtection: Int { 32 }
 
   /// A copy of this space for a child process.
   ///
@@ -39,24 +43,22 @@ extension AddressSpace {
       try areas.withWriteLock { state throws(Errno) in
         defer { gather.finish() }
         guard !state.isDestroyed else { throw .ENOMEM }
-        let private_ = tables.withLock { $0.anonymousPages }
-        let isEager = private_ <= Self.eagerCopyPages
+        let isEager = unsafe tables.withLock { $0.resident.anonymous } <= Self.eagerCopyPages
         try child.areas.withWriteLock { childState throws(Errno) in
           childState.layout = state.layout
           childState.limits = state.limits
-          var offer = MappingOffer(space: child.machineSpace)
-          var next = state.map.first
-          while let area = next {
-            next = state.map.next(after: area)
-            if area.flags.contains(.notInherited) { continue }
+          try state.map.visitAll { area throws(Errno) in
+            if area.flags.contains(.notInherited) { return }
             let copy = area.copy(start: area.start, end: area.end, in: child)
             copy.flags.subtract([.locked, .lockedOnFault])
             if copy.flags.contains(.accounted) { try child.commit(&childState, copy.pageCount) }
             child.insertUnmerged(&childState, copy)
-            if area.flags.contains(.wipedOnFork) { continue }
-            try inheritPages(area, to: child, isEager ? .copied : .shared, &gather, &offer)
           }
-          child.tables.withLock { _ in offer.finish() }
+          if isEager {
+            try copyPages(state.map, to: child)
+          } else {
+            try sharePages(state.map, with: child, &gather)
+          }
         }
       }
     } catch {
@@ -72,51 +74,116 @@ extension AddressSpace {
     state.count(area, by: area.pageCount)
   }
 
-  private enum Inheritance { case copied, shared }
+  // MARK: Sharing
 
-  /// Gives the child the pages of one area, a table at a time: collect under our lock, install under the child's.
-  private func inheritPages(
-    _ area: VirtualMemoryArea, to child: AddressSpace, _ inheritance: Inheritance, _ gather: inout MappingGather,
-    _ offer: inout MappingOffer
+  /// Gives the child this space's page tables. Nobody can fault in pages meanwhile: that takes the area lock.
+  private func sharePages(
+    _ areas: AreaMap, with child: AddressSpace, _ gather: inout MappingGather
+  ) throws(Errno) {
+    let childRoot = child.tables.withLock { $0.root }
+    let (resident, pinned) = tables.withLock { tables in
+      areas.visitAll { area in
+        if area.copiesOnWrite, area.protection.contains(.write) { protect(area, tables, &gather) }
+      }
+      tables.share(with: childRoot)
+      return (tables.resident, pinnedPages(&tables))
+    }
+    child.tables.withLock { $0.didTake(resident) }
+    try child.copyPinned(pinned)
+    var childGather = MappingGather(space: child.machineSpace)
+    defer { childGather.finish() }
+    try areas.visitAll { area throws(Errno) in
+      guard area.flags.contains(.notInherited) || area.flags.contains(.wipedOnFork) else { return }
+      try child.takeOut(area.start, area.end, floor: area.start, ceiling: area.end, &childGather)
+    }
+    child.tables.withLock { tables in
+      var offer = MappingOffer(space: child.machineSpace)
+      areas.visitAll { area in
+        guard area.pageCount <= Self.largestOfferedArea, offer.commands < Self.largestOffer else { return }
+        tables.forEach(area.start, area.end) { address, entry in
+          if offer.commands < Self.largestOffer { offer.add(address, entry) }
+        }
+      }
+      offer.finish()
+    }
+  }
+
+  /// Takes the machine's right to write the private pages of `area`.
+  private func protect(_ area: VirtualMemoryArea, _ tables: borrowing PageTables, _ gather: inout MappingGather) {
+    var runs = 0
+    var rest: Range<UInt64>?
+    tables.forEachWritableRun(area.start, area.end) { start, end in
+      runs += 1
+      if runs <= Self.largestProtection {
+        gather.protect(start, length: end &- start, area.protection.subtracting(.write))
+      } else {
+        rest = (rest?.lowerBound ?? start)..<end
+      }
+    }
+    // Too many to name: the machine forgets them, and faults bring back those that are used.
+    if let rest { gather.unmap(rest.lowerBound, length: rest.upperBound &- rest.lowerBound) }
+    gather.flushRun()
+  }
+
+  /// Private pages that devices read or write now, with a reference each: they stay the parent's, the child gets copies.
+  private func pinnedPages(_ tables: inout PageTables) -> [(address: UInt64, entry: PageTableEntry)] {
+    guard tables.mayHavePins else { return [] }
+    var pinned: [(address: UInt64, entry: PageTableEntry)] = []
+    tables.forEach(0, Self.userLimit) { address, entry in
+      guard entry.isCounted, !entry.isObjectPage, Frames.isPinned(entry.frame) else { return }
+      Frames.retain(entry.frame)
+      pinned.append((address, entry))
+    }
+    tables.mayHavePins = !pinned.isEmpty
+    return pinned
+  }
+
+  private func copyPinned(_ pages: [(address: UInt64, entry: PageTableEntry)]) throws(Errno) {
+    defer { for (_, entry) in pages { Frames.release(entry.frame) } }
+    for (address, entry) in pages {
+      try tables.withLock { tables throws(Errno) in
+        guard let slot = try unsafe tables.exclusiveSlot(address) else { return }
+        let copy = try Frames.allocate()
+        Frames.copy(entry.frame, to: copy)
+        _ = unsafe tables.replace(
+          slot, by: PageTableEntry(word: slot.pointee & ~PageTableEntry.frameMask | copy.rawValue << 12))
+        Frames.release(entry.frame)
+      }
+    }
+  }
+
+  // MARK: Copying
+
+  private func copyPages(_ areas: AreaMap, to child: AddressSpace) throws(Errno) {
+    var offer = MappingOffer(space: child.machineSpace)
+    try areas.visitAll { area throws(Errno) in
+      if area.flags.contains(.notInherited) || area.flags.contains(.wipedOnFork) { return }
+      try copyPages(area, to: child, &offer)
+    }
+    child.tables.withLock { _ in offer.finish() }
+  }
+
+  /// Copies the pages of one area, a table at a time: collect under our lock, install under the child's.
+  private func copyPages(
+    _ area: VirtualMemoryArea, to child: AddressSpace, _ offer: inout MappingOffer
   ) throws(Errno) {
     var inherited: [(address: UInt64, entry: PageTableEntry)] = []
     var objectPages = 0
     var position = area.start
     while position < area.end {
       let stop = min(area.end, (position | (PageTables.tableSpan &- 1)) &+ 1)
-      var protectStart: UInt64 = .max
-      var protectEnd: UInt64 = 0
       tables.withLock { tables in
-        unsafe tables.forEach(position, stop) { tables, address, slot in
-          var entry = unsafe PageTableEntry(word: slot.pointee)
+        tables.forEach(position, stop) { address, entry in
           if entry.isObjectPage {
             // A shared mapping, or a private one that nobody wrote to: the object gives the page again.
             objectPages += 1
             if objectPages > Self.inheritedObjectPages { return }
           }
           if entry.isCounted { Frames.retain(entry.frame) }
-          let isPrivate = !entry.isObjectPage && entry.isCounted
-          // A pinned page is being read or written by a device: the parent must keep it, so the child gets a copy.
-          let isPinned = isPrivate && Frames.isPinned(entry.frame)
-          if inheritance == .shared, isPrivate, !isPinned, entry.isWritable {
-            entry = PageTableEntry(word: entry.word & ~PageTableEntry.writable)
-            unsafe slot.pointee = entry.word
-            protectStart = min(protectStart, address)
-            protectEnd = max(protectEnd, address &+ pageSize)
-          }
           inherited.append((address, entry))
         }
-        if protectStart < protectEnd {
-          // Private pages of one area: no page in between may be writable any more, so one command does for all.
-          gather.protect(protectStart, length: protectEnd &- protectStart, area.protection.subtracting(.write))
-        }
       }
-      do throws(Errno) {
-        try child.adopt(area, inherited, inheritance, &offer)
-      } catch {
-        gather.finish()
-        throw error
-      }
+      try child.adopt(area, inherited, &offer)
       inherited.removeAll(keepingCapacity: true)
       position = stop
     }
@@ -124,8 +191,7 @@ extension AddressSpace {
 
   /// Installs pages that came with a reference each. On failure the references of those not installed are dropped.
   private func adopt(
-    _ area: VirtualMemoryArea, _ pages: [(address: UInt64, entry: PageTableEntry)], _ inheritance: Inheritance,
-    _ offer: inout MappingOffer
+    _ area: VirtualMemoryArea, _ pages: [(address: UInt64, entry: PageTableEntry)], _ offer: inout MappingOffer
   ) throws(Errno) {
     var done = 0
     var stock = FrameStock()
@@ -136,16 +202,15 @@ extension AddressSpace {
           let (address, entry) = pages[done]
           let slot = try unsafe tables.ensureSlot(address)
           var new = entry
-          let isPrivate = !entry.isObjectPage && entry.isCounted
-          if isPrivate, inheritance == .copied || Frames.isPinned(entry.frame) {
+          if !entry.isObjectPage, entry.isCounted {
             let frame = try stock.next(wanted: pages.count - done)
             Frames.copy(entry.frame, to: frame)
             Frames.release(entry.frame)
             // Nobody else has the copy: the child may write at once.
             new = PageTableEntry(
               frame: frame, protection: area.protection, isWritable: true, marks: PageTableEntry.dirty)
+            Counters.add(1, to: Counters.anonymousPages)
           }
-          if isPrivate { Counters.add(1, to: Counters.anonymousPages) }
           unsafe tables.install(new, in: slot)
           if offer.commands < Self.largestOffer { offer.add(address, new) }
           done += 1

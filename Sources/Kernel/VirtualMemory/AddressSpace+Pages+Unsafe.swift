@@ -29,6 +29,7 @@ extension AddressSpace {
         // The page of zeros cannot be pinned: a later write would go to another frame.
         guard entry.permits(access), entry.isCounted else { return nil }
         entry.frame.frame.retain(count: Frames.pinBias)
+        tables.mayHavePins = true
         return entry.frame
       }
       guard let frame else {
@@ -66,8 +67,7 @@ extension AddressSpace {
   func residency(_ start: UInt64, _ end: UInt64) -> (all: Int, anonymous: Int) {
     tables.withLock { tables in
       var result = (all: 0, anonymous: 0)
-      unsafe tables.forEach(start, end) { _, _, slot in
-        let entry = unsafe PageTableEntry(word: slot.pointee)
+      tables.forEach(start, end) { _, entry in
         guard entry.isCounted else { return }
         result.all += 1
         if !entry.isObjectPage { result.anonymous += 1 }

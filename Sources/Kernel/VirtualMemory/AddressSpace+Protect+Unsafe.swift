@@ -56,6 +56,7 @@ extension AddressSpace {
     try split(&state, at: start)
     try split(&state, at: end)
     guard let area = state.map.find(start) else { throw .ENOMEM }
+    try tables.withLock { tables throws(Errno) in try tables.makeExclusive(area.start, area.end) }
     // Memory that becomes writable is a promise from now on; it stays one when it becomes read-only again.
     if Self.isAccountable(protection, area.flags), !area.flags.contains(.accounted) {
       if state.limits.data != .max,
@@ -83,7 +84,7 @@ extension AddressSpace {
     let protection = area.protection
     tables.withLock { tables in
       var offer = MappingOffer(space: machineSpace)
-      unsafe tables.forEach(area.start, area.end) { tables, address, slot in
+      unsafe tables.forEachSlot(area.start, area.end) { tables, address, slot in
         let old = unsafe PageTableEntry(word: slot.pointee)
         var new = old.with(protection: protection, keepingWritable: true)
         if protection.contains(.write), !area.isShared, !old.isObjectPage, old.isCounted,
@@ -106,8 +107,8 @@ extension AddressSpace {
       }
       guard losesRights else {
         // More rights: what is left out here comes back through faults.
-        unsafe tables.forEach(area.start, area.end) { _, address, slot in
-          if offer.commands < Self.largestOffer { offer.add(address, unsafe PageTableEntry(word: slot.pointee)) }
+        tables.forEach(area.start, area.end) { address, entry in
+          if offer.commands < Self.largestOffer { offer.add(address, entry) }
         }
         offer.finish()
         return
@@ -117,8 +118,7 @@ extension AddressSpace {
         gather.flushRun()
       } else {
         common.formIntersection(protection)
-        unsafe tables.forEach(first, last) { _, _, slot in
-          let entry = unsafe PageTableEntry(word: slot.pointee)
+        tables.forEach(first, last) { _, entry in
           if entry.isPresent { common.formIntersection(entry.machineProtection) }
         }
         gather.protect(first, length: last &- first, common)

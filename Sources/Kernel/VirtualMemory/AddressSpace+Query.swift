@@ -55,10 +55,11 @@ extension AddressSpace {
         result.areaCount = state.map.count
       }
       tables.withLock { tables in
-        result.anonymousPages = tables.anonymousPages
-        result.objectPages = tables.objectPages
+        let census = tables.census()
+        result.anonymousPages = census.pages.anonymous
+        result.objectPages = census.pages.object
         result.peakResidentPages = tables.peakPages
-        result.pageTablePages = tables.tableCount
+        result.pageTablePages = census.tables
       }
       result.faults = faults.load(ordering: .relaxed)
       result.majorFaults = majorFaults.load(ordering: .relaxed)
@@ -68,7 +69,7 @@ extension AddressSpace {
 
   /// Pages in memory, without waiting for the area lock: for the out-of-memory policy.
   public var residentPages: Int {
-    @export(interface) get { tables.withLock { $0.anonymousPages &+ $0.objectPages } }
+    @export(interface) get { tables.withLock { $0.resident.anonymous &+ $0.resident.object } }
   }
 
   /// How much `areas` finds out.

@@ -137,14 +137,16 @@ extension AddressSpace {
     _ old: UInt64, _ length: UInt64, _ new: UInt64, _ gather: inout MappingGather
   ) throws(Errno) {
     try tables.withLock { tables throws(Errno) in
+      try tables.makeExclusive(old, old &+ length)
       var failure: Errno?
-      unsafe tables.forEach(old, old &+ length) { tables, address, _ in
+      unsafe tables.forEachSlot(old, old &+ length) { tables, address, _ in
         guard failure == nil else { return }
+        // The path to `address` is the tree's own already, so making this one changes nothing there.
         do throws(Errno) { _ = try unsafe tables.ensureSlot(address &- old &+ new) } catch { failure = error }
       }
       if let failure { throw failure }
-      unsafe tables.forEach(old, old &+ length) { tables, address, slot in
-        guard let target = unsafe tables.slot(address &- old &+ new) else { return }
+      unsafe tables.forEachSlot(old, old &+ length) { tables, address, slot in
+        guard let target = unsafe tables.find(address &- old &+ new).slot else { return }
         let entry = unsafe tables.clear(slot)
         unsafe tables.install(entry, in: target)
         if entry.isPresent { gather.unmap(address, length: pageSize) }

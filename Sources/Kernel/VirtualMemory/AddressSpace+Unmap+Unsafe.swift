@@ -33,40 +33,49 @@ extension AddressSpace {
     guard let first = state.map.firstEnding(after: start), first.start < end else { return }
     try split(&state, at: start)
     try split(&state, at: end)
+    let floor = state.map.lastEnding(atOrBefore: start)?.end ?? 0
+    let ceiling = state.map.firstEnding(after: end)?.start ?? 1 << 47
+    try takeOut(start, end, floor: floor, ceiling: ceiling, &gather)
     var next = state.map.firstEnding(after: start)
     while let area = next, area.start < end {
       next = state.map.next(after: area)
-      zap(area.start, area.end, .allPages, &gather)
       if area.flags.contains(.accounted) { uncommit(&state, area.pageCount) }
       state.count(area, by: -area.pageCount)
       gather.retire(area)
       forget(&state, area)
     }
-    let floor = state.map.lastEnding(atOrBefore: start)?.end ?? 0
-    let ceiling = state.map.firstEnding(after: end)?.start ?? 1 << 47
-    tables.withLock { $0.releaseTables(start, end, floor: floor, ceiling: ceiling, into: &gather) }
   }
 
-  /// Which pages an operation takes away.
-  enum ZapExtent {
-    /// All of them.
-    case allPages
-    /// Those that show the area's object; private copies stay.
-    case objectPages
+  /// Takes all pages of [start, end) out of the tables; between `floor` and `ceiling` nothing else is mapped. The machine
+  /// is told before the table lock is released; frames are freed when the caller finishes the gather.
+  ///
+  /// - Throws: ENOMEM, before anything has changed.
+  func takeOut(
+    _ start: UInt64, _ end: UInt64, floor: UInt64, ceiling: UInt64, _ gather: inout MappingGather
+  ) throws(Errno) {
+    try tables.withLock { tables throws(Errno) in
+      try tables.takeOut(start, end, floor: floor, ceiling: ceiling, into: &gather)
+    }
   }
 
-  /// Empties the entries of [start, end). The machine is told before the table lock is released; frames are freed when
-  /// the caller finishes the gather.
-  func zap(_ start: UInt64, _ end: UInt64, _ extent: ZapExtent, _ gather: inout MappingGather) {
+  /// Takes the pages of an object that [start, end) shows out of the tables, shared tables included; private copies stay.
+  /// Every space that shares a table has an area for the object there and is visited too: the caller keeps the frames
+  /// until then.
+  func takeOutObjectPages(_ start: UInt64, _ end: UInt64, _ gather: inout MappingGather) {
     // The table lock is let go from time to time, so that copies by other threads don't wait for a whole teardown.
     let step = PageTables.tableSpan &* 16
     var position = start
     while position < end {
       let stop = end &- position > step ? position &+ step : end
       tables.withLock { tables in
-        unsafe tables.forEach(position, stop) { tables, address, slot in
-          if extent == .objectPages, unsafe !PageTableEntry(word: slot.pointee).isObjectPage { return }
-          gather.unmap(address, unsafe tables.clear(slot))
+        unsafe tables.forEachPlace(position, stop) { address, slot, isShared in
+          let entry = unsafe PageTableEntry(word: slot.pointee)
+          if entry.isEmpty {
+            // Perhaps taken out on behalf of another space: this one's machine has not heard of it.
+            if isShared { gather.unmap(address, length: pageSize) }
+          } else if entry.isObjectPage, unsafe tables.clearInPlace(slot, entry) {
+            gather.unmap(address, entry)
+          }
         }
         gather.flushRun()
       }

@@ -122,7 +122,7 @@ public final class AddressSpace {
         state.map.remove(area)
         if area.source != nil { retired.append(area) }
       }
-      tables.withLock { $0.releaseAll() }
+      tables.withLock { $0.dropAll() }
       CommitAccounting.uncommit(state.committedPages)
       (state.committedPages, state.totalPages, state.dataPages, state.stackPages) = (0, 0, 0, 0)
       (state.lockedPages, state.executablePages) = (0, 0)

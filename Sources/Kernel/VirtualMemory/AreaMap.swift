@@ -42,6 +42,13 @@ struct AreaMap {
     try tree.visit(body)
   }
 
+  func visitAll<Failure: Error>(_ body: (VirtualMemoryArea) throws(Failure) -> Void) throws(Failure) {
+    try tree.visit { area throws(Failure) in
+      try body(area)
+      return true
+    }
+  }
+
   /// Whether an area, or the gap below a growing one, lies in [start, end).
   func overlaps(_ start: UInt64, _ end: UInt64, respectingGaps: Bool) -> Bool {
     guard let area = firstEnding(after: start) else { return false }

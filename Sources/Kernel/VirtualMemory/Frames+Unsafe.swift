@@ -56,6 +56,12 @@ enum Frames {
   @inline(__always)
   static func pointer(_ frame: PageFrameNumber) -> UnsafeMutableRawPointer { unsafe DirectMap.pointer(to: frame) }
 
+  /// The frame that holds the word at `pointer`, which lies in the direct map.
+  @inline(__always)
+  static func frame(at pointer: UnsafeRawPointer) -> PageFrameNumber {
+    unsafe PageFrameNumber(physicalAddress: DirectMap.physicalAddress(of: pointer))
+  }
+
   /// Copies a whole page. SAFETY: as `pointer`; the caller owns `target` alone.
   @inline(__always)
   static func copy(_ source: PageFrameNumber, to target: PageFrameNumber) {

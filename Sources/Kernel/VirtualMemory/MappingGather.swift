@@ -12,6 +12,7 @@ import PhysicalMemory
 struct MappingGather {
   private let space: Int64
   private var frames: [PageFrameNumber] = []
+  private var tables: [(frame: PageFrameNumber, shift: UInt64)] = []
   private var runStart: UInt64 = 0
   private var runEnd: UInt64 = 0
   private var isQueued = false
@@ -61,6 +62,9 @@ struct MappingGather {
   /// Drops a reference to `frame` at the end.
   mutating func release(_ frame: PageFrameNumber) { frames.append(frame) }
 
+  /// Drops a reference to the table below an entry at `shift` at the end, with all that only this reference keeps.
+  mutating func release(table frame: PageFrameNumber, _ shift: UInt64) { tables.append((frame, shift)) }
+
   /// Tells the machine about everything so far. Call it before the page-table lock is released.
   mutating func flushRun() {
     guard runStart < runEnd else { return }
@@ -81,5 +85,7 @@ struct MappingGather {
     }
     for frame in frames { Frames.release(frame) }
     frames.removeAll(keepingCapacity: true)
+    for (table, shift) in tables { PageTables.drop(table, shift) }
+    tables.removeAll(keepingCapacity: true)
   }
 }

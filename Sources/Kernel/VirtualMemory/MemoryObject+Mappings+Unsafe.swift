@@ -60,7 +60,7 @@ extension MemoryObject {
   func unmapPages(_ start: UInt64, _ end: UInt64) {
     guard isMapped else { return }
     forEachMapping(start, end) { area, first, last, gather in
-      unsafe area.space.zap(first, last, .objectPages, &gather)
+      unsafe area.space.takeOutObjectPages(first, last, &gather)
     }
   }
 
@@ -70,12 +70,12 @@ extension MemoryObject {
     forEachMapping(start, end) { area, first, last, gather in
       guard area.isShared else { return }
       unsafe area.space.tables.withLock { tables in
-        unsafe tables.forEach(first, last) { _, address, slot in
+        unsafe tables.forEachPlace(first, last) { address, slot, isShared in
           let entry = unsafe PageTableEntry(word: slot.pointee)
-          guard entry.isObjectPage, entry.isWritable else { return }
-          let new = PageTableEntry(word: entry.word & ~(PageTableEntry.writable | PageTableEntry.dirty))
-          unsafe slot.pointee = new.word
-          gather.protect(address, length: pageSize, new.machineProtection)
+          // In a shared table the right may be gone on behalf of another space: this one's machine has not heard of it.
+          guard entry.isObjectPage, entry.isWritable || isShared else { return }
+          unsafe tables.protectInPlace(slot)
+          if entry.isPresent { gather.protect(address, length: pageSize, entry.machineProtection.subtracting(.write)) }
         }
       }
     }

@@ -28,12 +28,27 @@ struct PageTableEntry: Equatable {
   static var uncounted: UInt64 { 1 << 10 }
   /// A frame is held here although the area permits no access (PROT_NONE): the present bit is clear.
   static var inaccessible: UInt64 { 1 << 11 }
+  /// Upper levels: the table below may be shared with other trees and is copied before it is changed. The entry has no
+  /// right to write then.
+  static var copiedOnWrite: UInt64 { 1 << 9 }
 
   /// A reference from an upper level to the table in `frame`: rights are decided at the last level.
   @inline(__always)
   init(table frame: PageFrameNumber) {
     word = frame.rawValue << 12 | Self.present | Self.writable | Self.user | Self.accessed
   }
+
+  /// Upper levels: the same table, to be copied before it is changed.
+  @inline(__always)
+  var sharingTable: PageTableEntry { PageTableEntry(word: word & ~Self.writable | Self.copiedOnWrite) }
+  /// Upper levels: see `copiedOnWrite`.
+  @inline(__always)
+  var isTableCopiedOnWrite: Bool { word & Self.copiedOnWrite != 0 }
+
+  /// The entry as it counts in a table that is copied on write: private pages are read-only, whatever their own bit says.
+  /// A shared mapping's pages belong to the object and not to the table.
+  @inline(__always)
+  var inSharedTable: PageTableEntry { isObjectPage ? self : PageTableEntry(word: word & ~Self.writable) }
 
   /// A page. `marks` are bits of ours, and `dirty`.
   @inline(__always)

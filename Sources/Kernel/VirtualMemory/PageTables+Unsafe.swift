@@ -5,28 +5,50 @@
 //     table     level 4  level 3  level 2  level 1   byte in the page
 //
 // They are the truth on every machine: a processor walks them itself, the user machine's host mappings are a TLB over
-// them. A table page is an ordinary frame with a reference count. Today every table has one reference; a table that
-// several spaces share will have more, and `ensureSlot` is the one place that makes tables, `releaseTables` and
-// `releaseAll` the ones that drop them.
+// them. A table below the root is a frame with a reference for each entry that leads to it, so trees share tables of any
+// level after a fork (PageTables+Sharing). Looking is for everybody; before an entry is changed its path is made the
+// tree's own: `ensureSlot`, `exclusiveSlot` and `makeExclusive` are the only ways to a slot that may be changed.
 //
 // The structure is owned by the space's page-table lock. Allocation never waits: a caller that gets ENOMEM lets go of
 // the lock, reclaims, and tries again.
 
+import KernelCore
 import LinuxABI
 import PhysicalMemory
+import Synchronization
 
-/// The tree of page tables, and how many pages of what kind it holds.
+/// Pages that a table, or all of a tree, holds.
+struct ResidentPages: Equatable {
+  /// Private pages.
+  var anonymous = 0
+  /// Pages of memory objects.
+  var object = 0
+
+  /// A last-level table's sums as its frame's descriptor keeps them.
+  init(packed: Int32) { (anonymous, object) = (Int(packed & 0xffff), Int(packed >> 16)) }
+  init() {}
+
+  /// What one entry counts for.
+  @inline(__always)
+  static func packed(_ entry: PageTableEntry) -> Int32 {
+    if entry.isEmpty || !entry.isCounted { return 0 }
+    return entry.isObjectPage ? 1 << 16 : 1
+  }
+}
+
+/// The tree of page tables.
 struct PageTables {
   /// A reference to an entry of a last-level table; valid while the page-table lock is held.
   typealias Slot = UnsafeMutablePointer<UInt64>
 
-  private let root: PageFrameNumber
-  /// Table pages, the root included.
-  private(set) var tableCount = 1
-  /// Pages of private memory, of memory objects, and the highest sum of both so far.
-  private(set) var anonymousPages = 0
-  private(set) var objectPages = 0
-  private(set) var peakPages = 0
+  let root: PageFrameNumber
+  /// Pages of private memory and of memory objects. Entries that others empty in tables shared with them are noticed by
+  /// `census` only; until then the sums are too high.
+  var resident = ResidentPages()
+  /// The highest sum so far.
+  var peakPages = 0
+  /// Whether pages were pinned since the last fork found none.
+  var mayHavePins = false
 
   init() throws(Errno) {
     root = try Frames.allocateZeroed()
@@ -35,109 +57,172 @@ struct PageTables {
 
   /// The address space that one last-level table covers: 2 MiB.
   static var tableSpan: UInt64 { 1 << 21 }
+  /// Where in an address the index into the root begins.
+  static var rootShift: UInt64 { 39 }
+  /// The same for the tables that refer to last-level tables.
+  static var middleShift: UInt64 { 21 }
 
   // MARK: Look-up
 
-  /// The last-level entry for `address`, if there is a table for it.
+  /// Where the entry of a page is.
+  @safe struct Place {
+    /// nil where there is no table.
+    let slot: Slot?
+    /// Whether a table of the path may belong to other trees too.
+    let isShared: Bool
+
+    /// The entry with the rights that the whole path gives.
+    @inline(__always)
+    var entry: PageTableEntry {
+      guard let slot = unsafe slot else { return .empty }
+      let entry = unsafe PageTableEntry(word: slot.pointee)
+      return isShared ? entry.inSharedTable : entry
+    }
+  }
+
   @inline(__always)
-  func slot(_ address: UInt64) -> Slot? {
+  func find(_ address: UInt64) -> Place {
     var table = unsafe Self.table(root)
-    var shift: UInt64 = 39
-    while shift >= 21 {
+    var path: UInt64 = 0
+    var shift = Self.rootShift
+    while shift >= Self.middleShift {
       defer { shift &-= 9 }
       let entry = unsafe PageTableEntry(word: table[Self.index(address, shift)])
-      guard entry.isPresent else { return nil }
+      guard entry.isPresent else { return unsafe Place(slot: nil, isShared: false) }
+      path |= entry.word
       unsafe table = Self.table(entry.frame)
     }
-    return unsafe table + Self.index(address, 12)
+    return unsafe Place(
+      slot: table + Self.index(address, 12), isShared: PageTableEntry(word: path).isTableCopiedOnWrite)
   }
 
-  /// The entry for `address`; empty when there is no table.
+  /// The entry for `address` with its path's rights; empty when there is no table.
   @inline(__always)
-  func entry(_ address: UInt64) -> PageTableEntry {
-    guard let slot = unsafe slot(address) else { return .empty }
-    return unsafe PageTableEntry(word: slot.pointee)
-  }
-
-  /// The last-level entry for `address`, with the tables above it.
-  ///
-  /// - Throws: ENOMEM.
-  @inline(__always)
-  mutating func ensureSlot(_ address: UInt64) throws(Errno) -> Slot {
-    if let slot = unsafe slot(address) { return unsafe slot }
-    return try unsafe makeSlot(address)
-  }
-
-  @inline(never)
-  private mutating func makeSlot(_ address: UInt64) throws(Errno) -> Slot {
-    var table = unsafe Self.table(root)
-    var shift: UInt64 = 39
-    while shift >= 21 {
-      defer { shift &-= 9 }
-      let slot = unsafe table + Self.index(address, shift)
-      if unsafe !PageTableEntry(word: slot.pointee).isPresent {
-        let fresh = try Frames.allocateZeroed()
-        tableCount &+= 1
-        Counters.add(1, to: Counters.pageTables)
-        unsafe slot.pointee = PageTableEntry(table: fresh).word
-      }
-      unsafe table = Self.table(PageTableEntry(word: slot.pointee).frame)
-    }
-    return unsafe table + Self.index(address, 12)
-  }
+  func entry(_ address: UInt64) -> PageTableEntry { find(address).entry }
 
   /// The byte of guest memory at `address` if the tables permit the access.
   @inline(__always)
   func translate(
     _ address: UInt64, _ access: Access, _ authority: AddressSpace.FaultAuthority
   ) -> UnsafeMutableRawPointer? {
-    let entry = entry(address)
-    guard entry.permits(access) || (authority == .byDebugger && entry.permitsDebugger(access)) else { return nil }
+    let place = find(address)
+    let entry = place.entry
+    guard
+      entry.permits(access)
+        || (authority == .byDebugger && !(access == .write && place.isShared) && entry.permitsDebugger(access))
+    else { return nil }
     return unsafe Frames.pointer(entry.frame) + Int(truncatingIfNeeded: address & pageMask)
   }
 
-  // MARK: Changing entries
-
-  /// Puts a page into an empty slot. The slot takes over the caller's reference to the frame.
+  /// Calls `body` with each non-empty entry of [start, end), in order, with its path's rights. Absent tables are skipped
+  /// whole.
   @inline(__always)
-  mutating func install(_ entry: PageTableEntry, in slot: Slot) {
-    unsafe slot.pointee = entry.word
-    count(entry, by: 1)
+  func forEach(_ start: UInt64, _ end: UInt64, _ body: (UInt64, PageTableEntry) -> Void) {
+    unsafe forEachPlace(start, end) { address, slot, isShared in
+      let entry = unsafe PageTableEntry(word: slot.pointee)
+      if !entry.isEmpty { body(address, isShared ? entry.inSharedTable : entry) }
+    }
   }
 
-  /// Changes what a slot holds; the page-table takes over a reference to the new frame and hands back that to the old.
+  /// Calls `body` with each slot of the tables that cover [start, end), the empty ones too, and whether its table may be
+  /// shared.
   @inline(__always)
-  mutating func replace(_ slot: Slot, by entry: PageTableEntry) -> PageTableEntry {
-    let old = unsafe PageTableEntry(word: slot.pointee)
-    unsafe slot.pointee = entry.word
-    count(old, by: -1)
-    count(entry, by: 1)
-    return old
-  }
-
-  /// Empties a slot; the caller takes over the reference to the frame.
-  @inline(__always)
-  mutating func clear(_ slot: Slot) -> PageTableEntry {
-    let old = unsafe PageTableEntry(word: slot.pointee)
-    unsafe slot.pointee = 0
-    count(old, by: -1)
-    return old
-  }
-
-  @inline(__always)
-  private mutating func count(_ entry: PageTableEntry, by change: Int) {
-    guard !entry.isEmpty, entry.isCounted else { return }
-    if entry.isObjectPage { objectPages &+= change } else { anonymousPages &+= change }
-    peakPages = max(peakPages, anonymousPages &+ objectPages)
-  }
-
-  /// Calls `body` with each non-empty last-level entry of [start, end), in order. Absent tables are skipped whole.
-  @inline(__always)
-  mutating func forEach(_ start: UInt64, _ end: UInt64, _ body: (inout PageTables, UInt64, Slot) -> Void) {
+  func forEachPlace(_ start: UInt64, _ end: UInt64, _ body: (UInt64, Slot, Bool) -> Void) {
     var address = start
     while address < end {
       let stop = min(end, (address | (Self.tableSpan &- 1)) &+ 1)
-      guard var slot = unsafe slot(address) else {
+      let place = find(address)
+      guard var slot = unsafe place.slot else {
+        address = nextTable(from: address)
+        continue
+      }
+      while address < stop {
+        unsafe body(address, slot, place.isShared)
+        unsafe slot += 1
+        address &+= pageSize
+      }
+    }
+  }
+
+  /// The first address beyond the absent table, or absent higher table, that covers `address`.
+  private func nextTable(from address: UInt64) -> UInt64 {
+    var table = unsafe Self.table(root)
+    var shift = Self.rootShift
+    while shift >= Self.middleShift {
+      defer { shift &-= 9 }
+      let entry = unsafe PageTableEntry(word: table[Self.index(address, shift)])
+      guard entry.isPresent else { return ((address >> shift) &+ 1) << shift }
+      unsafe table = Self.table(entry.frame)
+    }
+    return (address | (Self.tableSpan &- 1)) &+ 1
+  }
+
+  // MARK: Ways to change
+
+  /// The entry for `address` in a table of this tree alone; missing tables are made.
+  ///
+  /// - Throws: ENOMEM.
+  @inline(__always)
+  mutating func ensureSlot(_ address: UInt64) throws(Errno) -> Slot {
+    let place = find(address)
+    if !place.isShared, let slot = unsafe place.slot { return unsafe slot }
+    return try unsafe makeSlot(address)
+  }
+
+  /// The entry for `address` in a table of this tree alone; nil where there is no table.
+  ///
+  /// - Throws: ENOMEM.
+  @inline(__always)
+  mutating func exclusiveSlot(_ address: UInt64) throws(Errno) -> Slot? {
+    let place = find(address)
+    guard let slot = unsafe place.slot else { return nil }
+    return place.isShared ? try unsafe makeSlot(address) : unsafe slot
+  }
+
+  @inline(never)
+  private mutating func makeSlot(_ address: UInt64) throws(Errno) -> Slot {
+    var table = unsafe Self.table(root)
+    var shift = Self.rootShift
+    while shift >= Self.middleShift {
+      defer { shift &-= 9 }
+      let slot = unsafe table + Self.index(address, shift)
+      let entry = unsafe PageTableEntry(word: slot.pointee)
+      if !entry.isPresent {
+        let fresh = try Frames.allocateZeroed()
+        Counters.add(1, to: Counters.pageTables)
+        unsafe slot.pointee = PageTableEntry(table: fresh).word
+      } else if entry.isTableCopiedOnWrite {
+        try unsafe Self.unshare(slot, shift)
+      }
+      unsafe table = Self.table(PageTableEntry(word: slot.pointee).frame)
+    }
+    return unsafe table + Self.index(address, 12)
+  }
+
+  /// Makes all tables that cover [start, end) this tree's own; absent ones stay absent.
+  ///
+  /// - Throws: ENOMEM; some of the tables are the tree's own already.
+  mutating func makeExclusive(_ start: UInt64, _ end: UInt64) throws(Errno) {
+    var address = start
+    while address < end {
+      let place = find(address)
+      if unsafe place.slot == nil {
+        address = nextTable(from: address)
+        continue
+      }
+      if place.isShared { _ = try unsafe makeSlot(address) }
+      address = (address | (Self.tableSpan &- 1)) &+ 1
+    }
+  }
+
+  /// Calls `body` with each non-empty slot of [start, end), in order. The tables there are the tree's own: the caller has
+  /// called `makeExclusive`.
+  @inline(__always)
+  mutating func forEachSlot(_ start: UInt64, _ end: UInt64, _ body: (inout PageTables, UInt64, Slot) -> Void) {
+    var address = start
+    while address < end {
+      let stop = min(end, (address | (Self.tableSpan &- 1)) &+ 1)
+      guard var slot = unsafe find(address).slot else {
         address = nextTable(from: address)
         continue
       }
@@ -149,82 +234,89 @@ struct PageTables {
     }
   }
 
-  /// The first address beyond the absent table, or absent higher table, that covers `address`.
-  private func nextTable(from address: UInt64) -> UInt64 {
-    var table = unsafe Self.table(root)
-    var shift: UInt64 = 39
-    while shift >= 21 {
-      defer { shift &-= 9 }
-      let entry = unsafe PageTableEntry(word: table[Self.index(address, shift)])
-      guard entry.isPresent else { return ((address >> shift) &+ 1) << shift }
-      unsafe table = Self.table(entry.frame)
-    }
-    return (address | (Self.tableSpan &- 1)) &+ 1
+  // MARK: Changing entries
+
+  /// Puts a page into an empty slot. The slot takes over the caller's reference to the frame.
+  @inline(__always)
+  mutating func install(_ entry: PageTableEntry, in slot: Slot) {
+    unsafe slot.pointee = entry.word
+    unsafe count(slot, ResidentPages.packed(entry))
   }
 
-  // MARK: Releasing tables
-
-  /// Gives back the tables that lie wholly in [floor, ceiling) and cover a part of [start, end). All their entries are
-  /// empty: the caller has unmapped [start, end), and nothing is mapped elsewhere between `floor` and `ceiling`.
-  ///
-  /// - Parameter gather: frees the frames after the machine's mappings are gone.
-  mutating func releaseTables(
-    _ start: UInt64, _ end: UInt64, floor: UInt64, ceiling: UInt64, into gather: inout MappingGather
-  ) {
-    var address = start & ~(Self.tableSpan &- 1)
-    while address < end {
-      unsafe prune(Self.table(root), 39, address, floor, ceiling, &gather)
-      address &+= Self.tableSpan
-      if unsafe slotTable(address) == nil, address < end { address = nextTable(from: address) }
-    }
+  /// Puts private pages in neighbouring frames into `count` empty slots of one table.
+  mutating func installRun(_ first: PageTableEntry, count pages: Int, in slot: Slot) {
+    for index in 0..<pages { unsafe slot[index] = first.word &+ UInt64(index) &* pageSize }
+    unsafe count(slot, ResidentPages.packed(first) &* Int32(truncatingIfNeeded: pages))
   }
 
-  private func slotTable(_ address: UInt64) -> Slot? { unsafe slot(address & ~(Self.tableSpan &- 1)) }
+  /// Changes what a slot holds; the page-table takes over a reference to the new frame and hands back that to the old.
+  @inline(__always)
+  mutating func replace(_ slot: Slot, by entry: PageTableEntry) -> PageTableEntry {
+    let old = unsafe PageTableEntry(word: slot.pointee)
+    unsafe slot.pointee = entry.word
+    let change = ResidentPages.packed(entry) &- ResidentPages.packed(old)
+    if change != 0 { unsafe count(slot, change) }
+    return old
+  }
 
-  /// Releases the table for `address` below the entry of `table` at `shift`, then that entry's own when it is empty.
-  private mutating func prune(
-    _ table: Slot, _ shift: UInt64, _ address: UInt64, _ floor: UInt64, _ ceiling: UInt64,
-    _ gather: inout MappingGather
-  ) {
-    let slot = unsafe table + Self.index(address, shift)
-    let entry = unsafe PageTableEntry(word: slot.pointee)
-    guard entry.isPresent else { return }
-    if shift > 21 { unsafe prune(Self.table(entry.frame), shift &- 9, address, floor, ceiling, &gather) }
-    let span = UInt64(1) << shift
-    let begin = address & ~(span &- 1)
-    guard begin >= floor, begin &+ span <= ceiling else { return }
-    if shift > 21, unsafe !Self.isEmpty(Self.table(entry.frame)) { return }
+  /// Empties a slot; the caller takes over the reference to the frame.
+  @inline(__always)
+  mutating func clear(_ slot: Slot) -> PageTableEntry {
+    let old = unsafe PageTableEntry(word: slot.pointee)
     unsafe slot.pointee = 0
-    tableCount &-= 1
-    Counters.add(-1, to: Counters.pageTables)
-    gather.release(entry.frame)
+    unsafe count(slot, -ResidentPages.packed(old))
+    return old
   }
 
-  private static func isEmpty(_ table: Slot) -> Bool {
-    for index in 0..<512 where unsafe table[index] != 0 { return false }
-    return true
+  /// Empties a slot of a table that may be shared, if it still holds `entry`; the caller takes over the reference.
+  /// Whoever shares the table sees the page go.
+  mutating func clearInPlace(_ slot: Slot, _ entry: PageTableEntry) -> Bool {
+    // SAFETY: an aligned word of a table that lives while the lock is held; Atomic<UInt64> has its layout.
+    let isCleared = unsafe UnsafeMutableRawPointer(slot).assumingMemoryBound(to: Atomic<UInt64>.self).pointee
+      .compareExchange(expected: entry.word, desired: 0, ordering: .acquiringAndReleasing).exchanged
+    if isCleared { unsafe count(slot, -ResidentPages.packed(entry)) }
+    return isCleared
   }
 
-  /// Frees every table and drops every page. Nothing may use the tables afterwards, nor the machine its mappings.
-  mutating func releaseAll() {
-    unsafe release(Self.table(root), 39)
-    Counters.add(-tableCount, to: Counters.pageTables)
-    Frames.release(root)
-    tableCount = 0
-    anonymousPages = 0
-    objectPages = 0
+  /// Takes the right to write away in a table that may be shared.
+  func protectInPlace(_ slot: Slot) {
+    unsafe Self.takeBits(slot, PageTableEntry.writable | PageTableEntry.dirty)
   }
 
-  private func release(_ table: Slot, _ shift: UInt64) {
+  /// The sums of `slot`'s table and of the tree.
+  @inline(__always)
+  private mutating func count(_ slot: Slot, _ change: Int32) {
+    if change == 0 { return }
+    unsafe Frames.frame(at: slot).frame.addMappings(change)
+    // Rounding finds the upper half, whatever the sign of the lower one.
+    let object = (change &+ 0x8000) >> 16
+    resident.object &+= Int(object)
+    resident.anonymous &+= Int(change &- object << 16)
+    peakPages = max(peakPages, resident.anonymous &+ resident.object)
+  }
+
+  /// What the tree holds: pages, and tables with the root. Exact, also where others empty entries of shared tables.
+  ///
+  /// - Complexity: O(tables).
+  mutating func census() -> (pages: ResidentPages, tables: Int) {
+    var pages = ResidentPages()
+    var tables = 1
+    unsafe Self.sum(Self.table(root), Self.rootShift, &pages, &tables)
+    resident = pages
+    return (pages, tables)
+  }
+
+  static func sum(_ table: Slot, _ shift: UInt64, _ pages: inout ResidentPages, _ tables: inout Int) {
     for index in 0..<512 {
       let entry = unsafe PageTableEntry(word: table[index])
-      guard !entry.isEmpty else { continue }
-      if shift > 12 {
-        unsafe release(Self.table(entry.frame), shift &- 9)
-        Frames.release(entry.frame)
-      } else if entry.isCounted {
-        if !entry.isObjectPage { Counters.add(-1, to: Counters.anonymousPages) }
-        Frames.release(entry.frame)
+      guard entry.isPresent else { continue }
+      tables += 1
+      if shift > middleShift {
+        unsafe sum(Self.table(entry.frame), shift &- 9, &pages, &tables)
+      } else {
+        let sums = ResidentPages(packed: entry.frame.frame.mapCount)
+        pages.anonymous += sums.anonymous
+        pages.object += sums.object
       }
     }
   }
@@ -232,14 +324,22 @@ struct PageTables {
   // MARK: Addresses
 
   @inline(__always)
-  private static func index(_ address: UInt64, _ shift: UInt64) -> Int {
+  static func index(_ address: UInt64, _ shift: UInt64) -> Int {
     Int(truncatingIfNeeded: (address >> shift) & 511)
   }
 
   /// SAFETY: `frame` holds a table of this tree: a whole frame of 512 words in the direct map, which lives until its
   /// entry is cleared under the page-table lock.
   @inline(__always)
-  private static func table(_ frame: PageFrameNumber) -> Slot {
+  static func table(_ frame: PageFrameNumber) -> Slot {
     unsafe Frames.pointer(frame).assumingMemoryBound(to: UInt64.self)
+  }
+
+  /// Clears bits of an entry while others may do the same, or empty it.
+  @inline(__always)
+  static func takeBits(_ slot: Slot, _ bits: UInt64) {
+    // SAFETY: as in `clearInPlace`.
+    _ = unsafe UnsafeMutableRawPointer(slot).assumingMemoryBound(to: Atomic<UInt64>.self).pointee
+      .bitwiseAnd(~bits, ordering: .relaxed)
   }
 }

@@ -1,0 +1,273 @@
+// Sharing page tables after fork(2): a child takes its parent's tables instead of copies of them.
+//
+//     after fork                      after a write by the child through table T
+//
+//     parent   child                  parent              child
+//       │ c      │ c                    │ c                 │
+//       └──▶ M ◀─┘                      M ──c──▶ U ◀──c──   M'
+//           ╱ ╲                          ╲                 ╱
+//          T   U                          c▶ T         T' ◀
+//                                            └─▶ pages ◀─┘
+//
+// The entry above a shared table is marked *copied on write* (c) and gives no right to write, in each tree that has it.
+// That holds for everything below, so fork marks the root's entries only, a handful whatever the size of the program.
+// A tree that wants to change an entry makes the path its own from the top: a marked table with other references is
+// copied, which gives one more reference to everything that it holds and moves the mark one level down; without other
+// references only the mark moves. At the last level the mark becomes that of each page: private pages lose the right to
+// write in the copy and in the original, and their frames are counted once more, so that ordinary copy-on-write takes over.
+//
+// Invariants:
+// * A table with several references is changed in two ways only, by single atomic steps: rights are taken away, and
+//   pages of objects are taken out (by truncation and reclaim, which visit every space that may show them).
+// * Below a mark the machine has been offered no right to write private memory. So a fork has to take rights away from
+//   those parts only that were made writable since the last one.
+// * The references of a frame count tables, not spaces: whether a page is a program's alone can be asked only when its
+//   path is.
+
+import LinuxABI
+import PhysicalMemory
+
+extension PageTables {
+  // MARK: Sharing
+
+  /// Gives all tables to an empty tree too. The caller has taken the machine's rights away before: see
+  /// `forEachWritableRun`.
+  func share(with child: PageFrameNumber) {
+    let ours = unsafe Self.table(root)
+    let theirs = unsafe Self.table(child)
+    for index in 0..<512 {
+      let entry = unsafe PageTableEntry(word: ours[index])
+      guard entry.isPresent else { continue }
+      Frames.retain(entry.frame)
+      let shared = entry.sharingTable.word
+      unsafe ours[index] = shared
+      unsafe theirs[index] = shared
+    }
+  }
+
+  /// The tree holds what another one gave to it.
+  mutating func didTake(_ pages: ResidentPages) {
+    resident = pages
+    peakPages = pages.anonymous &+ pages.object
+  }
+
+  /// Calls `body` with the runs of pages in [start, end) that the machine may have been allowed to write: those below no
+  /// mark. A run is present throughout; private pages in between are never missing from it.
+  ///
+  /// - Complexity: O(tables that are not marked); full tables are not looked into.
+  func forEachWritableRun(_ start: UInt64, _ end: UInt64, _ body: (_ start: UInt64, _ end: UInt64) -> Void) {
+    var run = start..<start
+    func extend(_ from: UInt64, _ to: UInt64) {
+      if run.upperBound == from {
+        run = run.lowerBound..<to
+      } else {
+        if !run.isEmpty { body(run.lowerBound, run.upperBound) }
+        run = from..<to
+      }
+    }
+    unsafe visit(Self.table(root), Self.rootShift, start, end, extend)
+    if !run.isEmpty { body(run.lowerBound, run.upperBound) }
+  }
+
+  private func visit(
+    _ table: Slot, _ shift: UInt64, _ start: UInt64, _ end: UInt64, _ extend: (UInt64, UInt64) -> Void
+  ) {
+    var position = start
+    while position < end {
+      let stop = min(end, ((position >> shift) &+ 1) << shift)
+      defer { position = stop }
+      let entry = unsafe PageTableEntry(word: table[Self.index(position, shift)])
+      guard entry.isPresent, !entry.isTableCopiedOnWrite else { continue }
+      if shift > Self.middleShift {
+        unsafe visit(Self.table(entry.frame), shift &- 9, position, stop, extend)
+        continue
+      }
+      let sums = ResidentPages(packed: entry.frame.frame.mapCount)
+      if sums.anonymous == 512 {
+        extend(position, stop)
+      } else if sums.anonymous > 0 {
+        let slots = unsafe Self.table(entry.frame)
+        for address in stride(from: position, to: stop, by: Int(pageSize)) {
+          let page = unsafe PageTableEntry(word: slots[Self.index(address, 12)])
+          if page.isPresent { extend(address, address &+ pageSize) }
+        }
+      }
+    }
+  }
+
+  // MARK: Taking apart
+
+  /// Makes the table below the entry `slot` of an own table the tree's own, and unmarks the entry.
+  ///
+  /// - Throws: ENOMEM.
+  static func unshare(_ slot: Slot, _ shift: UInt64) throws(Errno) {
+    let table = unsafe PageTableEntry(word: slot.pointee).frame
+    if table.frame.hasSoleReference {
+      if shift > middleShift { unsafe passMarksDown(self.table(table)) }
+      unsafe slot.pointee = PageTableEntry(table: table).word
+      return
+    }
+    let copy = try Frames.allocate()
+    Counters.add(1, to: Counters.pageTables)
+    if shift > middleShift {
+      unsafe copyUpperTable(self.table(table), to: self.table(copy))
+    } else {
+      unsafe copyLastTable(self.table(table), to: copy)
+    }
+    unsafe slot.pointee = PageTableEntry(table: copy).word
+    drop(table, shift)
+  }
+
+  private static func passMarksDown(_ table: Slot) {
+    for index in 0..<512 {
+      let entry = unsafe PageTableEntry(word: table[index])
+      if entry.isPresent { unsafe table[index] = entry.sharingTable.word }
+    }
+  }
+
+  private static func copyUpperTable(_ table: Slot, to copy: Slot) {
+    for index in 0..<512 {
+      let entry = unsafe PageTableEntry(word: table[index])
+      guard entry.isPresent else {
+        unsafe copy[index] = 0
+        continue
+      }
+      Frames.retain(entry.frame)
+      // Whoever else copies the table at this moment stores the same.
+      unsafe table[index] = entry.sharingTable.word
+      unsafe copy[index] = entry.sharingTable.word
+    }
+  }
+
+  private static func copyLastTable(_ table: Slot, to frame: PageFrameNumber) {
+    let copy = unsafe self.table(frame)
+    var sums: Int32 = 0
+    for index in 0..<512 {
+      // Read once: pages of objects may be taken out meanwhile. Their frames live until this space was visited too.
+      let entry = unsafe PageTableEntry(word: table[index])
+      let own = entry.inSharedTable
+      unsafe copy[index] = own.word
+      if entry.isEmpty || !entry.isCounted { continue }
+      Frames.retain(entry.frame)
+      if own != entry { unsafe takeBits(table + index, PageTableEntry.writable) }
+      sums &+= ResidentPages.packed(entry)
+    }
+    frame.frame.addMappings(sums)
+    Counters.add(ResidentPages(packed: sums).anonymous, to: Counters.anonymousPages)
+  }
+
+  // MARK: Dropping
+
+  /// Gives up a reference to the table below an entry at `shift`; the last one ends all that the table holds. No machine
+  /// shows pages any more that only this reference kept.
+  static func drop(_ table: PageFrameNumber, _ shift: UInt64) {
+    if table.frame.releaseUnlessLast() { return }
+    let slots = unsafe self.table(table)
+    if shift > middleShift {
+      for index in 0..<512 {
+        let entry = unsafe PageTableEntry(word: slots[index])
+        if entry.isPresent { drop(entry.frame, shift &- 9) }
+      }
+    } else {
+      let sums = table.frame.mapCount
+      if sums != 0 {
+        for index in 0..<512 {
+          let entry = unsafe PageTableEntry(word: slots[index])
+          if !entry.isEmpty, entry.isCounted { Frames.release(entry.frame) }
+        }
+        Counters.add(-ResidentPages(packed: sums).anonymous, to: Counters.anonymousPages)
+        table.frame.addMappings(-sums)
+      }
+    }
+    Frames.release(table)
+    Counters.add(-1, to: Counters.pageTables)
+  }
+
+  /// Drops everything. Nothing may use the tables afterwards, nor the machine its mappings.
+  mutating func dropAll() {
+    let slots = unsafe Self.table(root)
+    for index in 0..<512 {
+      let entry = unsafe PageTableEntry(word: slots[index])
+      if entry.isPresent { Self.drop(entry.frame, Self.rootShift) }
+    }
+    Frames.release(root)
+    Counters.add(-1, to: Counters.pageTables)
+    resident = ResidentPages()
+  }
+
+  // MARK: Taking out
+
+  /// Takes all pages of [start, end) out. Tables that lie in [floor, ceiling) leave as they are, shared or not: nothing
+  /// else is mapped there. What leaves is freed when the caller finishes the gather.
+  ///
+  /// - Throws: ENOMEM, before anything has changed: tables in which other pages stay are made the tree's own.
+  mutating func takeOut(
+    _ start: UInt64, _ end: UInt64, floor: UInt64, ceiling: UInt64, into gather: inout MappingGather
+  ) throws(Errno) {
+    try keepBoundary(start, floor, ceiling)
+    try keepBoundary(end &- pageSize, floor, ceiling)
+    unsafe takeOut(Self.table(root), Self.rootShift, start, end, floor, ceiling, &gather)
+    gather.flushRun()
+  }
+
+  /// Makes the path to `address` the tree's own, as far as its tables stay.
+  private mutating func keepBoundary(_ address: UInt64, _ floor: UInt64, _ ceiling: UInt64) throws(Errno) {
+    var table = unsafe Self.table(root)
+    var shift = Self.rootShift
+    while shift >= Self.middleShift {
+      let begin = (address >> shift) << shift
+      if begin >= floor, begin &+ (1 << shift) <= ceiling { return }
+      let slot = unsafe table + Self.index(address, shift)
+      guard unsafe PageTableEntry(word: slot.pointee).isPresent else { return }
+      if unsafe PageTableEntry(word: slot.pointee).isTableCopiedOnWrite { try unsafe Self.unshare(slot, shift) }
+      unsafe table = Self.table(PageTableEntry(word: slot.pointee).frame)
+      shift &-= 9
+    }
+  }
+
+  private mutating func takeOut(
+    _ table: Slot, _ shift: UInt64, _ start: UInt64, _ end: UInt64, _ floor: UInt64, _ ceiling: UInt64,
+    _ gather: inout MappingGather
+  ) {
+    var position = start
+    while position < end {
+      let begin = (position >> shift) << shift
+      let stop = min(end, begin &+ (1 << shift))
+      defer { position = stop }
+      let slot = unsafe table + Self.index(position, shift)
+      let entry = unsafe PageTableEntry(word: slot.pointee)
+      guard entry.isPresent else { continue }
+      if begin >= floor, begin &+ (1 << shift) <= ceiling {
+        unsafe slot.pointee = 0
+        uncount(entry, shift)
+        gather.unmap(position, length: stop &- position)
+        gather.release(table: entry.frame, shift)
+      } else if shift > Self.middleShift {
+        unsafe takeOut(Self.table(entry.frame), shift &- 9, position, stop, floor, ceiling, &gather)
+      } else {
+        unsafe takeOutPages(Self.table(entry.frame), position, stop, &gather)
+      }
+    }
+  }
+
+  private mutating func takeOutPages(_ table: Slot, _ start: UInt64, _ end: UInt64, _ gather: inout MappingGather) {
+    var address = start
+    while address < end {
+      let slot = unsafe table + Self.index(address, 12)
+      if unsafe slot.pointee != 0 { gather.unmap(address, unsafe clear(slot)) }
+      address &+= pageSize
+    }
+  }
+
+  private mutating func uncount(_ entry: PageTableEntry, _ shift: UInt64) {
+    var pages = ResidentPages()
+    var tables = 0
+    if shift > Self.middleShift {
+      unsafe Self.sum(Self.table(entry.frame), shift &- 9, &pages, &tables)
+    } else {
+      pages = ResidentPages(packed: entry.frame.frame.mapCount)
+    }
+    resident.anonymous &-= pages.anonymous
+    resident.object &-= pages.object
+  }
+}
