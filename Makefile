@@ -51,7 +51,7 @@ lint: ## Format, undeclared imports, unsafe code outside its rooms, paths of thi
 	@Scripts/lint.sh
 
 format: ## Format all Swift sources in place
-	@swift format -i -r Package.swift Sources Tests
+	@swift format -i -r Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/*/*.swift
 
 coverage: ## Regenerate Documentation/coverage.md from the system-call table
 	@Scripts/coverage.sh

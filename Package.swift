@@ -152,6 +152,12 @@ if built.contains("SystemCalls") {
 let package = Package(
   name: "Apus",
   products: (built.contains("Boot") ? [.library(name: "KernelImage", type: .static, targets: ["Boot"])] : [])
+    // What Benchmarks/, a package of its own, measures.
+    + [
+      .library(
+        name: "Rooms",
+        targets: ["Machine"] + ["LinuxABI", "DataStructures", "KernelCore", "PhysicalMemory"].filter(built.contains))
+    ]
     + (monitorWanted ? [.executable(name: "apus", targets: ["apus"])] : []),
   dependencies: monitorWanted
     ? [.package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")] : [],

@@ -147,6 +147,9 @@ else
   echo "osbench: skipped (no $osbench_source/osbench.c; set OSBENCH to its directory)" >&2
 fi
 
+echo "single rooms…" >&2
+Benchmarks/run.sh >$work/rooms.md || echo "Benchmarks/run.sh: failed" >&2
+
 value() { awk -v name="$1" '$1 == name { print $2 }' $work/apus.txt 2>/dev/null; }
 {
   echo "# Performance"
@@ -178,6 +181,14 @@ value() { awk -v name="$1" '$1 == name { print $2 }' $work/apus.txt 2>/dev/null;
     echo "Apus polls on a second one for threads with many quick calls, which this table does not show."
     echo
     table $work/native.txt $work/apus.txt
+  fi
+  if [ -s $work/rooms.md ]; then
+    echo
+    echo "## Single rooms, on the host"
+    echo
+    echo "Minimum of each case; \`Benchmarks/run.sh\` ([what is compared](../Benchmarks/README.md))."
+    echo
+    cat $work/rooms.md
   fi
 } >$work/performance.md
 cp $work/performance.md "$page"

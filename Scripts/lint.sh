@@ -29,7 +29,7 @@ machine_paths() {
 
 shell_syntax() {
   local script status=0
-  while IFS= read -r script; do bash -n "$script" || status=1; done < <(git ls-files 'Scripts/*.sh' .ci/run Tests/Conformance/shell)
+  while IFS= read -r script; do bash -n "$script" || status=1; done < <(git ls-files '*.sh' .ci/run Tests/Conformance/shell)
   return $status
 }
 
@@ -38,7 +38,7 @@ long_files() {
 }
 
 mkdir -p build
-check "format" swift format lint --strict -r Package.swift Sources Tests
+check "format" swift format lint --strict -r Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/*/*.swift
 check "unsafe code" Scripts/check-unsafe.sh
 check "paths of this machine" machine_paths
 check "shell syntax" shell_syntax

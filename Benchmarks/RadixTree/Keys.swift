@@ -1,0 +1,41 @@
+// The keys of the benchmarks: how many there are, and how they lie in the space of indices.
+
+/// A set of keys, the same on each run.
+struct Keys: Sendable {
+  enum Shape: String, CaseIterable, Sendable {
+    /// 0, 1, 2 …: a file that was read from end to end.
+    case dense
+    /// One index in sixteen, at random: four items in a leaf of 64.
+    case sparse
+  }
+  var shape: Shape
+  var count: Int
+
+  /// All keys in ascending order.
+  var ascending: [UInt64] {
+    switch shape {
+    case .dense: return Array(0..<UInt64(count))
+    case .sparse:
+      var random = Generator(state: 1)
+      return (0..<UInt64(count)).map { $0 * 16 + random.next() % 16 }
+    }
+  }
+
+  /// Some of the keys, at random.
+  func probes(_ keys: [UInt64], count: Int = 1 << 16) -> [UInt64] {
+    var random = Generator(state: 2)
+    return (0..<count).map { _ in keys[Int(random.next() % UInt64(keys.count))] }
+  }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct Generator {
+  var state: UInt64
+  mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+    return z ^ (z >> 31)
+  }
+}
