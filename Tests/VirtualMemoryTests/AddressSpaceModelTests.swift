@@ -84,6 +84,8 @@ extension VirtualMemoryTests {
     let before = VirtualMemoryStatistics.snapshot()
     // Frames that are made once and kept.
     _ = Frames.zeroPage
+    _ = MemorySwapDevice.shared
+    let slotsBefore = SwapSpace.freePages
     let freeBefore = TestMachine.freeFrames
     do {
       let base: UInt64 = 0x10_0000_0000 - 100 * page  // windows and tables begin within the arena
@@ -262,7 +264,7 @@ extension VirtualMemoryTests {
         case 98:
           let object = objects[1 + random.below(2)]
           if random.below(2) == 0 { try object.object.writeBack() } else { object.object.invalidate() }
-          _ = Reclaim().reclaim(frames: random.below(50))
+          _ = Reclaim().reclaim(frames: random.below(400))
         default:
           if let runs = try? space.pin(address, count * page, for: .write) { AddressSpace.unpin(runs) }
           // A pin for writing makes private copies, with the same contents.
@@ -279,6 +281,8 @@ extension VirtualMemoryTests {
         }
         if step % 100 == 0 {
           for model in spaces { Self.expect(TestMachine.isConsistent(model.space), "step \(step)") }
+          let failures = ReclaimCheck.failures(spaces.map(\.space))
+          Self.expect(failures.isEmpty, "step \(step): \(failures.prefix(3))")
         }
         if step % 1000 == 0 || step == steps - 1 { for model in spaces { check(model, "step \(step)") } }
       }
@@ -294,6 +298,7 @@ extension VirtualMemoryTests {
     #expect(after.committedPages == before.committedPages)
     #expect(after.addressSpaces == before.addressSpaces)
     #expect(TestMachine.freeFrames == freeBefore)
+    #expect(SwapSpace.freePages == slotsBefore && SwapSpace.cachedPages == 0)
   }
 
   nonisolated(unsafe) private static var failures = 0

@@ -33,11 +33,14 @@ extension LockRank {
   public static var objectMappings: LockRank { LockRank(order: 107) }
   public static var pageTable: LockRank { LockRank(order: 105) }
   public static var pageCache: LockRank { LockRank(order: 100) }
+  // Swap areas with the swap cache, and reclaim's lists of page frames.
+  public static var swap: LockRank { LockRank(order: 98) }
   public static var sleepLock: LockRank { LockRank(order: 80) }
   public static var waitQueue: LockRank { LockRank(order: 70) }
   public static var eventPoll: LockRank { LockRank(order: 68) }
   public static var timer: LockRank { LockRank(order: 60) }
   public static var runQueue: LockRank { LockRank(order: 50) }
+  public static var pageLists: LockRank { LockRank(order: 45) }
   public static var slab: LockRank { LockRank(order: 40) }
   public static var zone: LockRank { LockRank(order: 30) }
   public static var log: LockRank { LockRank(order: 10) }

@@ -73,6 +73,11 @@ public enum FrameAllocator {
   /// Whether a zone has fallen below its low watermark since `takeShortage`.
   public static var isShort: Bool { @export(interface) get { PhysicalMemory.system.isShort } }
 
+  /// The mark of frames that are on a list of reclaim's, and what is called when such a frame's last reference is gone,
+  /// before it is free. Set at start.
+  public static var listedFlag: UInt32 { 1 << 16 }
+  public nonisolated(unsafe) static var leaveList: (@convention(c) (UInt64) -> Void)?
+
   /// The shortage; allocations note anew when it lasts.
   @export(interface) public static func takeShortage() -> Int { PhysicalMemory.system.takeShortage() }
 }
@@ -123,6 +128,9 @@ extension PhysicalMemory {
     let descriptor = unsafe descriptor(number.rawValue)
     guard unsafe descriptor.pointee.kind == .allocated else { fail("a page frame that is not allocated was freed") }
     if unsafe descriptor.pointee.mappings.load(ordering: .relaxed) != 0 { fail("a mapped page frame was freed") }
+    if unsafe descriptor.pointee.flags.load(ordering: .acquiring) & FrameAllocator.listedFlag != 0 {
+      FrameAllocator.leaveList?(number.rawValue)
+    }
     let order = unsafe Int(descriptor.pointee.order)
     guard order == 0 else {
       unsafe descriptor.pointee.kind = .unused

@@ -23,6 +23,16 @@ public final class SharedMutex<State> {
     return try body(state)
   }
 
+  /// Runs `body` if no writer is inside or waits; nil otherwise. Never sleeps: it may be called with a spin lock held.
+  @inline(__always)
+  public final func withReadLockIfFree<Result, Failure: Error>(
+    _ body: (borrowing State) throws(Failure) -> Result
+  ) throws(Failure) -> Result? {
+    guard lock.acquireSharedIfFree() else { return nil }
+    defer { lock.releaseShared() }
+    return try body(state)
+  }
+
   /// Runs `body` alone.
   @inline(__always)
   public final func withWriteLock<Result, Failure: Error>(
@@ -50,6 +60,9 @@ public final class SharedSleepLock {
   public func acquireShared() {
     if waitingWriters.load(ordering: .relaxed) != 0 || !tryShared() { waitShared() }
   }
+
+  @inline(__always)
+  public func acquireSharedIfFree() -> Bool { waitingWriters.load(ordering: .relaxed) == 0 && tryShared() }
 
   @inline(__always)
   private func tryShared() -> Bool {

@@ -76,10 +76,17 @@ extension AddressSpace {
   /// Looks at the entry for `page` and does what is missing.
   private func resolve(_ area: VirtualMemoryArea, _ page: UInt64, _ access: Access) -> Resolution {
     var gather = MappingGather(space: machineSpace)
+    var swapped: SwapEntry?
     let resolution: Resolution? = tables.withLock { tables in
-      let entry = tables.entry(page)
-      if entry.isEmpty { return nil }
+      let place = tables.find(page)
+      let entry = place.entry
+      if entry.isEmpty || entry.isSwapped {
+        swapped = entry.isSwapped ? entry.swapEntry : nil
+        return nil
+      }
       if access != .write || entry.permits(.write) {
+        // Reclaim may be taking the page out of a shared table just now: then the access is tried again.
+        guard tables.noteUse(place) else { return .done }
         // The tables permit it: the machine had not heard of it, or has forgotten.
         offerAround(&tables, area, page)
         return .done
@@ -88,6 +95,7 @@ extension AddressSpace {
     }
     gather.finish()
     if let resolution { return resolution }
+    if let swapped { return fillFromSwap(area, page, access, swapped) }
     if area.object != nil { return fillFromObject(area, page, access) }
     return fillAnonymous(area, page, access)
   }
@@ -106,7 +114,7 @@ extension AddressSpace {
       return .outOfMemory
     }
     let entry = unsafe PageTableEntry(word: slot.pointee)
-    if entry.isEmpty { return .done }  // taken out of a shared table meanwhile; the access is tried again
+    if !entry.isResident { return .done }  // taken out of a shared table meanwhile; the access is tried again
     if entry.permits(.write) {
       // The table was shared and is not any more: what it holds may be written as before.
       offerTable(&tables, area, page)
@@ -127,6 +135,7 @@ extension AddressSpace {
         } else {
           frame = try Frames.allocateZeroed()
         }
+        enlist(frame, at: page)
         let old = unsafe tables.replace(slot, by: writable(frame, area, 0))
         Counters.add(1, to: Counters.anonymousPages)
         retire(page, old, &gather)
@@ -138,7 +147,7 @@ extension AddressSpace {
     return .done
   }
 
-  private func writable(_ frame: PageFrameNumber, _ area: VirtualMemoryArea, _ marks: UInt64) -> PageTableEntry {
+  func writable(_ frame: PageFrameNumber, _ area: VirtualMemoryArea, _ marks: UInt64) -> PageTableEntry {
     // A debugger writes where the program may not: the page is private then, and stays read-only for the program.
     PageTableEntry(
       frame: frame, protection: area.protection.isEmpty ? .read : area.protection, isWritable: true,
@@ -193,6 +202,7 @@ extension AddressSpace {
       if start >= area.start, start &+ pages &* pageSize <= area.end, unsafe isUntouched(first, Int(pages)),
         let run = Frames.allocateRun(order: pages.trailingZeroBitCount, zeroed: .zeroed)
       {
+        enlist(run, count: Int(pages), at: start)
         unsafe tables.installRun(writable(run, area, 0), count: Int(pages), in: first)
         Counters.add(Int(pages), to: Counters.anonymousPages)
         area.nextFault = start &+ pages &* pageSize
@@ -207,6 +217,7 @@ extension AddressSpace {
       pages /= 2
     }
     let frame = try Frames.allocateZeroed()
+    enlist(frame, at: page)
     unsafe tables.install(writable(frame, area, 0), in: slot)
     Counters.add(1, to: Counters.anonymousPages)
     area.nextFault = page &+ pageSize
@@ -272,6 +283,7 @@ extension AddressSpace {
           frame = try Frames.allocateZeroed()
         }
         Counters.add(1, to: Counters.anonymousPages)
+        enlist(frame, at: page)
         unsafe tables.install(writable(frame, area, 0), in: slot)
         offer(page, unsafe PageTableEntry(word: slot.pointee))
         return .done
@@ -316,7 +328,7 @@ extension AddressSpace {
 
   // MARK: Offers
 
-  private func offer(_ page: UInt64, _ entry: PageTableEntry) {
+  func offer(_ page: UInt64, _ entry: PageTableEntry) {
     var offer = MappingOffer(space: machineSpace)
     offer.add(page, entry)
     offer.finish()

@@ -37,7 +37,7 @@ extension AddressSpace {
   }
 
   private func forkOnce() throws(Errno) -> AddressSpace {
-    let child = try AddressSpace.create()
+    let child = try AddressSpace.create(in: family)
     var gather = MappingGather(space: machineSpace)
     do throws(Errno) {
       try areas.withWriteLock { state throws(Errno) in
@@ -179,7 +179,7 @@ extension AddressSpace {
             objectPages += 1
             if objectPages > Self.inheritedObjectPages { return }
           }
-          if entry.isCounted { Frames.retain(entry.frame) }
+          if entry.isSwapped { SwapSpace.retain(entry.swapEntry) } else if entry.isCounted { Frames.retain(entry.frame) }
           inherited.append((address, entry))
         }
       }
@@ -206,6 +206,7 @@ extension AddressSpace {
             let frame = try stock.next(wanted: pages.count - done)
             Frames.copy(entry.frame, to: frame)
             Frames.release(entry.frame)
+            enlist(frame, at: address)
             // Nobody else has the copy: the child may write at once.
             new = PageTableEntry(
               frame: frame, protection: area.protection, isWritable: true, marks: PageTableEntry.dirty)
@@ -218,7 +219,9 @@ extension AddressSpace {
         offer.finish()
       }
     } catch {
-      for (_, entry) in pages[done...] where entry.isCounted { Frames.release(entry.frame) }
+      for (_, entry) in pages[done...] {
+        if entry.isSwapped { SwapSpace.release(entry.swapEntry) } else if entry.isCounted { Frames.release(entry.frame) }
+      }
       throw error
     }
   }

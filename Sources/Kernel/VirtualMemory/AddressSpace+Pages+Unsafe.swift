@@ -36,7 +36,7 @@ extension AddressSpace {
         do throws(FaultFailure) {
           let isZero = tables.withLock { tables in
             let entry = tables.entry(page)
-            return !entry.isEmpty && !entry.isCounted
+            return entry.isResident && !entry.isCounted
           }
           try handleFault(at: page, access: isZero ? .write : access)
         } catch {

@@ -86,6 +86,8 @@ extension AddressSpace {
       var offer = MappingOffer(space: machineSpace)
       unsafe tables.forEachSlot(area.start, area.end) { tables, address, slot in
         let old = unsafe PageTableEntry(word: slot.pointee)
+        // What is on swap gets its rights when it comes back.
+        if old.isSwapped { return }
         var new = old.with(protection: protection, keepingWritable: true)
         if protection.contains(.write), !area.isShared, !old.isObjectPage, old.isCounted,
           Frames.isExclusive(old.frame)

@@ -28,6 +28,8 @@ public struct AddressSpaceStatistics: Sendable {
   public var anonymousPages = 0
   public var objectPages = 0
   public var peakResidentPages = 0
+  /// Pages on swap areas (VmSwap).
+  public var swappedPages = 0
   public var dataPages = 0
   public var stackPages = 0
   public var executablePages = 0
@@ -59,6 +61,7 @@ extension AddressSpace {
         result.anonymousPages = census.pages.anonymous
         result.objectPages = census.pages.object
         result.peakResidentPages = tables.peakPages
+        result.swappedPages = census.pages.swapped
         result.pageTablePages = census.tables
       }
       result.faults = faults.load(ordering: .relaxed)
@@ -67,9 +70,11 @@ extension AddressSpace {
     }
   }
 
-  /// Pages in memory, without waiting for the area lock: for the out-of-memory policy.
+  /// Pages in memory and on swap areas, without waiting for the area lock: for the out-of-memory policy.
   public var residentPages: Int {
-    @export(interface) get { tables.withLock { $0.resident.anonymous &+ $0.resident.object } }
+    @export(interface) get {
+      tables.withLock { $0.resident.anonymous &+ $0.resident.object &+ $0.resident.swapped }
+    }
   }
 
   /// How much `areas` finds out.
@@ -120,7 +125,7 @@ extension AddressSpace {
         guard let area = state.map.find(position) else { throw .ENOMEM }
         let stop = min(area.end, end)
         while position < stop {
-          var isResident = tables.withLock { !$0.entry(position).isEmpty }
+          var isResident = tables.withLock { $0.entry(position).isResident }
           if !isResident, let object = area.object { isResident = object.isResident(area.objectIndex(position)) }
           result.append(isResident ? 1 : 0)
           position = position &+ pageSize

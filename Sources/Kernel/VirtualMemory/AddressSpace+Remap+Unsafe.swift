@@ -149,6 +149,10 @@ extension AddressSpace {
         guard let target = unsafe tables.find(address &- old &+ new).slot else { return }
         let entry = unsafe tables.clear(slot)
         unsafe tables.install(entry, in: target)
+        // Reclaim finds the page at its new place; one that others show at the old place it will not find.
+        if entry.isResident, entry.isCounted, !entry.isObjectPage, Frames.isExclusive(entry.frame) {
+          SwapSpace.movePage(entry.frame, to: (address &- old &+ new) / pageSize)
+        }
         if entry.isPresent { gather.unmap(address, length: pageSize) }
       }
       gather.flushRun()

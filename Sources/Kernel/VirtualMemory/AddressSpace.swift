@@ -65,6 +65,8 @@ public final class AddressSpace {
   public let machineSpace: Int64
   let areas = SharedMutex(AreaState())
   let tables: SpinLock<PageTables>
+  /// The spaces that may show the same private pages.
+  let family: AddressFamily
   /// Threads that run user code in this space. With more than one, a frame that is replaced is freed only after the
   /// machine has confirmed that the old mapping is gone.
   let threads = Atomic<Int>(1)
@@ -81,21 +83,26 @@ public final class AddressSpace {
   /// The largest number of areas (/proc/sys/vm/max_map_count).
   public static var maximumAreaCount: Int { 65530 }
 
-  private init(machineSpace: Int64) throws(Errno) {
+  private init(machineSpace: Int64, family: AddressFamily) throws(Errno) {
     self.machineSpace = machineSpace
+    self.family = family
     tables = SpinLock(try PageTables(), rank: .pageTable)
     Counters.add(1, to: Counters.spaces)
+    family.join(self)
   }
 
   /// An empty space.
   ///
   /// - Throws: ENOMEM, EAGAIN when the machine can make no more spaces.
   @export(interface)
-  public static func create() throws(Errno) -> AddressSpace {
+  public static func create() throws(Errno) -> AddressSpace { try create(in: AddressFamily()) }
+
+  /// An empty space that is going to have pages in common with others of `family`.
+  static func create(in family: AddressFamily) throws(Errno) -> AddressSpace {
     let machineSpace = machine_space_create()
     guard machineSpace >= 0 else { throw Errno(rawValue: Int32(truncatingIfNeeded: -machineSpace)) }
     do throws(Errno) {
-      return try MemoryPressure.retrying { () throws(Errno) in try AddressSpace(machineSpace: machineSpace) }
+      return try MemoryPressure.retrying { () throws(Errno) in try AddressSpace(machineSpace: machineSpace, family: family) }
     } catch {
       machine_space_destroy(machineSpace)
       throw error
@@ -115,6 +122,8 @@ public final class AddressSpace {
     areas.withWriteLock { state in
       guard !state.isDestroyed else { return }
       state.isDestroyed = true
+      // Reclaim, which may be telling the machine something about this space, comes first.
+      family.leave(self)
       // The machine forgets first: from here on nothing can reach the frames but the kernel.
       machine_space_destroy(machineSpace)
       while let area = state.map.first {

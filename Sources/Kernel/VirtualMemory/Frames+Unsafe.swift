@@ -40,12 +40,30 @@ enum Frames {
   @inline(__always)
   static func release(_ frame: PageFrameNumber) { frame.frame.release() }
 
+  /// Notes that the page was used without a page table: by read(2) and write(2).
+  @inline(__always)
+  static func markReferenced(_ frame: PageFrameNumber) {
+    let frame = frame.frame
+    if !frame.flags.contains(.referenced) { frame.set(.referenced) }
+  }
+
   /// What a pin adds to a frame's reference count: more than page tables ever add, so that pins can be told apart.
   static var pinBias: Int32 { 1 << 20 }
 
+  /// What reclaim adds to the reference count of a frame that it looks at: the frame's user is not to notice.
+  static var inspectionBias: Int32 { 1 << 19 }
+
+  /// References of users: page tables, memory objects, the swap cache, transfers.
+  @inline(__always)
+  static func users(_ frame: PageFrameNumber) -> Int32 { frame.frame.referenceCount & (inspectionBias &- 1) }
+
   /// Whether a single page table holds the frame, and nobody else but devices that have it pinned.
   @inline(__always)
-  static func isExclusive(_ frame: PageFrameNumber) -> Bool { frame.frame.referenceCount & (pinBias &- 1) == 1 }
+  static func isExclusive(_ frame: PageFrameNumber) -> Bool { users(frame) == 1 }
+
+  /// Whether reclaim, which is looking at the frame, and a single owner are the only ones to have it.
+  @inline(__always)
+  static func isIdle(_ frame: PageFrameNumber) -> Bool { frame.frame.referenceCount == inspectionBias &+ 1 }
 
   /// Whether a device has the frame pinned.
   @inline(__always)

@@ -29,6 +29,7 @@ struct MappingGather {
   @inline(__always)
   mutating func unmap(_ address: UInt64, _ entry: PageTableEntry) {
     if entry.isPresent { unmap(address, length: pageSize) }
+    if entry.isSwapped { SwapSpace.release(entry.swapEntry) }
     if entry.isCounted {
       if !entry.isObjectPage { Counters.add(-1, to: Counters.anonymousPages) }
       frames.append(entry.frame)

@@ -19,7 +19,8 @@ struct MappingOffer {
 
   @inline(__always)
   mutating func add(_ address: UInt64, _ entry: PageTableEntry) {
-    guard entry.isPresent else { return }
+    // A page that reclaim has aged comes back through a fault, which notes the use.
+    guard entry.isPresent, entry.isAccessed else { return }
     let physical = entry.frame.rawValue << 12
     let protection = entry.machineProtection
     if length != 0, self.address &+ length == address, self.physical &+ length == physical,

@@ -34,6 +34,14 @@ extension MemoryObject {
   /// Whether any area maps the object.
   public var isMapped: Bool { @export(interface) get { mappings.withLock { unsafe !$0.areas.isEmpty } } }
 
+  /// Calls `body` with each area that maps a part of the object, whose geometry stays as it is meanwhile.
+  func withMappedAreas(_ body: (VirtualMemoryArea) -> Void) {
+    mappings.withLock { mappings in
+      // SAFETY: an area is in the list only while its space holds it; it leaves under this lock.
+      for index in unsafe 0..<mappings.areas.count { body(unsafe mappings.areas[index].takeUnretainedValue()) }
+    }
+  }
+
   /// Calls `body` for each area that shows a part of the pages [start, end), with that part's addresses. The machine's
   /// mappings are in line with the tables, on all CPUs, when this returns.
   private func forEachMapping(
@@ -135,33 +143,22 @@ extension MemoryObject {
     guard hasStore else { return }
     didRemovePages()
     unmapPages(0, .max)
-    _ = dropClean(limit: .max, .all)
+    dropClean()
     // A fault that came in between shows the old page until it is unmapped again.
     unmapPages(0, .max)
   }
 
-  enum DropExtent {
-    case all
-    /// Only pages that nobody but the object holds.
-    case unused
-  }
-
-  /// Frees clean pages, at most `limit`; returns how many.
-  func dropClean(limit: Int, _ extent: DropExtent) -> Int {
+  /// Takes clean pages out of the object.
+  private func dropClean() {
     var position: UInt64 = 0
-    var dropped = 0
-    while dropped < limit {
+    while true {
       var frames: [PageFrameNumber] = []
       let isLast = pages.withLock { pages in
         for _ in 0..<256 {
-          guard dropped < limit, let (index, value) = pages.tree.next(from: position) else { return true }
+          guard let (index, value) = pages.tree.next(from: position) else { return true }
           position = index &+ 1
           if ObjectPages.isBusy(value) || pages.tree.hasTag(ObjectPages.dirtyTag, at: index) { continue }
-          if extent == .unused, ObjectPages.frame(value).frame.referenceCount != 1 { continue }
-          if let (frame, _) = pages.remove(at: index) {
-            frames.append(frame)
-            dropped += 1
-          }
+          if let (frame, _) = pages.remove(at: index) { frames.append(frame) }
         }
         return false
       }
@@ -169,7 +166,6 @@ extension MemoryObject {
       for frame in frames { Frames.release(frame) }
       if isLast || position == 0 { break }
     }
-    return dropped
   }
 
   // MARK: Write-back

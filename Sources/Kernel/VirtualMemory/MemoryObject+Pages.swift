@@ -16,7 +16,6 @@ extension MemoryObject {
   ///
   /// - Throws: ENOMEM, EFAULT (`index` is beyond the end), the store's errors.
   func page(_ index: UInt64, onRead: () -> Void = {}) throws(Errno) -> PageFrameNumber {
-    markReferenced()
     while true {
       let found = lookUp(index)
       switch found {
@@ -64,11 +63,6 @@ extension MemoryObject {
     try? ready.wait(.uninterruptible) { pages.withLock { $0.find(index) != .busy } }
   }
 
-  @inline(__always)
-  func markReferenced() {
-    if hasStore, !isReferenced.load(ordering: .relaxed) { isReferenced.store(true, ordering: .relaxed) }
-  }
-
   /// Calls `body` with those of `count` pages from `start` on that are ready, and their places.
   func forEachResident(from start: UInt64, count: Int, _ body: (Int, PageFrameNumber) -> Void) {
     pages.withLock { pages in
@@ -91,6 +85,7 @@ extension MemoryObject {
       guard pages.find(index) == .absent, index < pageCount else { return false }
       pages.insert(frame, at: index, busy: false)
       Frames.retain(frame)
+      enlist(frame, index)
       return true
     }
     guard isInserted else {
@@ -160,6 +155,7 @@ extension MemoryObject {
           frames.append(frame)
           pages.insert(frame, at: position, busy: true)
           Frames.retain(frame)
+          enlist(frame, position)
           position &+= 1
         }
       } catch {

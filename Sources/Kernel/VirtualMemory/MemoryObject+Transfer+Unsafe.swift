@@ -41,7 +41,7 @@ extension MemoryObject {
   private func pageForReading(_ index: UInt64) throws(Errno) -> PageFrameNumber? {
     let found = lookUp(index)
     if case .ready(let frame) = found {
-      markReferenced()
+      Frames.markReferenced(frame)
       return frame
     }
     if !hasStore, found == .absent { return nil }
@@ -124,6 +124,7 @@ extension MemoryObject {
     let isInserted = pages.withLock { pages in
       guard pages.find(index) == .absent else { return false }
       pages.insert(frame, at: index, busy: false)
+      enlist(frame, index)
       return true
     }
     if isInserted {

@@ -39,12 +39,10 @@ public final class MemoryObject {
   let mappings = SpinLock(ObjectMappings(), rank: .objectMappings)
   /// Woken when busy pages are ready.
   let ready = WaitQueue()
-  /// Used since reclaim looked last.
-  let isReferenced = Atomic<Bool>(false)
   /// Promised pages that this object pays for itself (shared anonymous memory).
   private var committedPages = 0
-  /// The place in reclaim's list; under its lock.
-  var reclaimIndex = -1
+  /// The object in the reverse mapping, through which reclaim comes from a page to it.
+  private(set) var number = OwnerNumber.none
 
   /// - Parameters:
   ///   - store: nil for memory that is its own store: zero-filled, never written anywhere.
@@ -56,7 +54,7 @@ public final class MemoryObject {
     hasStore = store != nil
     sizeValue = Atomic(size)
     Counters.add(1, to: Counters.objects)
-    if hasStore { Reclaim.register(self) }
+    number = ReverseMap.register(self)
   }
 
   /// Shared memory that nobody has a name for.
@@ -71,7 +69,7 @@ public final class MemoryObject {
   }
 
   deinit {
-    if hasStore { Reclaim.unregister(self) }
+    ReverseMap.unregister(number)
     removePages(from: 0, to: .max) { Frames.release($0) }
     CommitAccounting.uncommit(committedPages)
     Counters.add(-1, to: Counters.objects)

@@ -31,6 +31,8 @@ struct PageTableEntry: Equatable {
   /// Upper levels: the table below may be shared with other trees and is copied before it is changed. The entry has no
   /// right to write then.
   static var copiedOnWrite: UInt64 { 1 << 9 }
+  /// There is no frame: the page is on a swap area, under the name that stands in the frame's place. Also uncounted.
+  static var swapped: UInt64 { 1 << 52 }
 
   /// A reference from an upper level to the table in `frame`: rights are decided at the last level.
   @inline(__always)
@@ -64,13 +66,23 @@ struct PageTableEntry: Equatable {
     self.word = word
   }
 
+  /// A page on a swap area.
+  @inline(__always)
+  init(swap entry: SwapEntry) { word = entry.rawValue << 12 | Self.swapped | Self.uncounted }
+
   var isEmpty: Bool { word == 0 }
   var isPresent: Bool { word & Self.present != 0 }
+  var isAccessed: Bool { word & Self.accessed != 0 }
   var isWritable: Bool { word & Self.writable != 0 }
   var isExecutable: Bool { word & Self.noExecute == 0 }
   var isObjectPage: Bool { word & Self.objectPage != 0 }
   var isCounted: Bool { word & Self.uncounted == 0 }
+  var isSwapped: Bool { word & Self.swapped != 0 }
+  /// There is a frame, not only the name of a page on a swap area.
+  var isResident: Bool { word != 0 && !isSwapped }
   var frame: PageFrameNumber { PageFrameNumber((word & Self.frameMask) >> 12) }
+  var swapEntry: SwapEntry { SwapEntry(rawValue: (word & Self.frameMask) >> 12) }
+  func holds(_ frame: PageFrameNumber) -> Bool { isResident && isCounted && self.frame == frame }
 
   /// Whether the processor would let a user program do this.
   @inline(__always)
@@ -84,7 +96,7 @@ struct PageTableEntry: Equatable {
 
   /// Whether a debugger may do this in place: reading any page that is there, writing one that is the program's alone.
   func permitsDebugger(_ access: Access) -> Bool {
-    guard !isEmpty else { return false }
+    guard isResident else { return false }
     if access != .write { return true }
     return !isObjectPage && isCounted && Frames.isExclusive(frame)
   }

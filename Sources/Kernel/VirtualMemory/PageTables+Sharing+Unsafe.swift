@@ -17,8 +17,9 @@
 // write in the copy and in the original, and their frames are counted once more, so that ordinary copy-on-write takes over.
 //
 // Invariants:
-// * A table with several references is changed in two ways only, by single atomic steps: rights are taken away, and
-//   pages of objects are taken out (by truncation and reclaim, which visit every space that may show them).
+// * A table with several references is changed by single atomic steps only: rights and accessed bits are taken away, and
+//   pages are taken out, those of objects (by truncation and reclaim), and private ones for their swap entries. Who takes out
+//   visits every space that may show the page.
 // * Below a mark the machine has been offered no right to write private memory. So a fork has to take rights away from
 //   those parts only that were made writable since the last one.
 // * The references of a frame count tables, not spaces: whether a page is a program's alone can be asked only when its
@@ -147,10 +148,12 @@ extension PageTables {
       let entry = unsafe PageTableEntry(word: table[index])
       let own = entry.inSharedTable
       unsafe copy[index] = own.word
+      sums &+= ResidentPages.packed(entry)
+      // A swap entry does not leave a shared table: it is good until this tree has given up its reference.
+      if entry.isSwapped { SwapSpace.retain(entry.swapEntry) }
       if entry.isEmpty || !entry.isCounted { continue }
       Frames.retain(entry.frame)
       if own != entry { unsafe takeBits(table + index, PageTableEntry.writable) }
-      sums &+= ResidentPages.packed(entry)
     }
     frame.frame.addMappings(sums)
     Counters.add(ResidentPages(packed: sums).anonymous, to: Counters.anonymousPages)
@@ -173,10 +176,11 @@ extension PageTables {
       if sums != 0 {
         for index in 0..<512 {
           let entry = unsafe PageTableEntry(word: slots[index])
+          if entry.isSwapped { SwapSpace.release(entry.swapEntry) }
           if !entry.isEmpty, entry.isCounted { Frames.release(entry.frame) }
         }
         Counters.add(-ResidentPages(packed: sums).anonymous, to: Counters.anonymousPages)
-        table.frame.addMappings(-sums)
+        table.frame.addMappings(0 &- sums)
       }
     }
     Frames.release(table)
@@ -267,7 +271,6 @@ extension PageTables {
     } else {
       pages = ResidentPages(packed: entry.frame.frame.mapCount)
     }
-    resident.anonymous &-= pages.anonymous
-    resident.object &-= pages.object
+    resident -= pages
   }
 }

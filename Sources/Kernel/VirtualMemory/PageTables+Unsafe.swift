@@ -23,16 +23,46 @@ struct ResidentPages: Equatable {
   var anonymous = 0
   /// Pages of memory objects.
   var object = 0
+  /// Pages on swap areas.
+  var swapped = 0
 
-  /// A last-level table's sums as its frame's descriptor keeps them.
-  init(packed: Int32) { (anonymous, object) = (Int(packed & 0xffff), Int(packed >> 16)) }
+  /// A last-level table's sums as its frame's descriptor keeps them: eleven bits, eleven bits and ten.
+  init(packed: Int32) {
+    let bits = UInt32(bitPattern: packed)
+    (anonymous, object, swapped) = (Int(bits & 0x7ff), Int(bits >> 11 & 0x7ff), Int(bits >> 22))
+  }
+
+  /// A change of such sums: each part may be negative.
+  init(change: Int32) {
+    // Rounding finds the upper parts, whatever the signs of the lower ones.
+    let swapped = (change &+ 1 << 21) >> 22
+    let rest = change &- swapped << 22
+    let object = (rest &+ 1 << 10) >> 11
+    anonymous = Int(rest &- object << 11)
+    self.object = Int(object)
+    self.swapped = Int(swapped)
+  }
+
   init() {}
+
+  static func += (left: inout ResidentPages, right: ResidentPages) {
+    left.anonymous &+= right.anonymous
+    left.object &+= right.object
+    left.swapped &+= right.swapped
+  }
+
+  static func -= (left: inout ResidentPages, right: ResidentPages) {
+    left.anonymous &-= right.anonymous
+    left.object &-= right.object
+    left.swapped &-= right.swapped
+  }
 
   /// What one entry counts for.
   @inline(__always)
   static func packed(_ entry: PageTableEntry) -> Int32 {
+    if entry.isSwapped { return 1 << 22 }
     if entry.isEmpty || !entry.isCounted { return 0 }
-    return entry.isObjectPage ? 1 << 16 : 1
+    return entry.isObjectPage ? 1 << 11 : 1
   }
 }
 
@@ -271,11 +301,34 @@ struct PageTables {
   /// Empties a slot of a table that may be shared, if it still holds `entry`; the caller takes over the reference.
   /// Whoever shares the table sees the page go.
   mutating func clearInPlace(_ slot: Slot, _ entry: PageTableEntry) -> Bool {
+    unsafe replaceInPlace(slot, entry, by: .empty)
+  }
+
+  /// Changes a slot of a table that may be shared, if it still holds `entry`; the caller takes over the reference.
+  mutating func replaceInPlace(_ slot: Slot, _ entry: PageTableEntry, by new: PageTableEntry) -> Bool {
+    guard unsafe Self.exchange(slot, entry.word, new.word) else { return false }
+    let change = ResidentPages.packed(new) &- ResidentPages.packed(entry)
+    unsafe count(slot, change)
+    return true
+  }
+
+  /// Sets the accessed bit of what was found; false if that is there no more.
+  @inline(__always)
+  func noteUse(_ place: Place) -> Bool {
+    guard let slot = unsafe place.slot else { return false }
+    let entry = unsafe PageTableEntry(word: slot.pointee)
+    if entry.isAccessed { return true }
+    guard entry.isPresent else { return !entry.isSwapped }
+    return unsafe Self.exchange(slot, entry.word, entry.word | PageTableEntry.accessed)
+  }
+
+  /// Clears the accessed bit in a table that may be shared.
+  func forgetUse(_ slot: Slot) { unsafe Self.takeBits(slot, PageTableEntry.accessed) }
+
+  private static func exchange(_ slot: Slot, _ old: UInt64, _ new: UInt64) -> Bool {
     // SAFETY: an aligned word of a table that lives while the lock is held; Atomic<UInt64> has its layout.
-    let isCleared = unsafe UnsafeMutableRawPointer(slot).assumingMemoryBound(to: Atomic<UInt64>.self).pointee
-      .compareExchange(expected: entry.word, desired: 0, ordering: .acquiringAndReleasing).exchanged
-    if isCleared { unsafe count(slot, -ResidentPages.packed(entry)) }
-    return isCleared
+    unsafe UnsafeMutableRawPointer(slot).assumingMemoryBound(to: Atomic<UInt64>.self).pointee
+      .compareExchange(expected: old, desired: new, ordering: .acquiringAndReleasing).exchanged
   }
 
   /// Takes the right to write away in a table that may be shared.
@@ -288,10 +341,7 @@ struct PageTables {
   private mutating func count(_ slot: Slot, _ change: Int32) {
     if change == 0 { return }
     unsafe Frames.frame(at: slot).frame.addMappings(change)
-    // Rounding finds the upper half, whatever the sign of the lower one.
-    let object = (change &+ 0x8000) >> 16
-    resident.object &+= Int(object)
-    resident.anonymous &+= Int(change &- object << 16)
+    resident += ResidentPages(change: change)
     peakPages = max(peakPages, resident.anonymous &+ resident.object)
   }
 
@@ -314,9 +364,7 @@ struct PageTables {
       if shift > middleShift {
         unsafe sum(Self.table(entry.frame), shift &- 9, &pages, &tables)
       } else {
-        let sums = ResidentPages(packed: entry.frame.frame.mapCount)
-        pages.anonymous += sums.anonymous
-        pages.object += sums.object
+        pages += ResidentPages(packed: entry.frame.frame.mapCount)
       }
     }
   }
@@ -338,7 +386,7 @@ struct PageTables {
   /// Clears bits of an entry while others may do the same, or empty it.
   @inline(__always)
   static func takeBits(_ slot: Slot, _ bits: UInt64) {
-    // SAFETY: as in `clearInPlace`.
+    // SAFETY: as in `exchange`.
     _ = unsafe UnsafeMutableRawPointer(slot).assumingMemoryBound(to: Atomic<UInt64>.self).pointee
       .bitwiseAnd(~bits, ordering: .relaxed)
   }

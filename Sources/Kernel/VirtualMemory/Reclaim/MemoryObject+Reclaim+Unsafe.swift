@@ -1,0 +1,102 @@
+// Reclaim of a memory object's pages: whether one is used, and its way out of the object.
+//
+// SAFETY: an area is in the object's list only while its space holds it; it leaves under the list's lock. A slot points into a
+// table of the space's tree and is used under its table lock.
+
+import DataStructures
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+
+extension MemoryObject {
+  /// Notes a fresh page of the object's with reclaim, on whose lists it is from now on.
+  @inline(__always)
+  func enlist(_ frame: PageFrameNumber, _ index: UInt64) {
+    // Pages beyond 128 TiB have no place in a descriptor; they stay until the object ends.
+    guard hasStore, index < 1 << 35 else { return }
+    PageOwner.set(frame, owner: number, page: index)
+    PageLists.add(frame, hasStore ? [] : .swapBacked, active: false)
+  }
+
+  /// Clears the accessed bits of all entries that show the page.
+  func testUse(_ frame: PageFrameNumber, _ walk: inout ReverseWalk) -> PageUse {
+    let index = PageOwner.page(frame)
+    var use = PageUse.idle
+    forEachEntry(index) { area, address in
+      let found = unsafe walk.with(area.space.machineSpace) { unsafe area.space.testUse(address, frame, area, &$0) }
+      if let found { use.merge(found.use) }
+    }
+    // The list's lock keeps the spaces: the machine is told before it is released.
+    return use
+  }
+
+  enum Eviction {
+    case evicted
+    /// It is used, or somebody has a reference to it.
+    case used
+    /// It differs from the store.
+    case dirty
+  }
+
+  /// Takes a clean page of a store out of all page tables and out of the object. Reclaim is looking at it.
+  ///
+  /// - Parameter walk: frees nothing before it is finished.
+  func evict(_ frame: PageFrameNumber, _ walk: inout ReverseWalk) -> Eviction {
+    let index = PageOwner.page(frame)
+    guard pages.withLock({ $0.find(index) == .ready(frame) }) else { return .used }
+    if isDirty(index) { return .dirty }
+    guard unmapIdle(frame, index, &walk) else { return .used }
+    let outcome: Eviction = pages.withLock { pages in
+      guard pages.find(index) == .ready(frame) else { return .used }
+      if pages.tree.hasTag(ObjectPages.dirtyTag, at: index) { return .dirty }
+      // Only the object has it: nobody can come by a reference without this lock.
+      guard Frames.isIdle(frame) else { return .used }
+      _ = pages.remove(at: index)
+      return .evicted
+    }
+    if outcome == .evicted {
+      countPages(-1)
+      Frames.release(frame)
+    }
+    return outcome
+  }
+
+  private func isDirty(_ index: UInt64) -> Bool {
+    pages.withLock { $0.tree.hasTag(ObjectPages.dirtyTag, at: index) }
+  }
+
+  /// Empties the entries that show the page and were not used lately; false if one is in use.
+  private func unmapIdle(_ frame: PageFrameNumber, _ index: UInt64, _ walk: inout ReverseWalk) -> Bool {
+    var isIdle = true
+    forEachEntry(index) { area, address in
+      guard isIdle else { return }
+      unsafe walk.with(area.space.machineSpace) { gather in
+        unsafe area.space.tables.withLock { tables in
+          let place = tables.find(address)
+          guard let slot = unsafe place.slot else { return }
+          let entry = unsafe PageTableEntry(word: slot.pointee)
+          if entry.holds(frame), entry.isObjectPage {
+            guard !entry.isAccessed, !area.flags.contains(.locked), unsafe tables.clearInPlace(slot, entry) else {
+              isIdle = false
+              return
+            }
+            // Not the last one: reclaim has one.
+            Frames.release(frame)
+          } else if !entry.isEmpty || !place.isShared {
+            return
+          }
+          gather.unmap(address, length: pageSize)
+        }
+      }
+    }
+    return isIdle
+  }
+
+  /// Calls `body` with each place at which an area shows the page.
+  private func forEachEntry(_ index: UInt64, _ body: (VirtualMemoryArea, UInt64) -> Void) {
+    withMappedAreas { area in
+      guard index >= area.pageOffset, index &- area.pageOffset < area.length / pageSize else { return }
+      body(area, area.start &+ (index &- area.pageOffset) &* pageSize)
+    }
+  }
+}

@@ -1,0 +1,164 @@
+// Page replacement: which pages leave memory when it is short.
+//
+//            new files' pages                         new anonymous pages
+//                  │                                          │
+//                  ▼                                          ▼
+//     ┌──────── inactive ────────┐      used        ┌──────── active ────────┐
+//     │ newest           oldest ─┼─────────────────▶│ newest          oldest │
+//     └──────────────────────────┘                  └────────────────────────┘
+//         ▲                 │ unused                                  │
+//         │                 ▼                                         │ accessed bits cleared
+//         │        dropped, or written to swap                        │
+//         └───────────────────────────────────────────────────────────┘
+//
+// There is such a pair of lists for pages of files and one for what can only go to swap. A page on the inactive list has lost its
+// accessed bits, so it has until it comes to the end of the list to show that it is in use. Nothing of this costs anything
+// while there is memory: pages are put on a list when they are made, and looked at only when some are needed.
+
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+import Synchronization
+
+/// The shrinker of user memory and the page cache.
+public final class Reclaim: Shrinker {
+  /// /proc/sys/vm/swappiness: how willingly anonymous memory is written out instead of dropping pages of files: 0 to 200.
+  public static let swappiness = Atomic<Int>(60)
+
+  /// Pages of files that are left to the programs. Without them a machine whose memory is full of private pages would
+  /// read the same few pages of program text for ever, each evicted for the next, and nothing would ever fail: that
+  /// is the time for the out-of-memory policy.
+  private let floor: Int
+
+  init(floor: Int = 0) { self.floor = floor }
+
+  /// Makes user memory and the page cache give back what is needed; all but 1/32 of memory, or 8 MiB, of the latter.
+  /// Called once, at boot.
+  @export(interface)
+  public static func initialize() {
+    Shrinkers.register(Reclaim(floor: min(MemoryStatistics.snapshot().total / 32, 2048)))
+  }
+
+  /// The most that one look takes: a list's length divided by two to the power of this and one less each time.
+  private static var leastEffort: Int { 10 }
+
+  /// Frees about `frames` frames; returns how many. May sleep.
+  @export(interface)
+  public func reclaim(frames: Int) -> Int {
+    var freed = 0
+    var effort = Self.leastEffort
+    while freed < frames, effort >= 0 {
+      let wanted = max(frames - freed, PageBatch.capacity)
+      let anonymous = Self.canSwap ? PageLists.count(.inactiveAnonymous) + PageLists.count(.activeAnonymous) : 0
+      let files = max(0, PageLists.count(.inactiveFile) + PageLists.count(.activeFile) - floor)
+      var share = PageLists.anonymousShare(of: wanted, swappiness: Self.swappiness.load(ordering: .relaxed))
+      if anonymous == 0 { share = 0 } else if files == 0 { share = wanted }
+      if share < wanted, files > 0 {
+        freed += Self.shrink(.file, scan: max(wanted - share, files >> effort), wanted: min(wanted, files))
+      }
+      if share > 0, freed < frames {
+        freed += Self.shrink(.anonymous, scan: max(share, anonymous >> effort), wanted: wanted)
+      }
+      effort -= 1
+    }
+    return freed
+  }
+
+  /// Whether anonymous memory has anywhere to go.
+  private static var canSwap: Bool { SwapSpace.freePages > 0 || SwapSpace.cachedPages > 0 }
+
+  // MARK: The lists
+
+  private enum Kind { case anonymous, file }
+
+  /// Looks at about `scan` pages of one kind, until `wanted` are free; returns how many it freed.
+  private static func shrink(_ kind: Kind, scan: Int, wanted: Int) -> Int {
+    let inactive: PageList = kind == .file ? .inactiveFile : .inactiveAnonymous
+    let active: PageList = kind == .file ? .activeFile : .activeAnonymous
+    var freed = 0
+    var left = scan
+    while left > 0, freed < wanted {
+      // Where ageing takes a page away from the machine, few anonymous pages wait on the inactive list at a time.
+      let ratio = kind == .file ? 1 : 3
+      if PageLists.count(inactive) * ratio < PageLists.count(active) { deactivate(active) }
+      var batch = PageBatch()
+      PageLists.isolate(inactive, limit: min(left, PageBatch.capacity), into: &batch)
+      if batch.count == 0 {
+        guard PageLists.count(active) > 0 else { break }
+        deactivate(active)
+        left -= PageBatch.capacity
+        continue
+      }
+      left -= batch.count
+      ReclaimCounters.add(batch.count, to: ReclaimCounters.scanned)
+      let gone = kind == .file ? dropFiles(batch) : SwapOut.run(batch)
+      ReclaimCounters.add(gone, to: ReclaimCounters.stolen)
+      freed += gone
+    }
+    return freed
+  }
+
+  /// Moves some of the oldest pages of an active list to the inactive one, without their accessed bits.
+  private static func deactivate(_ list: PageList) {
+    var batch = PageBatch()
+    PageLists.isolate(list, limit: PageBatch.capacity, into: &batch)
+    ReverseMap.owners.withLock { owners in
+      var walk = ReverseWalk()
+      for index in 0..<batch.count {
+        let frame = batch[index]
+        let use = ReverseMap.testUse(frame, owners, &walk)
+        frame.frame.clear(.referenced)
+        // Code that is being executed is worth more than other pages of files.
+        let stays = use == .fixed || (use == .executed && list.isFile)
+        if stays { PageLists.noteRotation(isFile: list.isFile) }
+        PageLists.putBack(frame, active: stays)
+      }
+      walk.finish()
+    }
+    ReclaimCounters.add(batch.count, to: ReclaimCounters.deactivated)
+    batch.releaseAll()
+  }
+
+  /// Drops clean pages of files that are not in use; returns how many.
+  private static func dropFiles(_ batch: borrowing PageBatch) -> Int {
+    var dropped = 0
+    ReverseMap.owners.withLock { owners in
+      var walk = ReverseWalk()
+      var used: UInt32 = 0
+      for index in 0..<batch.count {
+        let frame = batch[index]
+        let use = ReverseMap.testUse(frame, owners, &walk)
+        let wasReferenced = frame.frame.clear(.referenced).contains(.referenced)
+        guard use != .idle || wasReferenced else { continue }
+        // Used for the second time, or executed: it goes to the active list. Used once: it may stay where it is.
+        let isActive = use == .fixed || use == .executed || (use == .used && wasReferenced)
+        if use == .used, !isActive { frame.frame.set(.referenced) }
+        if isActive { ReclaimCounters.add(1, to: ReclaimCounters.activated) }
+        PageLists.noteRotation(isFile: true)
+        PageLists.putBack(frame, active: isActive)
+        used |= 1 << UInt32(index)
+      }
+      // The machine has forgotten what was taken from it before anything is decided by it.
+      walk.finish()
+      for index in 0..<batch.count where used & 1 << UInt32(index) == 0 {
+        let frame = batch[index]
+        let outcome = ReverseMap.evict(frame, owners, &walk)
+        switch outcome {
+        case .evicted: dropped += 1
+        case .used: PageLists.putBack(frame, active: true)
+        case .dirty:
+          ReclaimCounters.add(1, to: ReclaimCounters.skippedDirty)
+          PageLists.putBack(frame, active: false)
+        }
+      }
+      walk.finish()
+    }
+    batch.releaseAll()
+    return dropped
+  }
+}
+
+extension PageBatch {
+  /// Gives up the batch's references; those that left memory are free then.
+  borrowing func releaseAll() { for index in 0..<count { self[index].frame.release(count: Frames.inspectionBias) } }
+}

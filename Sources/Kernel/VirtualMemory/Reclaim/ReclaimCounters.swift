@@ -1,0 +1,53 @@
+// What reclaim counts, for /proc/vmstat and the tests.
+
+import Synchronization
+
+enum ReclaimCounters {
+  typealias Counter = Atomic<Int>
+
+  static let scanned = Counter(0)
+  static let stolen = Counter(0)
+  static let activated = Counter(0)
+  static let deactivated = Counter(0)
+  static let skippedDirty = Counter(0)
+  static let swappedIn = Counter(0)
+  static let swappedOut = Counter(0)
+
+  @inline(__always)
+  static func add(_ change: Int, to counter: borrowing Counter) { counter.add(change, ordering: .relaxed) }
+}
+
+/// A snapshot of reclaim: sums since boot, and pages on the lists.
+public struct ReclaimStatistics: Equatable, Sendable {
+  public var scanned = 0
+  /// Freed by reclaim.
+  public var stolen = 0
+  public var activated = 0
+  public var deactivated = 0
+  public var skippedDirty = 0
+  /// Pages read from and written to swap.
+  public var swappedIn = 0
+  public var swappedOut = 0
+  public var activeAnonymous = 0
+  public var inactiveAnonymous = 0
+  public var activeFile = 0
+  public var inactiveFile = 0
+
+  @export(interface)
+  public static func snapshot() -> ReclaimStatistics {
+    func value(_ counter: borrowing ReclaimCounters.Counter) -> Int { counter.load(ordering: .relaxed) }
+    var result = ReclaimStatistics()
+    result.scanned = value(ReclaimCounters.scanned)
+    result.stolen = value(ReclaimCounters.stolen)
+    result.activated = value(ReclaimCounters.activated)
+    result.deactivated = value(ReclaimCounters.deactivated)
+    result.skippedDirty = value(ReclaimCounters.skippedDirty)
+    result.swappedIn = value(ReclaimCounters.swappedIn)
+    result.swappedOut = value(ReclaimCounters.swappedOut)
+    result.activeAnonymous = PageLists.count(.activeAnonymous)
+    result.inactiveAnonymous = PageLists.count(.inactiveAnonymous)
+    result.activeFile = PageLists.count(.activeFile)
+    result.inactiveFile = PageLists.count(.inactiveFile)
+    return result
+  }
+}

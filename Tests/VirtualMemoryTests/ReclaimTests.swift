@@ -1,0 +1,219 @@
+// Page replacement and swap: pages leave memory and come back, and lists, slots and references agree at every step.
+
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+import TestSupport
+import Testing
+
+@testable import VirtualMemory
+
+/// A swap area in the test's own memory.
+final class MemorySwapDevice: SwapDevice {
+  let swapName: ByteString
+  let swapPageCount: Int
+  var isSwapFile: Bool { false }
+  var pages: [Int: [UInt8]] = [:]
+  var reads = 0
+  var writes = 0
+  var failure: Errno?
+
+  init(_ name: String, pages: Int) {
+    swapName = ByteString(name)
+    swapPageCount = pages
+  }
+
+  func readSwap(slot: Int, frames: UnsafeBufferPointer<PageFrameNumber>) throws(Errno) {
+    if let failure { throw failure }
+    reads += 1
+    for index in 0..<frames.count {
+      guard let page = pages[slot + index] else {
+        Issue.record("slot \(slot + index) was never written")
+        throw .EIO
+      }
+      unsafe page.withUnsafeBytes { unsafe frames[index].pointer.copyMemory(from: $0.baseAddress!, byteCount: 4096) }
+    }
+  }
+
+  func writeSwap(slot: Int, frames: UnsafeBufferPointer<PageFrameNumber>) throws(Errno) {
+    if let failure { throw failure }
+    writes += 1
+    for index in 0..<frames.count {
+      pages[slot + index] = Array(unsafe UnsafeRawBufferPointer(start: frames[index].pointer, count: 4096))
+    }
+  }
+
+  /// The area that all tests use.
+  static let shared: MemorySwapDevice = {
+    let device = MemorySwapDevice("/dev/test", pages: 20_000)
+    try! SwapSpace.enable(device)
+    return device
+  }()
+}
+
+/// What must hold between lists, slots and page tables whenever nobody is in the middle of something.
+enum ReclaimCheck {
+  static func failures(_ spaces: [AddressSpace]) -> [String] {
+    var failures: [String] = []
+    for list in [PageList.inactiveAnonymous, .activeAnonymous, .inactiveFile, .activeFile] {
+      guard let frames = PageLists.contents(list) else {
+        failures.append("\(list) is broken")
+        continue
+      }
+      for frame in frames where frame.frame.referenceCount <= 0 || frame.frame.referenceCount >= Frames.inspectionBias {
+        failures.append("\(list) holds \(frame.rawValue) with \(frame.frame.referenceCount) references")
+      }
+    }
+    // Slots are named as often as their count says, and a cached frame knows its slot.
+    var named: [SwapEntry: Int] = [:]
+    var slots: Set<UnsafeMutablePointer<UInt64>> = []  // spaces may share them
+    for space in spaces {
+      var swapped = 0
+      space.tables.withLock { tables in
+        unsafe tables.forEachPlace(0, 1 << 47) { _, slot, _ in
+          let entry = unsafe PageTableEntry(word: slot.pointee)
+          guard entry.isSwapped else { return }
+          swapped += 1
+          if unsafe slots.insert(slot).inserted { named[entry.swapEntry, default: 0] += 1 }
+        }
+      }
+      if swapped != space.tables.withLock({ $0.census().pages.swapped }) { failures.append("swappedPages is wrong") }
+    }
+    SwapSpace.state.withLock { state in
+      for (index, area) in state.areas.enumerated() {
+        guard let area else { continue }
+        var next = area.nextUsed(from: 1)
+        var used = 0
+        while let slot = next {
+          used += 1
+          let entry = SwapEntry(area: index, slot: slot)
+          let found = area[slot]
+          if found.isBusy { failures.append("\(slot) is busy") }
+          if found.references != named[entry, default: 0] {
+            failures.append("\(slot) has \(found.references) references, not \(named[entry, default: 0])")
+          }
+          if let frame = found.frame, PageOwner.swapEntry(frame) != entry { failures.append("\(slot): wrong frame") }
+          named[entry] = nil
+          next = area.nextUsed(from: slot + 1)
+        }
+        if used != area.capacity - area.freeSlots { failures.append("free slots are counted wrongly") }
+      }
+    }
+    if !named.isEmpty { failures.append("\(named.count) entries name free slots") }
+    return failures
+  }
+}
+
+extension VirtualMemoryTests {
+  /// Ages and evicts until nothing more goes, or `frames` are free.
+  private func evict(_ frames: Int) -> Int {
+    var freed = 0
+    for _ in 0..<4 where freed < frames { freed += Reclaim().reclaim(frames: frames - freed) }
+    return freed
+  }
+
+  @Test func `anonymous pages go to swap and come back with what was in them`() throws {
+    let device = MemorySwapDevice.shared
+    let before = SwapSpace.freePages
+    let space = try AddressSpace.create()
+    let address = try space.mapAnonymous(1000 * page)
+    for index in 0..<1000 as Range<UInt64> { try space.store(index + 1, address + index * page) }
+    let writes = device.writes
+    #expect(evict(900) >= 900)
+    #expect(space.statistics.swappedPages >= 900)
+    #expect(space.statistics.anonymousPages + space.statistics.swappedPages == 1000)
+    #expect(SwapSpace.freePages <= before - 900)
+    #expect(device.writes - writes < 200, "pages are written in clusters")
+    #expect(ReclaimCheck.failures([space]) == [])
+    #expect(TestMachine.isConsistent(space))
+    let reads = device.reads
+    for index in 0..<1000 as Range<UInt64> { #expect(try space.load(address + index * page) == index + 1) }
+    #expect(device.reads - reads < 300, "pages are read in clusters")
+    // Everything is in memory and the program's alone: no slot is left.
+    #expect(space.statistics.anonymousPages == 1000 && space.statistics.swappedPages == 0)
+    #expect(SwapSpace.freePages == before && SwapSpace.cachedPages == 0)
+    for index in 0..<1000 as Range<UInt64> { try space.store(index, address + index * page) }
+    #expect(ReclaimCheck.failures([space]) == [])
+    space.destroy()
+  }
+
+  @Test func `pages in use stay and others go first`() throws {
+    _ = MemorySwapDevice.shared
+    let space = try AddressSpace.create()
+    let address = try space.mapAnonymous(800 * page)
+    for index in 0..<800 as Range<UInt64> { try space.store(index, address + index * page) }
+    // The program works on the first hundred pages: on this machine a use is a fault.
+    for _ in 0..<15 {
+      for index in 0..<100 as Range<UInt64> { try space.handleFault(at: address + index * page, access: .write) }
+      _ = Reclaim().reclaim(frames: 16)
+    }
+    let hot = space.residency(address, address + 100 * page).all
+    let cold = space.residency(address + 100 * page, address + 800 * page).all
+    #expect(hot >= 90, "\(hot) of 100 hot pages and \(cold) of 700 cold ones are in memory")
+    #expect(cold < 400)
+    space.destroy()
+  }
+
+  @Test func `fork shares slots and the last one keeps the page`() throws {
+    _ = MemorySwapDevice.shared
+    let before = SwapSpace.freePages
+    let space = try AddressSpace.create()
+    let address = try space.mapAnonymous(600 * page)
+    for index in 0..<600 as Range<UInt64> { try space.store(index, address + index * page) }
+    let child = try space.fork()
+    #expect(evict(600) >= 500)
+    let grandchild = try child.fork()
+    #expect(ReclaimCheck.failures([space, child, grandchild]) == [])
+    for index in 0..<600 as Range<UInt64> {
+      #expect(try child.load(address + index * page) == index)
+      try child.store(index + 1000, address + index * page)
+    }
+    #expect(ReclaimCheck.failures([space, child, grandchild]) == [])
+    _ = evict(700)
+    for index in 0..<600 as Range<UInt64> {
+      #expect(try space.load(address + index * page) == index)
+      #expect(try child.load(address + index * page) == index + 1000)
+    }
+    space.destroy()
+    child.destroy()
+    for index in 0..<600 as Range<UInt64> { #expect(try grandchild.load(address + index * page) == index) }
+    #expect(ReclaimCheck.failures([grandchild]) == [])
+    grandchild.destroy()
+    #expect(SwapSpace.freePages == before)
+  }
+
+  @Test func `a page that cannot be written stays in memory`() throws {
+    let device = MemorySwapDevice.shared
+    let space = try AddressSpace.create()
+    let address = try space.mapAnonymous(100 * page)
+    for index in 0..<100 as Range<UInt64> { try space.store(index, address + index * page) }
+    device.failure = .EIO
+    _ = evict(100)
+    for index in 0..<100 as Range<UInt64> { #expect(try space.load(address + index * page) == index) }
+    device.failure = nil
+    #expect(ReclaimCheck.failures([space]) == [])
+    #expect(evict(80) >= 80)
+    device.failure = .EIO
+    var failed = 0
+    for index in 0..<100 as Range<UInt64> where (try? space.load(address + index * page)) == nil { failed += 1 }
+    #expect(failed >= 60)
+    device.failure = nil
+    for index in 0..<100 as Range<UInt64> { #expect(try space.load(address + index * page) == index) }
+    space.destroy()
+  }
+
+  @Test func `locked and pinned pages are left alone`() throws {
+    _ = MemorySwapDevice.shared
+    let space = try AddressSpace.create()
+    let address = try space.mapAnonymous(200 * page)
+    for index in 0..<200 as Range<UInt64> { try space.store(index, address + index * page) }
+    try space.lock(address, 50 * page, onFault: .now, isPrivileged: true)
+    let runs = try space.pin(address + 50 * page, 50 * page, for: .write)
+    _ = evict(200)
+    #expect(space.residency(address, address + 100 * page).all == 100)
+    #expect(space.residency(address + 100 * page, address + 200 * page).all < 50)
+    AddressSpace.unpin(runs)
+    #expect(ReclaimCheck.failures([space]) == [])
+    space.destroy()
+  }
+}
