@@ -274,7 +274,7 @@ public enum SwapSpace {
   static func cancelRead(_ entry: SwapEntry) { finish(entry, .stored) }
 
   enum Ownership {
-    /// Nobody else names the page: it left the cache and is the caller's alone.
+    /// Nobody else has the page or names it: it left the cache and is the caller's alone.
     case exclusive
     case shared
   }
@@ -291,7 +291,8 @@ public enum SwapSpace {
         slot.references -= 1
         if slot.references == 0 { orphan = takeFrame(&slot) }
       }
-      return (orphan == nil ? .shared : .exclusive, orphan)
+      // Two references are the caller's and the cache's; page tables may have kept the frame when others lost it.
+      return (orphan != nil && Frames.users(frame) == 2 ? .exclusive : .shared, orphan)
     }
     if let orphan = result?.1 { Frames.release(orphan) }
     return result?.0
