@@ -32,6 +32,8 @@ extension LockRank {
   public static var reclaim: LockRank { LockRank(order: 108) }
   public static var objectMappings: LockRank { LockRank(order: 107) }
   public static var pageTable: LockRank { LockRank(order: 105) }
+  // The page tables that an object's mappings share.
+  public static var objectTables: LockRank { LockRank(order: 102) }
   public static var pageCache: LockRank { LockRank(order: 100) }
   // Swap areas with the swap cache, and reclaim's lists of page frames.
   public static var swap: LockRank { LockRank(order: 98) }

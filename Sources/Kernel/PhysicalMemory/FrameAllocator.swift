@@ -34,7 +34,10 @@ public enum FrameAllocator {
   /// - Locks: zone (rarely, for order 0).
   @export(interface)
   public static func allocate(order: Int = 0, options: AllocationOptions = []) throws(Errno) -> PageFrameNumber {
-    try PhysicalMemory.system.allocate(order: order, options: options)
+    #if !hasFeature(Embedded)
+      try AllocationFailure.check(options)
+    #endif
+    return try PhysicalMemory.system.allocate(order: order, options: options)
   }
 
   /// Frees a block to which the caller has the only reference.

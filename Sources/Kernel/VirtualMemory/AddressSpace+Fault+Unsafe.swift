@@ -22,7 +22,12 @@ extension AddressSpace {
   /// Pages that the first write fault in a part of anonymous memory fills in, and the most when faults follow each
   /// other. Frames that were never used cost the host nothing until they are touched, so being generous is cheap.
   static var firstWindow: UInt64 { 4 }
-  static var largestWindow: UInt64 { 64 }
+  static var largestWindow: UInt64 { 256 }
+  /// Beyond that a window is a whole table: 2 MiB of memory that lies in the machine as it does in the address space, so
+  /// that the machine can treat it as one page.
+  static var tableWindow: UInt64 { 512 }
+  /// The most pages that one write fault copies, or finds to be the program's alone.
+  static var largestCopyWindow: UInt64 { 64 }
 
   /// Makes an access to `address` possible: the page is in the tables, and the machine has been offered it.
   ///
@@ -123,9 +128,13 @@ extension AddressSpace {
     }
     if entry.isObjectPage, area.isShared, let object = area.object {
       object.markDirty(area.objectIndex(page))
-      _ = unsafe tables.replace(slot, by: writable(entry.frame, area, PageTableEntry.objectPage))
-    } else if !entry.isObjectPage, entry.isCounted, Frames.isExclusive(entry.frame) {
-      _ = unsafe tables.replace(slot, by: writable(entry.frame, area, 0))
+      let new = writable(entry.frame, area, PageTableEntry.objectPage)
+      guard unsafe tables.replaceInPlace(slot, entry, by: new) else { return .done }
+    } else if isPrivate(entry), Frames.isExclusive(entry.frame) {
+      unsafe takeBack(&tables, area, page, slot)
+      return .done
+    } else if isPrivate(entry) {
+      return unsafe copyWindow(&tables, area, page, slot, &gather)
     } else {
       do throws(Errno) {
         let frame: PageFrameNumber
@@ -140,11 +149,84 @@ extension AddressSpace {
         let old = unsafe tables.replace(slot, by: writable(frame, area, 0))
         Counters.add(1, to: Counters.anonymousPages)
         retire(page, old, &gather)
+        gather.flushRun()
       } catch {
         return .outOfMemory
       }
     }
     offer(page, unsafe PageTableEntry(word: slot.pointee))
+    return .done
+  }
+
+  private func isPrivate(_ entry: PageTableEntry) -> Bool { !entry.isEmpty && !entry.isObjectPage && entry.isCounted }
+
+  /// Makes a page that nobody else has writable, and those around it that are in the same state: whoever shared them
+  /// has gone, or has copies.
+  private func takeBack(
+    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot
+  ) {
+    _ = unsafe tables.replace(slot, by: writable(PageTableEntry(word: slot.pointee).frame, area, 0))
+    guard area.protection.contains(.write) else { return offer(page, unsafe PageTableEntry(word: slot.pointee)) }
+    let size = Self.largestCopyWindow &* pageSize
+    let start = max(page & ~(size &- 1), area.start)
+    let end = min((page & ~(size &- 1)) &+ size, area.end)
+    var offer = MappingOffer(space: machineSpace)
+    unsafe tables.forEachSlot(start, end) { tables, address, slot in
+      let entry = unsafe PageTableEntry(word: slot.pointee)
+      guard entry.isPresent, isPrivate(entry) else { return }
+      if !entry.isWritable {
+        guard Frames.isExclusive(entry.frame) else { return }
+        _ = unsafe tables.replace(slot, by: writable(entry.frame, area, 0))
+      }
+      offer.add(address, unsafe PageTableEntry(word: slot.pointee))
+    }
+    offer.finish()
+  }
+
+  /// Copies a private page that others have too, and when faults follow each other the next ones.
+  private func copyWindow(
+    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot,
+    _ gather: inout MappingGather
+  ) -> Resolution {
+    var window: UInt64 = 1
+    if area.protection.contains(.write), area.nextFault == page, area.faultWindow > 0, FrameAllocator.shortage == 0,
+      !area.flags.contains(.randomAccess)
+    {
+      window = min(area.faultWindow &* 2, Self.largestCopyWindow)
+    }
+    let stop = min(page &+ window &* pageSize, area.end, (page | (PageTables.tableSpan &- 1)) &+ 1)
+    let count = Int(truncatingIfNeeded: (stop &- page) / pageSize)
+    var stock = FrameStock()
+    defer { stock.release() }
+    var done = 0
+    while done < count {
+      let entry = unsafe PageTableEntry(word: slot[done])
+      if done > 0, !entry.isPresent || !isPrivate(entry) || entry.isWritable { break }
+      if done > 0, Frames.isExclusive(entry.frame) {
+        _ = unsafe tables.replace(slot + done, by: writable(entry.frame, area, 0))
+      } else {
+        let frame: PageFrameNumber
+        do throws(Errno) { frame = try stock.next(wanted: count - done) } catch {
+          if done == 0 { return .outOfMemory }
+          break
+        }
+        Frames.copy(entry.frame, to: frame)
+        enlist(frame, at: page &+ UInt64(done) &* pageSize)
+        _ = unsafe tables.replace(slot + done, by: writable(frame, area, 0))
+        retire(page &+ UInt64(done) &* pageSize, entry, &gather)
+        Counters.add(1, to: Counters.anonymousPages)
+        Counters.add(1, to: Counters.copies)
+      }
+      done += 1
+    }
+    gather.flushRun()
+    area.nextFault = page &+ UInt64(done) &* pageSize
+    area.faultWindow = window
+    var offer = MappingOffer(space: machineSpace)
+    for index in 0..<done {
+      offer.add(page &+ UInt64(index) &* pageSize, unsafe PageTableEntry(word: slot[index]))
+    }
+    offer.finish()
     return .done
   }
 
@@ -161,7 +243,6 @@ extension AddressSpace {
   private func retire(_ page: UInt64, _ old: PageTableEntry, _ gather: inout MappingGather) {
     if threads.load(ordering: .relaxed) > 1 {
       gather.unmap(page, old)
-      gather.flushRun()
     } else if old.isCounted {
       if !old.isObjectPage { Counters.add(-1, to: Counters.anonymousPages) }
       gather.release(old.frame)
@@ -171,7 +252,8 @@ extension AddressSpace {
   // MARK: Anonymous memory
 
   private func fillAnonymous(_ area: VirtualMemoryArea, _ page: UInt64, _ access: Access) -> Resolution {
-    tables.withLock { tables in
+    if access == .write, let resolution = fillTable(area, page) { return resolution }
+    return tables.withLock { tables in
       do throws(Errno) {
         let slot = try unsafe tables.ensureSlot(page)
         guard unsafe slot.pointee == 0 else { return .done }  // another thread was faster; the access is tried again
@@ -191,11 +273,54 @@ extension AddressSpace {
     }
   }
 
+  /// Gives the whole table of `page` frames that lie as its pages do, when faults have followed each other for long
+  /// enough; nil if it does not come to that.
+  private func fillTable(_ area: VirtualMemoryArea, _ page: UInt64) -> Resolution? {
+    let start = page & ~(PageTables.tableSpan &- 1)
+    guard start >= area.start, start &+ PageTables.tableSpan <= area.end,
+      tables.withLock({ tables in
+        guard nextWindow(area, page) == Self.tableWindow else { return false }
+        guard let first = unsafe tables.find(start).slot else { return true }
+        return unsafe isUntouched(first, Int(Self.tableWindow))
+      }),
+      let run = Frames.allocateRun(order: Self.tableWindow.trailingZeroBitCount, zeroed: .zeroed)
+    else { return nil }
+    // Takes long, so it is done without the lock.
+    _ = machine_memory_enlarge(run.physicalAddress, PageTables.tableSpan)
+    let resolution = tables.withLock { tables -> Resolution? in
+      let first: PageTables.Slot
+      do throws(Errno) { first = try unsafe tables.ensureSlot(start) } catch { return nil }
+      guard unsafe isUntouched(first, Int(Self.tableWindow)) else { return nil }
+      unsafe installWindow(&tables, area, start, run, Self.tableWindow, in: first)
+      return .done
+    }
+    if resolution == nil {
+      for index in 0..<Int(Self.tableWindow) { Frames.release(run.advanced(by: index)) }
+    }
+    return resolution
+  }
+
+  private func installWindow(
+    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ start: UInt64, _ run: PageFrameNumber, _ pages: UInt64,
+    in slot: PageTables.Slot
+  ) {
+    enlist(run, count: Int(pages), at: start)
+    unsafe tables.installRun(writable(run, area, 0), count: Int(pages), in: slot)
+    Counters.add(Int(pages), to: Counters.anonymousPages)
+    area.nextFault = start &+ pages &* pageSize
+    area.faultWindow = pages
+    var offer = MappingOffer(space: machineSpace)
+    for index in 0..<Int(pages) {
+      offer.add(start &+ UInt64(index) &* pageSize, unsafe PageTableEntry(word: slot[index]))
+    }
+    offer.finish()
+  }
+
   /// Gives frames to the page that was written and to untouched pages around it, as one run of memory if possible.
   private func fillWindow(
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot
   ) throws(Errno) {
-    var pages = nextWindow(area, page)
+    var pages = min(nextWindow(area, page), Self.largestWindow)
     while pages > 1 {
       // Aligned to its size, a window never leaves its table: the slots of its pages are neighbours.
       let start = page & ~(pages &* pageSize &- 1)
@@ -203,17 +328,7 @@ extension AddressSpace {
       if start >= area.start, start &+ pages &* pageSize <= area.end, unsafe isUntouched(first, Int(pages)),
         let run = Frames.allocateRun(order: pages.trailingZeroBitCount, zeroed: .zeroed)
       {
-        enlist(run, count: Int(pages), at: start)
-        unsafe tables.installRun(writable(run, area, 0), count: Int(pages), in: first)
-        Counters.add(Int(pages), to: Counters.anonymousPages)
-        area.nextFault = start &+ pages &* pageSize
-        area.faultWindow = pages
-        var offer = MappingOffer(space: machineSpace)
-        for index in 0..<Int(pages) {
-          offer.add(start &+ UInt64(index) &* pageSize, unsafe PageTableEntry(word: first[index]))
-        }
-        offer.finish()
-        return
+        return unsafe installWindow(&tables, area, start, run, pages, in: first)
       }
       pages /= 2
     }
@@ -229,7 +344,7 @@ extension AddressSpace {
   private func nextWindow(_ area: VirtualMemoryArea, _ page: UInt64) -> UInt64 {
     if area.flags.contains(.randomAccess) || FrameAllocator.shortage > 0 { return 1 }
     guard area.nextFault == page, area.faultWindow > 0 else { return Self.firstWindow }
-    return min(area.faultWindow &* 2, Self.largestWindow)
+    return min(area.faultWindow &* 2, Self.tableWindow)
   }
 
   private func isUntouched(_ first: PageTables.Slot, _ count: Int) -> Bool {
@@ -241,6 +356,7 @@ extension AddressSpace {
 
   private func fillFromObject(_ area: VirtualMemoryArea, _ page: UInt64, _ access: Access) -> Resolution {
     guard let object = area.object else { return .failed(.notMapped) }
+    let fresh = prefill(area, page, object)
     while true {
       let version = object.version
       let found: PageFrameNumber?
@@ -259,7 +375,7 @@ extension AddressSpace {
         // Truncation first changes the version, then empties entries under this lock: either it sees our entry, or we
         // see its version.
         guard object.version == version else { return nil }
-        return install(&tables, area, page, access, found, object)
+        return install(&tables, area, page, access, found, object, fresh)
       }
       if let found { Frames.release(found) }
       if let result { return result }
@@ -269,11 +385,15 @@ extension AddressSpace {
   /// Puts the object's page, or a private copy of it, into the tables.
   private func install(
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ access: Access,
-    _ found: PageFrameNumber?, _ object: MemoryObject
+    _ found: PageFrameNumber?, _ object: MemoryObject, _ fresh: Range<UInt64>?
   ) -> Resolution {
     do throws(Errno) {
-      let slot = try unsafe tables.ensureSlot(page)
-      guard unsafe slot.pointee == 0 else { return .done }
+      let slot = try unsafe tables.ensureSlot(page, area, object)
+      guard unsafe slot.pointee == 0 else {
+        // Another thread was faster, or the object's table has it: if that is not enough, the access is tried again.
+        offerAround(&tables, area, page)
+        return .done
+      }
       if access == .write, !area.isShared {
         let frame: PageFrameNumber
         if let found {
@@ -295,11 +415,17 @@ extension AddressSpace {
       let isWritable = area.isShared && (access == .write || !object.hasStore)
       if isWritable { object.markDirty(area.objectIndex(page)) }
       Frames.retain(found)
-      unsafe tables.install(
-        PageTableEntry(
-          frame: found, protection: area.protection, isWritable: isWritable, marks: PageTableEntry.objectPage), in: slot
-      )
-      unsafe installAround(&tables, area, page, slot, object)
+      let entry = PageTableEntry(
+        frame: found, protection: area.protection, isWritable: isWritable, marks: PageTableEntry.objectPage)
+      guard unsafe tables.installInPlace(entry, in: slot) else {
+        Frames.release(found)
+        return .done
+      }
+      if let fresh {
+        area.nextFault = fresh.upperBound
+        area.faultWindow = (fresh.upperBound &- fresh.lowerBound) / pageSize
+      }
+      unsafe installAround(&tables, area, fresh ?? around(area, page), page, slot, object)
       offerAround(&tables, area, page)
       return .done
     } catch {
@@ -307,23 +433,38 @@ extension AddressSpace {
     }
   }
 
-  /// Maps the neighbours of `page` that the object has in memory.
+  /// Makes a window of fresh pages around `page` in shared memory without a name, which grows while faults follow each
+  /// other; nil if `page` gets none so.
+  private func prefill(_ area: VirtualMemoryArea, _ page: UInt64, _ object: MemoryObject) -> Range<UInt64>? {
+    guard area.isShared, area.source == nil, !object.hasStore else { return nil }
+    var pages = tables.withLock { _ in nextWindow(area, page) }
+    while pages > 1 {
+      let start = page & ~(pages &* pageSize &- 1)
+      if start >= area.start, start &+ pages &* pageSize <= area.end,
+        object.makeFresh(from: area.objectIndex(start), order: pages.trailingZeroBitCount)
+      {
+        return start..<start &+ pages &* pageSize
+      }
+      pages /= 2
+    }
+    return nil
+  }
+
+  /// Maps the neighbours of `page` in `window` that the object has in memory.
   private func installAround(
-    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot,
-    _ object: MemoryObject
+    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ window: Range<UInt64>, _ page: UInt64,
+    _ slot: PageTables.Slot, _ object: MemoryObject
   ) {
     guard !area.flags.contains(.randomAccess) else { return }
-    let window = around(area, page)
     let first = unsafe slot - Int(truncatingIfNeeded: (page &- window.lowerBound) / pageSize)
     let count = Int(truncatingIfNeeded: (window.upperBound &- window.lowerBound) / pageSize)
     let isWritable = area.isShared && !object.hasStore
     object.forEachResident(from: area.objectIndex(window.lowerBound), count: count) { index, frame in
       guard unsafe first[index] == 0 else { return }
       Frames.retain(frame)
-      unsafe tables.install(
-        PageTableEntry(
-          frame: frame, protection: area.protection, isWritable: isWritable, marks: PageTableEntry.objectPage),
-        in: first + index)
+      let entry = PageTableEntry(
+        frame: frame, protection: area.protection, isWritable: isWritable, marks: PageTableEntry.objectPage)
+      if unsafe !tables.installInPlace(entry, in: first + index) { Frames.release(frame) }
     }
   }
 
@@ -335,9 +476,11 @@ extension AddressSpace {
     offer.finish()
   }
 
-  /// Offers the pages around `page` that the tables hold.
+  /// Offers the pages around `page` that the tables hold, and all of the run of frames that it lies in.
   private func offerAround(_ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64) {
-    let window = around(area, page)
+    let run = runAround(page, tables, area)
+    var window = around(area, page)
+    window = min(window.lowerBound, run.lowerBound)..<max(window.upperBound, run.upperBound)
     var offer = MappingOffer(space: machineSpace)
     tables.forEach(window.lowerBound, window.upperBound) { address, entry in offer.add(address, entry) }
     offer.finish()
@@ -371,6 +514,20 @@ extension AddressSpace {
           machineSpace, page, entry.frame.rawValue << 12, pageSize, entry.machineRights | UInt64(MACHINE_MAP_ENTRY))
       }
     }
+  }
+
+  /// The pages of `page`'s table and of the area that lie around it in a row, in memory too, with the same rights.
+  private func runAround(_ page: UInt64, _ tables: PageTables, _ area: VirtualMemoryArea) -> Range<UInt64> {
+    guard let slot = unsafe tables.find(page).slot else { return page..<page }
+    let begin = page & ~(PageTables.tableSpan &- 1)
+    let below = Int(truncatingIfNeeded: (page &- max(begin, area.start)) / pageSize)
+    let above = Int(truncatingIfNeeded: (min(begin &+ PageTables.tableSpan, area.end) &- page) / pageSize)
+    var first = 0
+    var last = 1
+    // Entries that reclaim has aged are not offered: they end the run.
+    while first > -below, unsafe slot[first - 1] &+ pageSize == slot[first] { first -= 1 }
+    while last < above, unsafe slot[last - 1] &+ pageSize == slot[last] { last += 1 }
+    return page &- UInt64(-first) &* pageSize..<page &+ UInt64(last) &* pageSize
   }
 
   /// The aligned window around `page`, cut to the area. It lies within one table.

@@ -172,6 +172,11 @@ extension AddressSpace {
     var position = area.start
     while position < area.end {
       let stop = min(area.end, (position | (PageTables.tableSpan &- 1)) &+ 1)
+      if area.partWithTable(position) != nil, let table = tables.withLock({ $0.objectTable(position) }) {
+        try child.tables.withLock { tables throws(Errno) in try tables.link(table, at: position) }
+        position = stop
+        continue
+      }
       tables.withLock { tables in
         tables.forEach(position, stop) { address, entry in
           if entry.isObjectPage {
@@ -179,7 +184,11 @@ extension AddressSpace {
             objectPages += 1
             if objectPages > Self.inheritedObjectPages { return }
           }
-          if entry.isSwapped { SwapSpace.retain(entry.swapEntry) } else if entry.isCounted { Frames.retain(entry.frame) }
+          if entry.isSwapped {
+            SwapSpace.retain(entry.swapEntry)
+          } else if entry.isCounted {
+            Frames.retain(entry.frame)
+          }
           inherited.append((address, entry))
         }
       }
@@ -220,7 +229,11 @@ extension AddressSpace {
       }
     } catch {
       for (_, entry) in pages[done...] {
-        if entry.isSwapped { SwapSpace.release(entry.swapEntry) } else if entry.isCounted { Frames.release(entry.frame) }
+        if entry.isSwapped {
+          SwapSpace.release(entry.swapEntry)
+        } else if entry.isCounted {
+          Frames.release(entry.frame)
+        }
       }
       throw error
     }

@@ -56,7 +56,10 @@ extension AddressSpace {
     try split(&state, at: start)
     try split(&state, at: end)
     guard let area = state.map.find(start) else { throw .ENOMEM }
-    try tables.withLock { tables throws(Errno) in try tables.makeExclusive(area.start, area.end) }
+    try tables.withLock { tables throws(Errno) in
+      try tables.unlinkObjectTables(area.start, area.end, into: &gather)
+      try tables.makeExclusive(area.start, area.end)
+    }
     // Memory that becomes writable is a promise from now on; it stays one when it becomes read-only again.
     if Self.isAccountable(protection, area.flags), !area.flags.contains(.accounted) {
       if state.limits.data != .max,

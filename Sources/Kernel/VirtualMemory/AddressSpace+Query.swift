@@ -73,7 +73,10 @@ extension AddressSpace {
   /// Pages in memory and on swap areas, without waiting for the area lock: for the out-of-memory policy.
   public var residentPages: Int {
     @export(interface) get {
-      tables.withLock { $0.resident.anonymous &+ $0.resident.object &+ $0.resident.swapped }
+      tables.withLock { tables in
+        let pages = tables.census().pages
+        return pages.anonymous &+ pages.object &+ pages.swapped
+      }
     }
   }
 

@@ -137,6 +137,7 @@ extension AddressSpace {
     _ old: UInt64, _ length: UInt64, _ new: UInt64, _ gather: inout MappingGather
   ) throws(Errno) {
     try tables.withLock { tables throws(Errno) in
+      try tables.unlinkObjectTables(old, old &+ length, into: &gather)
       try tables.makeExclusive(old, old &+ length)
       var failure: Errno?
       unsafe tables.forEachSlot(old, old &+ length) { tables, address, _ in

@@ -103,7 +103,9 @@ public final class AddressSpace {
     let machineSpace = machine_space_create()
     guard machineSpace >= 0 else { throw Errno(rawValue: Int32(truncatingIfNeeded: -machineSpace)) }
     do throws(Errno) {
-      return try MemoryPressure.retrying { () throws(Errno) in try AddressSpace(machineSpace: machineSpace, family: family) }
+      return try MemoryPressure.retrying { () throws(Errno) in
+        try AddressSpace(machineSpace: machineSpace, family: family)
+      }
     } catch {
       machine_space_destroy(machineSpace)
       throw error
@@ -112,6 +114,7 @@ public final class AddressSpace {
 
   deinit {
     destroy()
+    tables.withLock { $0.releaseRoot() }
     Counters.add(-1, to: Counters.spaces)
   }
 
@@ -120,6 +123,7 @@ public final class AddressSpace {
   public func destroy() {
     // Files may be closed by the end of their areas: not under the area lock.
     var retired: [VirtualMemoryArea] = []
+    var gather = MappingGather(space: machineSpace)
     areas.withWriteLock { state in
       guard !state.isDestroyed else { return }
       state.isDestroyed = true
@@ -132,11 +136,12 @@ public final class AddressSpace {
         state.map.remove(area)
         if area.source != nil { retired.append(area) }
       }
-      tables.withLock { $0.dropAll() }
+      tables.withLock { $0.takeOutAll(into: &gather) }
       CommitAccounting.uncommit(state.committedPages)
       (state.committedPages, state.totalPages, state.dataPages, state.stackPages) = (0, 0, 0, 0)
       (state.lockedPages, state.executablePages) = (0, 0)
     }
+    gather.finish()
     retired.removeAll()
   }
 

@@ -64,6 +64,7 @@ struct MappingGather {
   mutating func release(_ frame: PageFrameNumber) { frames.append(frame) }
 
   /// Drops a reference to the table below an entry at `shift` at the end, with all that only this reference keeps.
+  /// `shift` tells the level: where in an address the entry's index begins.
   mutating func release(table frame: PageFrameNumber, _ shift: UInt64) { tables.append((frame, shift)) }
 
   /// Tells the machine about everything so far. Call it before the page-table lock is released.

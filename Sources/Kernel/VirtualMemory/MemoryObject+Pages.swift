@@ -3,6 +3,7 @@
 import DataStructures
 import KernelCore
 import LinuxABI
+import Machine
 import PhysicalMemory
 import Scheduling
 import Synchronization
@@ -94,6 +95,35 @@ extension MemoryObject {
     }
     countPages(1)
     return frame
+  }
+
+  /// Fills 2^`order` absent pages with one run of zeros; false if one is there already, beyond the end, or there is no such
+  /// run of frames.
+  func makeFresh(from start: UInt64, order: Int) -> Bool {
+    let count = UInt64(1) << UInt64(order)
+    func areAbsent(_ pages: ObjectPages) -> Bool {
+      guard start &+ count <= pageCount else { return false }
+      for index in start..<start &+ count where pages.find(index) != .absent { return false }
+      return true
+    }
+    guard pages.withLock({ areAbsent($0) }), let run = Frames.allocateRun(order: order, zeroed: .zeroed) else {
+      return false
+    }
+    if order == 9 { _ = machine_memory_enlarge(run.physicalAddress, count &* pageSize) }
+    let isDone = pages.withLock { pages in
+      guard areAbsent(pages) else { return false }
+      for index in 0..<count {
+        enlist(run.advanced(by: Int(index)), start &+ index)
+        pages.insert(run.advanced(by: Int(index)), at: start &+ index, busy: false)
+      }
+      return true
+    }
+    if isDone {
+      countPages(Int(count))
+    } else {
+      for index in 0..<Int(count) { Frames.release(run.advanced(by: index)) }
+    }
+    return isDone
   }
 
   func countPages(_ change: Int) {

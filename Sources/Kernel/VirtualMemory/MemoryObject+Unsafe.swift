@@ -36,6 +36,8 @@ public final class MemoryObject {
   /// Counts truncations and the like: a fault that looked a page up before one does not install it after.
   private let versionValue = Atomic<UInt64>(0)
   let pages = SpinLock(ObjectPages(), rank: .pageCache)
+  /// The page tables of parts of 512 pages which shared mappings use in common (PageTables+Objects), not counted.
+  let sharedTables = SpinLock<[UInt64: PageFrameNumber]>([:], rank: .objectTables)
   let mappings = SpinLock(ObjectMappings(), rank: .objectMappings)
   /// Woken when busy pages are ready.
   let ready = WaitQueue()

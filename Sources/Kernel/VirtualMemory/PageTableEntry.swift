@@ -34,6 +34,8 @@ struct PageTableEntry: Equatable {
   static var copiedOnWrite: UInt64 { 1 << 9 }
   /// There is no frame: the page is on a swap area, under the name that stands in the frame's place. Also uncounted.
   static var swapped: UInt64 { 1 << 52 }
+  /// Upper levels: the table below belongs to a memory object; all who map the object there use and change it.
+  static var objectTable: UInt64 { 1 << 10 }
 
   /// A reference from an upper level to the table in `frame`: rights are decided at the last level.
   @inline(__always)
@@ -41,9 +43,21 @@ struct PageTableEntry: Equatable {
     word = frame.rawValue << 12 | Self.present | Self.writable | Self.user | Self.accessed
   }
 
-  /// Upper levels: the same table, to be copied before it is changed.
+  /// A reference to an object's table.
   @inline(__always)
-  var sharingTable: PageTableEntry { PageTableEntry(word: word & ~Self.writable | Self.copiedOnWrite) }
+  init(objectTable frame: PageFrameNumber) {
+    self.init(table: frame)
+    word |= Self.objectTable
+  }
+
+  /// Upper levels: the same table, to be copied before it is changed. An object's table stays shared as it is.
+  @inline(__always)
+  var sharingTable: PageTableEntry {
+    isObjectTable ? self : PageTableEntry(word: word & ~Self.writable | Self.copiedOnWrite)
+  }
+  /// Upper levels: see `objectTable`.
+  @inline(__always)
+  var isObjectTable: Bool { word & Self.objectTable != 0 }
   /// Upper levels: see `copiedOnWrite`.
   @inline(__always)
   var isTableCopiedOnWrite: Bool { word & Self.copiedOnWrite != 0 }

@@ -164,39 +164,51 @@ extension PageTables {
   /// Gives up a reference to the table below an entry at `shift`; the last one ends all that the table holds. No machine
   /// shows pages any more that only this reference kept.
   static func drop(_ table: PageFrameNumber, _ shift: UInt64) {
+    if table.frame.flags.contains(.objectTable) { return dropObjectTable(table) }
     if table.frame.releaseUnlessLast() { return }
+    guard shift > middleShift else { return dropPages(of: table) }
     let slots = unsafe self.table(table)
-    if shift > middleShift {
-      for index in 0..<512 {
-        let entry = unsafe PageTableEntry(word: slots[index])
-        if entry.isPresent { drop(entry.frame, shift &- 9) }
-      }
-    } else {
-      let sums = table.frame.mapCount
-      if sums != 0 {
-        for index in 0..<512 {
-          let entry = unsafe PageTableEntry(word: slots[index])
-          if entry.isSwapped { SwapSpace.release(entry.swapEntry) }
-          if !entry.isEmpty, entry.isCounted { Frames.release(entry.frame) }
-        }
-        Counters.add(-ResidentPages(packed: sums).anonymous, to: Counters.anonymousPages)
-        table.frame.addMappings(0 &- sums)
-      }
+    for index in 0..<512 {
+      let entry = unsafe PageTableEntry(word: slots[index])
+      if entry.isPresent { drop(entry.frame, shift &- 9) }
     }
     Frames.release(table)
     Counters.add(-1, to: Counters.pageTables)
   }
 
-  /// Drops everything. Nothing may use the tables afterwards, nor the machine its mappings.
-  mutating func dropAll() {
+  /// Ends a last-level table that nobody else refers to.
+  static func dropPages(of table: PageFrameNumber) {
+    let slots = unsafe self.table(table)
+    let sums = table.frame.mapCount
+    if sums != 0 {
+      for index in 0..<512 {
+        let entry = unsafe PageTableEntry(word: slots[index])
+        if entry.isSwapped { SwapSpace.release(entry.swapEntry) }
+        if !entry.isEmpty, entry.isCounted { Frames.release(entry.frame) }
+      }
+      Counters.add(-ResidentPages(packed: sums).anonymous, to: Counters.anonymousPages)
+      table.frame.addMappings(0 &- sums)
+    }
+    Frames.release(table)
+    Counters.add(-1, to: Counters.pageTables)
+  }
+
+  /// Takes everything out, for the end of a space: the machine has forgotten it. The root stays, so that whoever still
+  /// looks finds nothing.
+  mutating func takeOutAll(into gather: inout MappingGather) {
     let slots = unsafe Self.table(root)
     for index in 0..<512 {
       let entry = unsafe PageTableEntry(word: slots[index])
-      if entry.isPresent { Self.drop(entry.frame, Self.rootShift) }
+      if entry.isPresent { gather.release(table: entry.frame, Self.rootShift) }
+      unsafe slots[index] = 0
     }
+    resident = ResidentPages()
+  }
+
+  /// Ends the empty tree.
+  func releaseRoot() {
     Frames.release(root)
     Counters.add(-1, to: Counters.pageTables)
-    resident = ResidentPages()
   }
 
   // MARK: Taking out
@@ -222,8 +234,9 @@ extension PageTables {
       let begin = (address >> shift) << shift
       if begin >= floor, begin &+ (1 << shift) <= ceiling { return }
       let slot = unsafe table + Self.index(address, shift)
-      guard unsafe PageTableEntry(word: slot.pointee).isPresent else { return }
-      if unsafe PageTableEntry(word: slot.pointee).isTableCopiedOnWrite { try unsafe Self.unshare(slot, shift) }
+      let entry = unsafe PageTableEntry(word: slot.pointee)
+      guard entry.isPresent, !entry.isObjectTable else { return }
+      if entry.isTableCopiedOnWrite { try unsafe Self.unshare(slot, shift) }
       unsafe table = Self.table(PageTableEntry(word: slot.pointee).frame)
       shift &-= 9
     }
@@ -248,6 +261,8 @@ extension PageTables {
         gather.release(table: entry.frame, shift)
       } else if shift > Self.middleShift {
         unsafe takeOut(Self.table(entry.frame), shift &- 9, position, stop, floor, ceiling, &gather)
+      } else if entry.isObjectTable {
+        unsafe unlink(slot, position, &gather)
       } else {
         unsafe takeOutPages(Self.table(entry.frame), position, stop, &gather)
       }

@@ -15,7 +15,6 @@
 import KernelCore
 import LinuxABI
 import PhysicalMemory
-import Synchronization
 
 /// Pages that a table, or all of a tree, holds.
 struct ResidentPages: Equatable {
@@ -98,8 +97,12 @@ struct PageTables {
   @safe struct Place {
     /// nil where there is no table.
     let slot: Slot?
-    /// Whether a table of the path may belong to other trees too.
+    /// Whether a table of the path may belong to other trees too and has to be copied before it is changed.
     let isShared: Bool
+    /// Whether the entry is in an object's table, where pages come and go in place.
+    let isInObjectTable: Bool
+    /// Whether other trees may have the entry too.
+    var isInCommon: Bool { isShared || isInObjectTable }
 
     /// The entry with the rights that the whole path gives.
     @inline(__always)
@@ -118,12 +121,13 @@ struct PageTables {
     while shift >= Self.middleShift {
       defer { shift &-= 9 }
       let entry = unsafe PageTableEntry(word: table[Self.index(address, shift)])
-      guard entry.isPresent else { return unsafe Place(slot: nil, isShared: false) }
+      guard entry.isPresent else { return unsafe Place(slot: nil, isShared: false, isInObjectTable: false) }
       path |= entry.word
       unsafe table = Self.table(entry.frame)
     }
     return unsafe Place(
-      slot: table + Self.index(address, 12), isShared: PageTableEntry(word: path).isTableCopiedOnWrite)
+      slot: table + Self.index(address, 12), isShared: PageTableEntry(word: path).isTableCopiedOnWrite,
+      isInObjectTable: PageTableEntry(word: path).isObjectTable)
   }
 
   /// The entry for `address` with its path's rights; empty when there is no table.
@@ -154,8 +158,8 @@ struct PageTables {
     }
   }
 
-  /// Calls `body` with each slot of the tables that cover [start, end), the empty ones too, and whether its table may be
-  /// shared.
+  /// Calls `body` with each slot of the tables that cover [start, end), the empty ones too, and whether other trees may
+  /// have its table.
   @inline(__always)
   func forEachPlace(_ start: UInt64, _ end: UInt64, _ body: (UInt64, Slot, Bool) -> Void) {
     var address = start
@@ -167,15 +171,15 @@ struct PageTables {
         continue
       }
       while address < stop {
-        unsafe body(address, slot, place.isShared)
+        unsafe body(address, slot, place.isInCommon)
         unsafe slot += 1
         address &+= pageSize
       }
     }
   }
 
-  /// The first address beyond the absent table, or absent higher table, that covers `address`.
-  private func nextTable(from address: UInt64) -> UInt64 {
+  /// The first address beyond the table that covers `address`, or beyond the highest one that is absent.
+  func nextTable(from address: UInt64) -> UInt64 {
     var table = unsafe Self.table(root)
     var shift = Self.rootShift
     while shift >= Self.middleShift {
@@ -211,9 +215,24 @@ struct PageTables {
 
   @inline(never)
   private mutating func makeSlot(_ address: UInt64) throws(Errno) -> Slot {
+    let slot = try unsafe makeUpperSlot(address)
+    if unsafe !PageTableEntry(word: slot.pointee).isPresent {
+      let fresh = try Frames.allocateZeroed()
+      Counters.add(1, to: Counters.pageTables)
+      unsafe slot.pointee = PageTableEntry(table: fresh).word
+    } else if unsafe PageTableEntry(word: slot.pointee).isTableCopiedOnWrite {
+      try unsafe Self.unshare(slot, Self.middleShift)
+    }
+    return unsafe Self.table(PageTableEntry(word: slot.pointee).frame) + Self.index(address, 12)
+  }
+
+  /// The entry for the last-level table of `address`, in a table of this tree alone.
+  ///
+  /// - Throws: ENOMEM.
+  mutating func makeUpperSlot(_ address: UInt64) throws(Errno) -> Slot {
     var table = unsafe Self.table(root)
     var shift = Self.rootShift
-    while shift >= Self.middleShift {
+    while shift > Self.middleShift {
       defer { shift &-= 9 }
       let slot = unsafe table + Self.index(address, shift)
       let entry = unsafe PageTableEntry(word: slot.pointee)
@@ -226,7 +245,7 @@ struct PageTables {
       }
       unsafe table = Self.table(PageTableEntry(word: slot.pointee).frame)
     }
-    return unsafe table + Self.index(address, 12)
+    return unsafe table + Self.index(address, Self.middleShift)
   }
 
   /// Makes all tables that cover [start, end) this tree's own; absent ones stay absent.
@@ -298,52 +317,17 @@ struct PageTables {
     return old
   }
 
-  /// Empties a slot of a table that may be shared, if it still holds `entry`; the caller takes over the reference.
-  /// Whoever shares the table sees the page go.
-  mutating func clearInPlace(_ slot: Slot, _ entry: PageTableEntry) -> Bool {
-    unsafe replaceInPlace(slot, entry, by: .empty)
-  }
-
-  /// Changes a slot of a table that may be shared, if it still holds `entry`; the caller takes over the reference.
-  mutating func replaceInPlace(_ slot: Slot, _ entry: PageTableEntry, by new: PageTableEntry) -> Bool {
-    guard unsafe Self.exchange(slot, entry.word, new.word) else { return false }
-    let change = ResidentPages.packed(new) &- ResidentPages.packed(entry)
-    unsafe count(slot, change)
-    return true
-  }
-
-  /// Sets the accessed bit of what was found; false if that is there no more.
-  @inline(__always)
-  func noteUse(_ place: Place) -> Bool {
-    guard let slot = unsafe place.slot else { return false }
-    let entry = unsafe PageTableEntry(word: slot.pointee)
-    if entry.isAccessed { return true }
-    guard entry.isPresent else { return !entry.isSwapped }
-    return unsafe Self.exchange(slot, entry.word, entry.word | PageTableEntry.accessed)
-  }
-
-  /// Clears the accessed bit in a table that may be shared.
-  func forgetUse(_ slot: Slot) { unsafe Self.takeBits(slot, PageTableEntry.accessed) }
-
-  private static func exchange(_ slot: Slot, _ old: UInt64, _ new: UInt64) -> Bool {
-    // SAFETY: an aligned word of a table that lives while the lock is held; Atomic<UInt64> has its layout.
-    unsafe UnsafeMutableRawPointer(slot).assumingMemoryBound(to: Atomic<UInt64>.self).pointee
-      .compareExchange(expected: old, desired: new, ordering: .acquiringAndReleasing).exchanged
-  }
-
-  /// Takes the right to write away in a table that may be shared.
-  func protectInPlace(_ slot: Slot) {
-    unsafe Self.takeBits(slot, PageTableEntry.writable | PageTableEntry.dirty)
-  }
-
   /// The sums of `slot`'s table and of the tree.
   @inline(__always)
-  private mutating func count(_ slot: Slot, _ change: Int32) {
+  mutating func count(_ slot: Slot, _ change: Int32) {
     if change == 0 { return }
     unsafe Frames.frame(at: slot).frame.addMappings(change)
     resident += ResidentPages(change: change)
     peakPages = max(peakPages, resident.anonymous &+ resident.object)
   }
+
+  /// The highest sum so far, at the least.
+  mutating func notePeak() { peakPages = max(peakPages, resident.anonymous &+ resident.object) }
 
   /// What the tree holds: pages, and tables with the root. Exact, also where others empty entries of shared tables.
   ///
@@ -381,13 +365,5 @@ struct PageTables {
   @inline(__always)
   static func table(_ frame: PageFrameNumber) -> Slot {
     unsafe Frames.pointer(frame).assumingMemoryBound(to: UInt64.self)
-  }
-
-  /// Clears bits of an entry while others may do the same, or empty it.
-  @inline(__always)
-  static func takeBits(_ slot: Slot, _ bits: UInt64) {
-    // SAFETY: as in `exchange`.
-    _ = unsafe UnsafeMutableRawPointer(slot).assumingMemoryBound(to: Atomic<UInt64>.self).pointee
-      .bitwiseAnd(~bits, ordering: .relaxed)
   }
 }

@@ -38,7 +38,7 @@ static uint64_t function_of(unsigned operation) {
       FUNCTION(device_kick, device_kick), FUNCTION(console_write, console_write), FUNCTION(random, um_random),
       FUNCTION(power_off, power_off), FUNCTION(memory_release, um_memory_release),
       FUNCTION(interrupts_pending, um_interrupts_pending), FUNCTION(thread_stack, um_thread_stack),
-      FUNCTION(text_seal, text_seal),
+      FUNCTION(text_seal, text_seal), FUNCTION(memory_enlarge, um_memory_enlarge),
   };
   return functions[operation];
 }

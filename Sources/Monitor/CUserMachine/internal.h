@@ -64,6 +64,8 @@ static inline void um_lock_release(um_lock *lock) {
   if (atomic_exchange_explicit(lock, 0, memory_order_release) == 2) um_futex_wake(lock, 1);
 }
 
+#define UM_LARGE_PAGE 0x200000ull
+
 // MARK: Shared pages
 
 struct um_entry {
@@ -201,6 +203,7 @@ struct um_machine {
   bool ready;
   int memory_fd, control_fd;
   uint8_t *memory, *control;
+  _Atomic uint8_t *enlarged;      // for each large page of guest memory: 1 when the host has been asked to make it one
   uint64_t control_size;
   struct um_space *spaces;
   struct um_thread *threads;      // UM_MAX_THREADS_PER_SPACE for each space

@@ -103,9 +103,14 @@ static int64_t map_file(const char *name, uint64_t size, unsigned seals, int *fi
   *file = made;
   if (ftruncate(made, (off_t)size) != 0) return -errno;
   if (fcntl(made, F_ADD_SEALS, seals) != 0) return -errno;
-  void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, made, 0);
-  if (at == MAP_FAILED) return -errno;
-  *memory = at;
+  // Aligned as the file is, so that the host can map a large page of it as one.
+  uint8_t *range = mmap(NULL, size + UM_LARGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (range == MAP_FAILED) return -errno;
+  uint8_t *aligned = (uint8_t *)(((uintptr_t)range + UM_LARGE_PAGE - 1) & ~(uintptr_t)(UM_LARGE_PAGE - 1));
+  if (aligned > range) munmap(range, (size_t)(aligned - range));
+  if (aligned < range + UM_LARGE_PAGE) munmap(aligned + size, (size_t)(range + UM_LARGE_PAGE - aligned));
+  if (mmap(aligned, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, made, 0) == MAP_FAILED) return -errno;
+  *memory = aligned;
   return 0;
 }
 
@@ -149,6 +154,8 @@ static int64_t start(const char **step) {
   um.spaces = reserve(um.config.maximum_spaces * sizeof(struct um_space));
   um.threads = reserve((uint64_t)um.config.maximum_spaces * UM_MAX_THREADS_PER_SPACE * sizeof(struct um_thread));
   if (!um.spaces || !um.threads || !um_text_start()) return -ENOMEM;
+  um.enlarged = reserve(um.config.memory_size / UM_LARGE_PAGE + 1);
+  if (!um.enlarged) return -ENOMEM;
   write_constants();
   *step = "finding the host's CPUs";
   cpu_set_t cpus;
@@ -193,6 +200,7 @@ static void release(void) {
   if (um.threads)
     munmap(um.threads, (uint64_t)um.config.maximum_spaces * UM_MAX_THREADS_PER_SPACE * sizeof(struct um_thread));
   um_text_stop();
+  if (um.enlarged) munmap((void *)um.enlarged, um.config.memory_size / UM_LARGE_PAGE + 1);
   if (um.memory_fd >= 0) close(um.memory_fd);
   if (um.control_fd >= 0) close(um.control_fd);
   if (um.maker_eventfd >= 0) close(um.maker_eventfd);

@@ -12,8 +12,35 @@ int64_t um_memory_release(uint64_t physical, uint64_t length) {
       length > um.config.memory_size - physical)
     return -EINVAL;
   if (length == 0) return 0;
+  for (uint64_t page = physical / UM_LARGE_PAGE; page <= (physical + length - 1) / UM_LARGE_PAGE; page++)
+    atomic_store_explicit(&um.enlarged[page], 0, memory_order_relaxed);
   int64_t result = um_call4(SYS_fallocate, um.memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, physical, length);
   return result < 0 ? result : 1;
+}
+
+// The host gives memory files pages of 4 KiB unless its administrator says otherwise, but it joins them on request
+// (MADV_COLLAPSE, Linux 6.1): 0.25 ms for a page of 2 MiB, where 512 faults cost more than 1 ms. All that later happens to
+// the range as a whole, a write-protection at fork above all, costs a hundredth.
+#define COLLAPSE 25  // MADV_COLLAPSE, which older headers lack
+
+int64_t um_memory_enlarge(uint64_t physical, uint64_t length) {
+  if ((physical | length) & (UM_LARGE_PAGE - 1) || physical > um.config.memory_size ||
+      length > um.config.memory_size - physical)
+    return -EINVAL;
+  int64_t made = 0;
+  for (uint64_t end = physical + length; physical < end; physical += UM_LARGE_PAGE) {
+    _Atomic uint8_t *enlarged = &um.enlarged[physical / UM_LARGE_PAGE];
+    if (atomic_load_explicit(enlarged, memory_order_relaxed)) {
+      made++;
+      continue;
+    }
+    // The host has nothing to join in an extent without any page. An addition of nothing touches it and changes nothing.
+    __atomic_fetch_or(um.memory + physical, 0, __ATOMIC_RELAXED);
+    if (um_call3(SYS_madvise, (uint64_t)(uintptr_t)um.memory + physical, UM_LARGE_PAGE, COLLAPSE) != 0) break;
+    atomic_store_explicit(enlarged, 1, memory_order_relaxed);
+    made++;
+  }
+  return made;
 }
 
 // MARK: Stacks

@@ -82,7 +82,7 @@ extension MemoryObject {
             }
             // Not the last one: reclaim has one.
             Frames.release(frame)
-          } else if !entry.isEmpty || !place.isShared {
+          } else if !entry.isEmpty || !place.isInCommon {
             return
           }
           gather.unmap(address, length: pageSize)

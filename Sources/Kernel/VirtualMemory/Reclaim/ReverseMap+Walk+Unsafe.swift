@@ -135,12 +135,12 @@ extension AddressSpace {
       guard let slot = unsafe place.slot, entry.holds(frame) else { return nil }
       let isLocked =
         if let area { area.flags.contains(.locked) } else { isLockedOrBusy(address) }
-      if isLocked { return Finding(use: .fixed, isShared: place.isShared) }
-      guard entry.isAccessed || place.isShared else { return Finding(use: .idle, isShared: false) }
+      if isLocked { return Finding(use: .fixed, isShared: place.isInCommon) }
+      guard entry.isAccessed || place.isInCommon else { return Finding(use: .idle, isShared: false) }
       unsafe tables.forgetUse(slot)
       if !Self.machineNotesUse { gather.unmap(address, length: pageSize) }
       let use: PageUse = entry.isAccessed ? (entry.isExecutable ? .executed : .used) : .idle
-      return Finding(use: use, isShared: place.isShared)
+      return Finding(use: use, isShared: place.isInCommon)
     }
   }
 

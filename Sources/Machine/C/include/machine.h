@@ -133,7 +133,7 @@ struct machine_rom_entry {
   X(space_create) X(space_destroy) X(space_map) X(space_unmap) X(space_protect) X(space_commit)                     \
   X(user_create) X(user_destroy) X(user_run) X(user_xstate_read) X(user_xstate_write)                               \
   X(device_queue) X(device_kick) X(console_write) X(random) X(power_off) X(memory_release) X(interrupts_pending)    \
-  X(thread_stack) X(user_xstate_copy) X(text_seal)
+  X(thread_stack) X(user_xstate_copy) X(text_seal) X(memory_enlarge)
 
 enum machine_operation {
 #define X(name) MACHINE_OP_##name,
@@ -217,6 +217,9 @@ MACHINE_OPERATION2(void, random, void *, buffer, uint64_t, count)
 MACHINE_OPERATION1(void, power_off, uint64_t, status)
 // The contents of these frames are no longer needed; they read as zero afterwards when the result is 1, else unchanged.
 MACHINE_OPERATION2(int64_t, memory_release, uint64_t, physical, uint64_t, length)
+// The frames of these 2 MiB extents, aligned to 2 MiB, will be used together: the machine puts large pages behind them
+// if it can, and answers how many of the extents have one. Contents stay as they are.
+MACHINE_OPERATION2(int64_t, memory_enlarge, uint64_t, physical, uint64_t, length)
 // Memory for a kernel stack of `size` bytes, with a guard page below; its lowest usable address, or 0. Size 0 and an
 // earlier result in `old` give it back.
 MACHINE_OPERATION2(uint64_t, thread_stack, uint64_t, size, uint64_t, old)

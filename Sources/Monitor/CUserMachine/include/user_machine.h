@@ -120,6 +120,7 @@ int64_t um_user_xstate_copy(int64_t from, int64_t to);
 
 void um_random(void *buffer, uint64_t count);
 int64_t um_memory_release(uint64_t physical, uint64_t length);
+int64_t um_memory_enlarge(uint64_t physical, uint64_t length);
 uint64_t um_thread_stack(uint64_t size, uint64_t old);
 
 // Values of machine_event.vector in a MACHINE_EVENT_FOREIGN.
