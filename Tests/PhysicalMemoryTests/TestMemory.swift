@@ -16,10 +16,10 @@ final class TestMemory {
   let size: Int
   let memory: PhysicalMemory
 
-  init(megabytes: Int, nodes: Int = 1) {
+  init(megabytes: Int, nodes: Int = 1, usesSlob: Bool = false) {
     size = megabytes << 20
     unsafe base = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)!
-    unsafe memory = PhysicalMemory(layingOut: base, size: UInt64(size), cpuCount: 64, nodes: nodes)
+    unsafe memory = PhysicalMemory(layingOut: base, size: UInt64(size), cpuCount: 64, nodes: nodes, usesSlob: usesSlob)
   }
   deinit { unsafe munmap(base, size) }
 

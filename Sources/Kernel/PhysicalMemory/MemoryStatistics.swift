@@ -21,6 +21,9 @@ public struct MemoryStatistics {
   public var slab = 0
   /// In large objects of the kernel heap.
   public var heapPages = 0
+  /// Small objects, and the bytes they take, where the boot option `slob` was given; their pages are in `slab`.
+  public var slobObjects = 0
+  public var slobBytes = 0
   /// Of the free ones, those set aside for what cannot wait.
   public var setAside = 0
   /// Sums of the zones' watermarks, which do not count frames set aside as free.
@@ -110,6 +113,9 @@ extension PhysicalMemory {
     for index in 0..<(unsafe state.pointee.cacheCount.load(ordering: .acquiring)) {
       unsafe result.slab += cache(index).pointee.frameCount
     }
+    unsafe result.slab += state.pointee.slob.pointee.pages
+    unsafe result.slobObjects = state.pointee.slob.pointee.objects
+    unsafe result.slobBytes = state.pointee.slob.pointee.usedUnits * 16
     result.heapPages = unsafe state.pointee.heapPageFrames.load(ordering: .relaxed)
     return result
   }

@@ -14,6 +14,7 @@ enum FrameKind: UInt8 {
   case allocated  // first frame of an allocated block
   case slab  // first frame of a slab
   case slabTail  // another frame of a slab
+  case slob  // a page of small objects of all sizes
   case heapPages  // first frame of a large object of the kernel heap
 }
 

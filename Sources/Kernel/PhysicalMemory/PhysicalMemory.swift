@@ -5,6 +5,7 @@
 //     frame 0   State            addresses and counters
 //               Zone × n         free blocks
 //               page blocks      a byte for each: its zone and migrate type
+//               SlobState        pages of small objects, if that allocator was chosen
 //               SlabCache × 64   the kernel heap's caches
 //               LocalMemory × CPU   each CPU's free frames and free objects
 //               FrameDescriptor × frames
@@ -51,6 +52,9 @@ import Synchronization
     let wantedOrder: Atomic<Int>  // the largest order that was short since reclaim looked last
     let wakeIsDue: Atomic<Bool>  // the waker has not been told of it yet
     var waker: (any ReclaimWaker)?
+    /// Whether small objects come from `slob` instead of the slab caches, and its state.
+    var usesSlob: Bool
+    var slob: UnsafeMutablePointer<SlobState>
   }
 
   // SAFETY: written once, by the boot CPU before others run (on the host: under `initialization`).
@@ -80,7 +84,9 @@ import Synchronization
     // SAFETY: the boot record describes memory of this size, zeroed, for the kernel alone.
     let memory = unsafe PhysicalMemory(
       layingOut: UnsafeMutableRawPointer(boot.pointee.direct_map), size: boot.pointee.memory_size,
-      cpuCount: localSlots(boot.pointee.cpu_count))
+      cpuCount: localSlots(boot.pointee.cpu_count),
+      nodes: BootParameters.option("numa=fake=", of: boot).flatMap { Int(exactly: $0) } ?? 1,
+      usesSlob: BootParameters.option("slob", of: boot) != nil)
     unsafe systemState = memory.state
     initialization.store(2, ordering: .releasing)
   }
@@ -98,7 +104,10 @@ import Synchronization
   init(state: UnsafeMutablePointer<State>) { unsafe self.state = state }
 
   /// Lays out the allocators' state at the beginning of `size` bytes of zeroed memory that is aligned to a page.
-  init(layingOut base: UnsafeMutableRawPointer, size: UInt64, cpuCount: Int, nodes wantedNodes: Int = 1) {
+  init(
+    layingOut base: UnsafeMutableRawPointer, size: UInt64, cpuCount: Int, nodes wantedNodes: Int = 1,
+    usesSlob: Bool = false
+  ) {
     let frameCount = min(size >> Self.pageShift, UInt64(Int32.max))
     var end: UInt64 = 0
     func place(_ bytes: Int, alignment: UInt64) -> UInt64 {
@@ -110,6 +119,7 @@ import Synchronization
     let stateOffset = place(MemoryLayout<State>.stride, alignment: 64)
     let zonesOffset = place(MemoryLayout<Zone>.stride * Self.maximumZones, alignment: 64)
     let blocksOffset = place(Int(frameCount >> UInt64(blockOrder)) + 1, alignment: 64)
+    let slobOffset = place(MemoryLayout<SlobState>.stride, alignment: 64)
     let cachesOffset = place(MemoryLayout<SlabCacheState>.stride * Self.maximumCaches, alignment: 64)
     let localOffset = place(LocalMemory.stride * cpuCount, alignment: 4096)
     let framesOffset = place(MemoryLayout<FrameDescriptor>.stride * Int(frameCount), alignment: 4096)
@@ -120,6 +130,8 @@ import Synchronization
       panic("too little memory: the machine has \(size) bytes, the kernel needs \((reserved &+ 64) << Self.pageShift)")
     }
     unsafe state = (base + Int(stateOffset)).bindMemory(to: State.self, capacity: 1)
+    let slob = unsafe (base + Int(slobOffset)).bindMemory(to: SlobState.self, capacity: 1)
+    unsafe slob.initialize(to: SlobState())
     unsafe state.initialize(
       to: State(
         directMap: base,
@@ -135,7 +147,7 @@ import Synchronization
         caches: (base + Int(cachesOffset)).bindMemory(to: SlabCacheState.self, capacity: Self.maximumCaches),
         cacheCount: Atomic(0), cacheLock: AllocatorLock(), localMemory: base + Int(localOffset), cpuCount: cpuCount,
         heapPageFrames: Atomic(0), isFailing: Atomic(false), isShort: Atomic(false), wantedOrder: Atomic(0),
-        wakeIsDue: Atomic(false), waker: nil))
+        wakeIsDue: Atomic(false), waker: nil, usesSlob: usesSlob, slob: slob))
     makeZones(nodes: wantedNodes)
     initializeHeap()
   }

@@ -37,7 +37,8 @@ enum SystemFiles {
       .text("cpuinfo") { () throws(Errno) in ProcessorDescription.current().text(count: CPU.count) },
       .text("cmdline") { () throws(Errno) in
         // The machine's configuration names the command and its environment, which are nobody else's business.
-        SystemFormat.line("root=" + (BootParameters.value("root") ?? ""))
+        let options = BootParameters.values("append").reduce(ByteString()) { $0 + " " + $1 }
+        return SystemFormat.line("root=" + (BootParameters.value("root") ?? "") + options)
       },
       .text("filesystems") { () throws(Errno) in
         var text = TextBuffer()
