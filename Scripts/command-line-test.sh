@@ -61,7 +61,7 @@ if section options; then
   verify "no command" 125 '' 'apus: no command given*' "$apus" run
   verify "an empty command" 125 '' 'apus: the command is an empty string*' "$apus" run -- ''
   verify "an unknown option" 125 '' "apus: Unknown option '--fly'*" "$apus" run --fly -- true
-  verify "memory 1" 125 '' "*'1' is out of range: the memory of a sandbox is from 32M to 1T*" "$apus" run --memory 1 -- true
+  verify "memory 1" 125 '' "*'1' is out of range: the memory of a sandbox is from 16M to 1T*" "$apus" run --memory 1 -- true
   verify "memory 1E" 125 '' "*'1E' is no size*" "$apus" run --memory 1E -- true
   verify "memory without value" 125 '' "*Missing value for '--memory*" "$apus" run --memory
   verify "cpus 0" 125 '' 'apus: --cpus: 0 is not between 1 and 64*' "$apus" run --cpus 0 -- true
@@ -185,7 +185,11 @@ if section hardship; then
     'cat /usr/bin/* >/dev/null 2>&1; for i in 1 2 3 4 5 6 7 8; do /bin/true || exit 1; done; echo x | cat'
   inside "a small memory full of files" 0 'alive' '' --memory 64M -- \
     busybox sh -c 'cat /usr/bin/* >/dev/null 2>&1; echo alive'
-  inside "the smallest memory" 0 'x' '' --memory 32M -- busybox echo x
+  inside "a small memory full of names" 0 'alive' '' --memory 64M -- \
+    busybox sh -c 'cat /usr/bin/* >/dev/null 2>&1; find /usr >/dev/null; echo alive'
+  inside "half of that" 0 'alive' '' --memory 32M -- \
+    busybox sh -c 'cat /usr/bin/* >/dev/null 2>&1; find /usr >/dev/null; echo alive'
+  inside "the smallest memory" 0 'x' '' --memory 16M -- busybox echo x
   inside "the largest memory" 0 'x' '' --memory 1T -- busybox echo x
   inside "64 CPUs" 0 '64' '' --cpus 64 -- nproc
   # Limits of processes do not bind root (setrlimit(2)).

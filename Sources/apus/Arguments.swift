@@ -6,7 +6,7 @@ import Monitor
 struct MemorySize: Equatable, CustomStringConvertible {
   var bytes: UInt64
 
-  static let minimum: UInt64 = 32 << 20
+  static let minimum: UInt64 = 16 << 20
   static let maximum: UInt64 = 1 << 40
   static let allowed = "\(MemorySize(bytes: minimum)) to \(MemorySize(bytes: maximum))"
   private static let suffixes: [(letter: Character, shift: UInt64)] = [("K", 10), ("M", 20), ("G", 30), ("T", 40)]

@@ -83,6 +83,11 @@ struct RunCommand: ParsableCommand {
   var kernel: String?
 
   @Option(
+    help: ArgumentHelp(
+      "Options for the kernel, such as 'slob' or 'numa=fake=2' (may be given several times).", valueName: "options"))
+  var append: [String] = []
+
+  @Option(
     help: ArgumentHelp("End the run after so many seconds, with exit status 124.", valueName: "seconds"),
     transform: TimeoutArgument.init)
   var timeout: TimeoutArgument?
@@ -151,6 +156,12 @@ struct RunCommand: ParsableCommand {
     configuration.timeoutSeconds = timeout?.seconds
     configuration.standardStreams = (0..<3).map(HostFiles.kindOfStandardStream)
     configuration.showsKernelLog = log
+    configuration.kernelOptions = try append.map { options in
+      guard options.utf8.allSatisfy({ (0x20...0x7e).contains($0) }) else {
+        throw MonitorFailure("--append: kernel options are words of printable characters, separated by spaces")
+      }
+      return options
+    }
     configuration.showsStatistics = statistics
     configuration.kernelPath = try kernelPath()
     return configuration

@@ -35,7 +35,7 @@ private func refusal(_ body: () throws -> Void) -> String? {
   @Test(arguments: ["1", "0", "31M", "2T", "99999999999999999999", "18446744073709551615", "18014398509481984K"])
   func `a size out of range is refused with the range`(text: String) {
     #expect(
-      refusal { _ = try MemorySize(text) } == "'\(text)' is out of range: the memory of a sandbox is from 32M to 1T")
+      refusal { _ = try MemorySize(text) } == "'\(text)' is out of range: the memory of a sandbox is from 16M to 1T")
   }
 
   @Test func `a bind has a source, an absolute destination and perhaps a mode`() throws {

@@ -30,4 +30,59 @@ public enum BootParameters {
   /// A numeric parameter, nil when it is absent or not a decimal number.
   @export(interface)
   public static func number(_ key: StaticString) -> UInt64? { value(key)?.decimal() }
+
+  /// Looks for a word of the kernel's options (`append=…`, words separated by spaces), before there is a heap. A name
+  /// that ends with "=" stands for a number behind it.
+  ///
+  /// - Returns: the number, 0 for a plain word; nil when there is no such word or no number.
+  @export(interface)
+  public static func option(_ name: StaticString, of info: UnsafePointer<machine_boot_info>) -> UInt64? {
+    guard let text = unsafe info.pointee.configuration else { return nil }
+    // SAFETY: the machine guarantees `configuration_length` readable bytes for the life of the kernel.
+    let bytes = unsafe UnsafeRawBufferPointer(start: text, count: Int(info.pointee.configuration_length))
+    var found: UInt64?
+    var line = 0
+    while line < bytes.count {
+      var end = line
+      while unsafe end < bytes.count && bytes[end] != 0 { end += 1 }
+      var word = line
+      if unsafe begins(bytes, line, end, "append=") {
+        word += 7
+        while word < end {
+          var stop = word
+          while unsafe stop < end && bytes[stop] != 0x20 { stop += 1 }
+          if unsafe begins(bytes, word, stop, name) {
+            found = unsafe number(bytes, word + name.utf8CodeUnitCount, stop, name) ?? found
+          }
+          word = stop + 1
+        }
+      }
+      line = end + 1
+    }
+    return found
+  }
+
+  private static func begins(
+    _ bytes: UnsafeRawBufferPointer, _ start: Int, _ end: Int, _ prefix: StaticString
+  ) -> Bool {
+    guard end - start >= prefix.utf8CodeUnitCount else { return false }
+    for index in 0..<prefix.utf8CodeUnitCount where unsafe bytes[start + index] != prefix.utf8Start[index] {
+      return false
+    }
+    return true
+  }
+
+  private static func number(
+    _ bytes: UnsafeRawBufferPointer, _ start: Int, _ end: Int, _ name: StaticString
+  ) -> UInt64? {
+    let takesNumber = unsafe name.utf8Start[name.utf8CodeUnitCount - 1] == 0x3d
+    guard takesNumber else { return start == end ? 0 : nil }
+    guard start < end, end - start < 10 else { return nil }
+    var value: UInt64 = 0
+    for index in start..<end {
+      guard case 0x30...0x39 = unsafe bytes[index] else { return nil }
+      value = unsafe value * 10 + UInt64(bytes[index] - 0x30)
+    }
+    return value
+  }
 }

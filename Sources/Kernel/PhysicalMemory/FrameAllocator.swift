@@ -1,7 +1,7 @@
 // Allocating page frames.
 //
-// Single frames come from the CPU's own stock, which is filled and drained in batches; larger blocks come from a zone's
-// buddy lists under its lock. Ordinary allocations fail when a zone would fall below its minimum: what lies below is
+// Single frames come from the CPU's own stock of their migrate type, which is filled and drained in batches; larger blocks
+// come from a zone's buddy lists under its lock. Ordinary allocations fail when a zone would fall below its minimum: what lies below is
 // kept for code that cannot fail or is freeing memory itself.
 //
 // Frames which were never used read as zero; `.zeroed` clears only others.
@@ -24,6 +24,13 @@ public struct AllocationOptions: OptionSet, Sendable {
   public static var reserved: Self { Self(rawValue: 1 << 2) }
   /// The caller may sleep and holds no spin lock: when memory is short, the shrinkers are called.
   public static var mayReclaim: Self { Self(rawValue: 1 << 3) }
+  /// The contents can be moved to other frames (`FrameFlags.movable`). Single frames, or blocks that are split at once.
+  public static var movable: Self { Self(rawValue: 1 << 4) }
+  /// The owner gives the frames up on request.
+  public static var reclaimable: Self { Self(rawValue: 1 << 5) }
+
+  /// The bits of `movable` and `reclaimable` are the migrate type's raw value.
+  @inline(__always) var migrateType: Int { Int(truncatingIfNeeded: rawValue >> 4 & 3) }
 }
 
 /// The allocator of the machine's page frames.
@@ -57,14 +64,18 @@ public enum FrameAllocator {
   /// Makes the frames of a block independent: each is as if allocated by itself.
   @export(interface) public static func split(_ number: PageFrameNumber) { PhysicalMemory.system.split(number) }
 
-  /// Fills this CPU's stock, so that the next `count` allocations of single frames succeed if the caller neither sleeps
-  /// nor allocates blocks in between. At most `maximumReservation`.
+  /// Puts frames aside on this CPU, so that the next `count` allocations of single frames with the option `reserved`
+  /// succeed, whatever becomes of the zones, if the caller does not sleep in between. At most `maximumReservation`. Who
+  /// sleeps, makes a `PageReservation`.
   ///
-  /// - Throws: ENOMEM.
+  /// - Throws: ENOMEM, EINVAL.
   @export(interface) public static func reserveLocalPages(_ count: Int, options: AllocationOptions = []) throws(Errno) {
     try PhysicalMemory.system.reserveLocalFrames(count, options: options)
   }
-  public static var maximumReservation: Int { LocalFrames.capacity }
+  public static var maximumReservation: Int { FrameStock.capacity }
+
+  /// Gives what is left of this CPU's frames put aside back.
+  @export(interface) public static func releaseLocalReservation() { PhysicalMemory.system.releaseLocalReservation() }
 
   /// Whether ordinary allocations fail now. System calls that would create objects check it: objects come from the
   /// reserve then, and cannot fail.
@@ -73,7 +84,7 @@ public enum FrameAllocator {
   /// Frames that reclaim should free now; 0 while there is enough.
   public static var shortage: Int { @export(interface) get { PhysicalMemory.system.shortage } }
 
-  /// Whether a zone has fallen below its low watermark since `takeShortage`.
+  /// Whether a zone has fallen below its low watermark, or a block could not be had, since `takeShortage`.
   public static var isShort: Bool { @export(interface) get { PhysicalMemory.system.isShort } }
 
   /// The mark of frames that are on a list of reclaim's, and what is called when such a frame's last reference is gone,
@@ -83,6 +94,18 @@ public enum FrameAllocator {
 
   /// The shortage; allocations note anew when it lasts.
   @export(interface) public static func takeShortage() -> Int { PhysicalMemory.system.takeShortage() }
+
+  /// The largest order that was short since it was last asked for.
+  @export(interface) public static func takeWantedOrder() -> Int { PhysicalMemory.system.takeWantedOrder() }
+
+  /// Installs what is told of shortages: the waker of the thread that reclaims. Once, at boot.
+  @export(interface) public static func install(_ waker: any ReclaimWaker) { PhysicalMemory.system.install(waker) }
+
+  /// Wakes reclaim for a shortage that was noted where nobody could be woken: under a spin lock.
+  @export(interface) public static func wakeReclaim() { PhysicalMemory.system.wakeReclaim() }
+
+  /// Gives this CPU's stock of single frames back to the zones, so that they can become large blocks.
+  @export(interface) public static func drainLocalFrames() { PhysicalMemory.system.drainLocalFrames() }
 }
 
 extension PhysicalMemory {
@@ -92,7 +115,7 @@ extension PhysicalMemory {
     guard order != 0 else { return try allocateSingle(options) }
     guard order > 0, order <= Self.maximumOrder else { throw .EINVAL }
     let block = try takeBlock(order: order, options: options)
-    unsafe prepare(descriptor(block.number), order: order)
+    unsafe prepare(descriptor(block.number), order: order, Self.flags(options))
     let number = PageFrameNumber(block.number)
     if options.contains(.zeroed), !block.isKnownZero {
       unsafe pointer(to: number).initializeMemory(as: UInt8.self, repeating: 0, count: Self.pageSize << order)
@@ -101,19 +124,28 @@ extension PhysicalMemory {
   }
 
   @inline(__always)
-  private func allocateSingle(_ options: AllocationOptions) throws(Errno) -> PageFrameNumber {
-    let local = unsafe localFrames
-    if unsafe local.pointee.count == 0 { try unsafe refill(local, LocalFrames.batch, options) }
-    let count = unsafe local.pointee.count &- 1
-    let entry = unsafe local.pointee.entries[count]
-    unsafe local.pointee.count = count
+  func allocateSingle(_ options: AllocationOptions) throws(Errno) -> PageFrameNumber {
+    var local = unsafe localFrames
+    var stock = unsafe stock(options.migrateType, local)
+    if unsafe stock.pointee.count == 0 {
+      stock = try unsafe refill(options)
+      unsafe local = localFrames
+    }
+    let count = unsafe stock.pointee.count &- 1
+    let entry = unsafe stock.pointee.entries[unchecked: count]
+    unsafe stock.pointee.count = count
     unsafe local.pointee.allocated &+= 1
-    let number = PageFrameNumber(UInt64(entry & ~LocalFrames.knownZero))
-    unsafe prepare(state.pointee.frames + Int(number.rawValue), order: 0)
-    if options.contains(.zeroed), entry & LocalFrames.knownZero == 0 {
+    let number = PageFrameNumber(UInt64(entry & ~FrameStock.knownZero))
+    unsafe prepare(state.pointee.frames + Int(number.rawValue), order: 0, Self.flags(options))
+    if options.contains(.zeroed), entry & FrameStock.knownZero == 0 {
       unsafe pointer(to: number).initializeMemory(as: UInt8.self, repeating: 0, count: Self.pageSize)
     }
     return number
+  }
+
+  /// The flags that a frame has from the start.
+  @inline(__always) private static func flags(_ options: AllocationOptions) -> UInt32 {
+    (options.rawValue >> 4 & 1) &* FrameFlags.movable.rawValue
   }
 
   func free(_ number: PageFrameNumber) {
@@ -139,11 +171,17 @@ extension PhysicalMemory {
       unsafe descriptor.pointee.kind = .unused
       return giveBack(number.rawValue, order: order)
     }
+    let type = unsafe state.pointee.pageBlocks.type(of: number.rawValue)
+    guard type != .reserve, isLocal(number.rawValue) else {
+      unsafe descriptor.pointee.kind = .unused
+      return giveBack(number.rawValue, order: 0)
+    }
     let local = unsafe localFrames
-    if unsafe local.pointee.count == LocalFrames.capacity { unsafe drain(local, LocalFrames.batch) }
+    let stock = unsafe stock(Int(truncatingIfNeeded: type.rawValue), local)
+    if unsafe stock.pointee.count >= state.pointee.batch &* 2 { unsafe drain(stock, state.pointee.batch) }
     unsafe descriptor.pointee.kind = .cached
-    unsafe local.pointee.entries[local.pointee.count] = UInt32(truncatingIfNeeded: number.rawValue)
-    unsafe local.pointee.count &+= 1
+    unsafe stock.pointee.entries[unchecked: stock.pointee.count] = UInt32(truncatingIfNeeded: number.rawValue)
+    unsafe stock.pointee.count &+= 1
     unsafe local.pointee.freed &+= 1
   }
 
@@ -155,13 +193,16 @@ extension PhysicalMemory {
       if order == 0 { return }
       fail("a page frame with other references was split")
     }
-    for index in 0..<(1 << order) { unsafe prepare(head + index, order: 0) }
+    let flags = unsafe head.pointee.flags.load(ordering: .relaxed)
+    for index in 0..<(1 << order) { unsafe prepare(head + index, order: 0, flags) }
   }
 
   func allocateRun(count: Int, alignment: Int, options: AllocationOptions) throws(Errno) -> PageFrameNumber {
     guard count > 0, alignment > 0, alignment & (alignment &- 1) == 0 else { throw .EINVAL }
     let block = try takeRun(count: count, alignment: alignment, options: options)
-    for index in 0..<count { unsafe prepare(descriptor(block.number &+ UInt64(index)), order: 0) }
+    for index in 0..<count {
+      unsafe prepare(descriptor(block.number &+ UInt64(index)), order: 0, Self.flags(options))
+    }
     let number = PageFrameNumber(block.number)
     if options.contains(.zeroed), !block.isKnownZero {
       unsafe pointer(to: number).initializeMemory(as: UInt8.self, repeating: 0, count: Self.pageSize &* count)
@@ -171,8 +212,8 @@ extension PhysicalMemory {
 
   /// The state of a frame that has just been handed out.
   @inline(__always)
-  func prepare(_ descriptor: UnsafeMutablePointer<FrameDescriptor>, order: Int) {
-    unsafe descriptor.pointee.flags.store(0, ordering: .relaxed)
+  func prepare(_ descriptor: UnsafeMutablePointer<FrameDescriptor>, order: Int, _ flags: UInt32 = 0) {
+    unsafe descriptor.pointee.flags.store(flags, ordering: .relaxed)
     unsafe descriptor.pointee.references.store(1, ordering: .relaxed)
     unsafe descriptor.pointee.mappings.store(0, ordering: .relaxed)
     unsafe descriptor.pointee.kind = .allocated

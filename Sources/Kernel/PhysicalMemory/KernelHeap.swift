@@ -65,6 +65,9 @@ extension PhysicalMemory {
 
   @inline(__always)
   func heapAllocate(size: Int, alignment: Int, options: AllocationOptions) -> UnsafeMutableRawPointer? {
+    if unsafe state.pointee.usesSlob {
+      return unsafe slobAllocate(size: size, alignment: alignment, options: options)
+    }
     if size <= SizeClass.largest && alignment <= Self.pageSize {
       return unsafe allocateObject(cache: SizeClass.index(size: size, alignment: alignment), options: options)
     }
@@ -77,6 +80,7 @@ extension PhysicalMemory {
     let frame = unsafe descriptor(number)
     let kind = unsafe frame.pointee.kind
     if kind == .slab || kind == .slabTail { return unsafe freeObject(object, cache: Int(frame.pointee.cache)) }
+    if kind == .slob { return unsafe slobFree(object, number, frame) }
     unsafe freePages(object, number, frame)
   }
 
@@ -84,13 +88,14 @@ extension PhysicalMemory {
     let frame = unsafe descriptor(physicalAddress(of: object) >> Self.pageShift)
     switch unsafe frame.pointee.kind {
     case .slab, .slabTail: return unsafe cache(Int(frame.pointee.cache)).pointee.objectSize
+    case .slob: return unsafe slobSize(of: object)
     case .heapPages: return unsafe Int(truncatingIfNeeded: frame.pointee.index) &* Self.pageSize
     default: fail("a pointer that is no object of the heap")
     }
   }
 
   @inline(never)
-  private func allocatePages(size: Int, alignment: Int, options: AllocationOptions) -> UnsafeMutableRawPointer? {
+  func allocatePages(size: Int, alignment: Int, options: AllocationOptions) -> UnsafeMutableRawPointer? {
     guard size <= Int.max &- Self.pageSize else { return nil }
     let count = max(1, (size &+ Self.pageSize &- 1) >> Int(Self.pageShift))
     let step = max(1, alignment >> Int(Self.pageShift))

@@ -14,6 +14,7 @@ enum FrameKind: UInt8 {
   case allocated  // first frame of an allocated block
   case slab  // first frame of a slab
   case slabTail  // another frame of a slab
+  case slob  // a page of small objects of all sizes
   case heapPages  // first frame of a large object of the kernel heap
 }
 
@@ -40,6 +41,9 @@ public struct FrameFlags: OptionSet, Sendable {
   public static var unevictable: Self { Self(rawValue: 1 << 7) }
   /// The last transfer failed.
   public static var failed: Self { Self(rawValue: 1 << 8) }
+  /// The owner can copy the contents to another frame and use that one instead: set by allocations with the option
+  /// `movable`, cleared by an owner that can no longer.
+  public static var movable: Self { Self(rawValue: 1 << 9) }
 }
 
 /// The memory of a descriptor. Plain fields belong to whoever owns the frame: the zone (under its lock) while it is

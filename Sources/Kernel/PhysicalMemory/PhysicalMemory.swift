@@ -4,6 +4,8 @@
 //
 //     frame 0   State            addresses and counters
 //               Zone × n         free blocks
+//               page blocks      a byte for each: its zone and migrate type
+//               SlobState        pages of small objects, if that allocator was chosen
 //               SlabCache × 64   the kernel heap's caches
 //               LocalMemory × CPU   each CPU's free frames and free objects
 //               FrameDescriptor × frames
@@ -33,6 +35,12 @@ import Synchronization
     var reservedFrames: UInt64
     var zones: UnsafeMutablePointer<Zone>
     var zoneCount: Int
+    var nodeCount: Int
+    var pageBlocks: PageBlocks
+    /// For each node its zones and then those of other nodes, in the order in which allocations try them.
+    var zoneOrder: InlineArray<72, UInt8>
+    /// Frames moved between a zone and a CPU's stock at a time; a stock holds twice as many.
+    var batch: Int
     var caches: UnsafeMutablePointer<SlabCacheState>
     let cacheCount: Atomic<Int>
     let cacheLock: AllocatorLock
@@ -41,6 +49,12 @@ import Synchronization
     let heapPageFrames: Atomic<Int>  // in large objects of the heap
     let isFailing: Atomic<Bool>  // the kernel is panicking: nothing is held back any more
     let isShort: Atomic<Bool>  // a zone fell below its low watermark
+    let wantedOrder: Atomic<Int>  // the largest order that was short since reclaim looked last
+    let wakeIsDue: Atomic<Bool>  // the waker has not been told of it yet
+    var waker: (any ReclaimWaker)?
+    /// Whether small objects come from `slob` instead of the slab caches, and its state.
+    var usesSlob: Bool
+    var slob: UnsafeMutablePointer<SlobState>
   }
 
   // SAFETY: written once, by the boot CPU before others run (on the host: under `initialization`).
@@ -70,7 +84,9 @@ import Synchronization
     // SAFETY: the boot record describes memory of this size, zeroed, for the kernel alone.
     let memory = unsafe PhysicalMemory(
       layingOut: UnsafeMutableRawPointer(boot.pointee.direct_map), size: boot.pointee.memory_size,
-      cpuCount: localSlots(boot.pointee.cpu_count))
+      cpuCount: localSlots(boot.pointee.cpu_count),
+      nodes: BootParameters.option("numa=fake=", of: boot).flatMap { Int(exactly: $0) } ?? 1,
+      usesSlob: BootParameters.option("slob", of: boot) != nil)
     unsafe systemState = memory.state
     initialization.store(2, ordering: .releasing)
   }
@@ -88,7 +104,10 @@ import Synchronization
   init(state: UnsafeMutablePointer<State>) { unsafe self.state = state }
 
   /// Lays out the allocators' state at the beginning of `size` bytes of zeroed memory that is aligned to a page.
-  init(layingOut base: UnsafeMutableRawPointer, size: UInt64, cpuCount: Int) {
+  init(
+    layingOut base: UnsafeMutableRawPointer, size: UInt64, cpuCount: Int, nodes wantedNodes: Int = 1,
+    usesSlob: Bool = false
+  ) {
     let frameCount = min(size >> Self.pageShift, UInt64(Int32.max))
     var end: UInt64 = 0
     func place(_ bytes: Int, alignment: UInt64) -> UInt64 {
@@ -96,8 +115,11 @@ import Synchronization
       end = start &+ UInt64(bytes)
       return start
     }
+    let blockOrder = PageBlocks.order(frameCount: frameCount)
     let stateOffset = place(MemoryLayout<State>.stride, alignment: 64)
-    let zonesOffset = place(MemoryLayout<Zone>.stride, alignment: 64)
+    let zonesOffset = place(MemoryLayout<Zone>.stride * Self.maximumZones, alignment: 64)
+    let blocksOffset = place(Int(frameCount >> UInt64(blockOrder)) + 1, alignment: 64)
+    let slobOffset = place(MemoryLayout<SlobState>.stride, alignment: 64)
     let cachesOffset = place(MemoryLayout<SlabCacheState>.stride * Self.maximumCaches, alignment: 64)
     let localOffset = place(LocalMemory.stride * cpuCount, alignment: 4096)
     let framesOffset = place(MemoryLayout<FrameDescriptor>.stride * Int(frameCount), alignment: 4096)
@@ -108,16 +130,25 @@ import Synchronization
       panic("too little memory: the machine has \(size) bytes, the kernel needs \((reserved &+ 64) << Self.pageShift)")
     }
     unsafe state = (base + Int(stateOffset)).bindMemory(to: State.self, capacity: 1)
-    let zones = unsafe (base + Int(zonesOffset)).bindMemory(to: Zone.self, capacity: 1)
+    let slob = unsafe (base + Int(slobOffset)).bindMemory(to: SlobState.self, capacity: 1)
+    unsafe slob.initialize(to: SlobState())
     unsafe state.initialize(
       to: State(
         directMap: base,
         frames: (base + Int(framesOffset)).bindMemory(to: FrameDescriptor.self, capacity: Int(frameCount)),
-        frameCount: frameCount, reservedFrames: reserved, zones: zones, zoneCount: 1,
+        frameCount: frameCount, reservedFrames: reserved,
+        zones: (base + Int(zonesOffset)).bindMemory(to: Zone.self, capacity: Self.maximumZones), zoneCount: 0,
+        nodeCount: 0,
+        pageBlocks: PageBlocks(
+          entries: (base + Int(blocksOffset)).bindMemory(
+            to: Atomic<UInt8>.self, capacity: Int(frameCount >> UInt64(blockOrder)) + 1), order: blockOrder),
+        zoneOrder: InlineArray(repeating: 0),
+        batch: max(4, min(FrameStock.capacity / 2, Int(frameCount / 1024))),
         caches: (base + Int(cachesOffset)).bindMemory(to: SlabCacheState.self, capacity: Self.maximumCaches),
         cacheCount: Atomic(0), cacheLock: AllocatorLock(), localMemory: base + Int(localOffset), cpuCount: cpuCount,
-        heapPageFrames: Atomic(0), isFailing: Atomic(false), isShort: Atomic(false)))
-    unsafe zones.initialize(to: Zone(name: "Normal", first: reserved, end: frameCount))
+        heapPageFrames: Atomic(0), isFailing: Atomic(false), isShort: Atomic(false), wantedOrder: Atomic(0),
+        wakeIsDue: Atomic(false), waker: nil, usesSlob: usesSlob, slob: slob))
+    makeZones(nodes: wantedNodes)
     initializeHeap()
   }
 

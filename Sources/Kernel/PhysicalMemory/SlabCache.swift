@@ -119,6 +119,11 @@ extension PhysicalMemory {
 
   @inline(never)
   private func allocateObjectSlowly(_ index: Int, _ options: AllocationOptions) -> UnsafeMutableRawPointer? {
+    if unsafe state.pointee.usesSlob {
+      let size = unsafe cache(index).pointee.objectSize
+      let alignment = size & (size &- 1) == 0 ? min(size, Self.pageSize) : 16
+      return unsafe slobAllocate(size: size, alignment: alignment, options: options)
+    }
     let magazine = unsafe magazine(index)
     guard unsafe fill(magazine, from: index, options) > 0 else { return nil }
     return unsafe pop(magazine)

@@ -14,18 +14,25 @@ enum Frames {
     }
   }()
 
-  /// A frame with unspecified contents. Never waits.
+  /// A frame for a page of a program or file, with unspecified contents. Never waits.
   @inline(__always)
-  static func allocate() throws(Errno) -> PageFrameNumber { try FrameAllocator.allocate() }
+  static func allocate() throws(Errno) -> PageFrameNumber { try FrameAllocator.allocate(options: .movable) }
 
-  /// A frame of zeros. Never waits.
+  /// A frame of zeros for a page of a program or file. Never waits.
   @inline(__always)
-  static func allocateZeroed() throws(Errno) -> PageFrameNumber { try FrameAllocator.allocate(options: .zeroed) }
+  static func allocateZeroed() throws(Errno) -> PageFrameNumber {
+    try FrameAllocator.allocate(options: [.zeroed, .movable])
+  }
+
+  /// A frame of zeros for a page table, which stays where it is. Never waits.
+  @inline(__always)
+  static func allocateTable() throws(Errno) -> PageFrameNumber { try FrameAllocator.allocate(options: .zeroed) }
 
   /// 2^`order` frames in a row, each with a reference of its own; nil when there is no such run. Never waits.
   static func allocateRun(order: Int, zeroed: ZeroFill) -> PageFrameNumber? {
     do throws(Errno) {
-      let first = try FrameAllocator.allocate(order: order, options: zeroed == .zeroed ? .zeroed : [])
+      let first = try FrameAllocator.allocate(
+        order: order, options: zeroed == .zeroed ? [.zeroed, .movable] : .movable)
       if order > 0 { FrameAllocator.split(first) }
       return first
     } catch {

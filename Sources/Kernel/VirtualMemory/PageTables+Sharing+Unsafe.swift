@@ -108,7 +108,7 @@ extension PageTables {
       unsafe slot.pointee = PageTableEntry(table: table).word
       return
     }
-    let copy = try Frames.allocate()
+    let copy = try Frames.allocateTable()
     Counters.add(1, to: Counters.pageTables)
     if shift > middleShift {
       unsafe copyUpperTable(self.table(table), to: self.table(copy))

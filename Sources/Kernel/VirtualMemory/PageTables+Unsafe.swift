@@ -80,7 +80,7 @@ struct PageTables {
   var mayHavePins = false
 
   init() throws(Errno) {
-    root = try Frames.allocateZeroed()
+    root = try Frames.allocateTable()
     Counters.add(1, to: Counters.pageTables)
   }
 
@@ -237,7 +237,7 @@ struct PageTables {
       let slot = unsafe table + Self.index(address, shift)
       let entry = unsafe PageTableEntry(word: slot.pointee)
       if !entry.isPresent {
-        let fresh = try Frames.allocateZeroed()
+        let fresh = try Frames.allocateTable()
         Counters.add(1, to: Counters.pageTables)
         unsafe slot.pointee = PageTableEntry(table: fresh).word
       } else if entry.isTableCopiedOnWrite {

@@ -65,6 +65,7 @@ enum BootRecord {
     for (index, stream) in configuration.standardStreams.enumerated() { add("stdio\(index)", stream.rawValue) }
     if configuration.trace.systemCalls { add("trace", "syscalls") }
     if configuration.showsKernelLog { add("loglevel", "7") }
+    for options in configuration.kernelOptions { add("append", options) }
     return text
   }
 }

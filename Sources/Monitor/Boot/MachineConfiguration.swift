@@ -99,6 +99,8 @@ public struct MachineConfiguration: Sendable, Equatable {
   public var standardStreams: [StandardStream] = [.stream, .stream, .stream]
   /// Whether the kernel's log goes to standard error while the machine runs (otherwise only panics and oopses do).
   public var showsKernelLog = false
+  /// Options of the kernel itself, words separated by spaces; `Documentation/kernel-options.md` lists them.
+  public var kernelOptions: [String] = []
   /// Whether the monitor prints boot time and memory use on standard error at the end.
   public var showsStatistics = false
 

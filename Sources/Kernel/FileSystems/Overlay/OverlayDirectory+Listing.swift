@@ -4,6 +4,7 @@
 // A program that lists a directory while its files are copied up must not miss one of them. An open directory therefore
 // takes the whole list when it is read from the start, as Linux's overlayfs does.
 
+import DataStructures
 import FileSystem
 import KernelCore
 import LinuxABI
@@ -47,12 +48,12 @@ extension OverlayDirectory {
 
 /// An open directory of two layers, with the list of its entries.
 final class OverlayDirectoryFile: DirectoryFile {
-  private var list: [DirectoryEntry] = []
+  private var list = PagedList<DirectoryEntry>()
 
   /// Cookies are places in the list, from 3 on. Called with the position's lock held.
   override func readEntries(from cookie: UInt64, _ emit: (DirectoryEntry) -> Bool) throws(Errno) {
     if cookie == 0 {
-      var fresh: [DirectoryEntry] = []
+      var fresh = PagedList<DirectoryEntry>()
       try inode.readDirectory(from: 0) { entry in
         fresh.append(entry)
         return true

@@ -32,12 +32,13 @@ enum SystemFiles {
         return SystemFormat.loadAverage(
           LoadAverage.sample(running: running), running: running, threads: counters.threads, lastPid: counters.lastPid)
       },
-      .text("meminfo") { () throws(Errno) in memory() },
+      .text("meminfo") { () throws(Errno) in MemoryFiles.memory() },
       .text("stat") { () throws(Errno) in SystemFormat.statistics(statistics()) },
       .text("cpuinfo") { () throws(Errno) in ProcessorDescription.current().text(count: CPU.count) },
       .text("cmdline") { () throws(Errno) in
         // The machine's configuration names the command and its environment, which are nobody else's business.
-        SystemFormat.line("root=" + (BootParameters.value("root") ?? ""))
+        let options = BootParameters.values("append").reduce(ByteString()) { $0 + " " + $1 }
+        return SystemFormat.line("root=" + (BootParameters.value("root") ?? "") + options)
       },
       .text("filesystems") { () throws(Errno) in
         var text = TextBuffer()
@@ -70,9 +71,13 @@ enum SystemFiles {
         text.append("\n")
         return text
       },
-      .text("buddyinfo") { () throws(Errno) in buddies() },
-      .text("slabinfo", 0o400) { () throws(Errno) in slabs() },
-      .text("vmstat") { () throws(Errno) in virtualMemory() },
+      .text("buddyinfo") { () throws(Errno) in ZoneFormat.buddies(ZoneStatistics.snapshot()) },
+      .text("pagetypeinfo", 0o400) { () throws(Errno) in
+        ZoneFormat.pageTypes(ZoneStatistics.snapshot(), pageBlockOrder: ZoneStatistics.pageBlockOrder)
+      },
+      .text("zoneinfo") { () throws(Errno) in ZoneFormat.zones(ZoneStatistics.snapshot(), cpus: CPU.count) },
+      .text("slabinfo", 0o400) { () throws(Errno) in MemoryFiles.slabs() },
+      .text("vmstat") { () throws(Errno) in MemoryFiles.virtualMemory() },
       .text("sysrq-trigger", 0o200, sink: { command throws(Errno) in try SystemControl.request(command) }) {
         () throws(Errno) in TextBuffer()
       },
@@ -82,30 +87,6 @@ enum SystemFiles {
   }
 
   // MARK: Contents
-
-  private static func memory() -> TextBuffer {
-    let frames = MemoryStatistics.snapshot()
-    let memory = VirtualMemoryStatistics.snapshot()
-    func kibibytes(_ pages: Int) -> Int { pages * 4 }
-    let fileCache = memory.cachedPages - memory.sharedMemoryPages
-    let limit = CommitAccounting.limit
-    return SystemFormat.memory([
-      ("MemTotal", kibibytes(frames.total)), ("MemFree", kibibytes(frames.free)),
-      // What could be had without hurting: free memory and clean pages of files.
-      ("MemAvailable", kibibytes(max(0, frames.free - frames.low + fileCache - memory.dirtyPages))),
-      ("Buffers", 0), ("Cached", kibibytes(memory.cachedPages)), ("SwapCached", 0),
-      ("Active", kibibytes(memory.anonymousPages + fileCache)), ("Inactive", 0),
-      ("Active(anon)", kibibytes(memory.anonymousPages)), ("Inactive(anon)", 0), ("Active(file)", kibibytes(fileCache)),
-      ("Inactive(file)", 0), ("Unevictable", 0), ("Mlocked", 0), ("SwapTotal", 0), ("SwapFree", 0),
-      ("Dirty", kibibytes(memory.dirtyPages)), ("Writeback", 0), ("AnonPages", kibibytes(memory.anonymousPages)),
-      ("Mapped", kibibytes(fileCache)), ("Shmem", kibibytes(memory.sharedMemoryPages)), ("KReclaimable", 0),
-      ("Slab", kibibytes(frames.slab)), ("SReclaimable", 0), ("SUnreclaim", kibibytes(frames.slab)),
-      ("KernelStack", ProcessTable.counters().threads * 32), ("PageTables", kibibytes(memory.pageTablePages)),
-      ("NFS_Unstable", 0), ("Bounce", 0), ("WritebackTmp", 0), ("CommitLimit", kibibytes(limit)),
-      ("Committed_AS", kibibytes(memory.committedPages)), ("VmallocTotal", 0), ("VmallocUsed", 0),
-      ("VmallocChunk", 0), ("Percpu", 0), ("HugePages_Total", 0), ("Hugepagesize", 2048),
-    ])
-  }
 
   /// Busy time is measured by CPU, its division into user and system time by task: the CPUs' is divided as the tasks' sum.
   private static func statistics() -> SystemFormat.Statistics {
@@ -151,59 +132,6 @@ enum SystemFiles {
     }
     text.append("\nBlock devices:\n")
     return text
-  }
-
-  private static func buddies() -> TextBuffer {
-    var text = TextBuffer()
-    for zone in ZoneStatistics.snapshot() {
-      text.append("Node 0, zone ")
-      let name = ByteString(zone.name)
-      text.pad(8 - name.count, with: 0x20)
-      text.append(name)
-      text.append(" ")
-      for blocks in zone.freeBlocks {
-        text.append(decimal: UInt64(max(0, blocks)), width: 6)
-        text.append(" ")
-      }
-      text.append("\n")
-    }
-    return text
-  }
-
-  private static func slabs() -> TextBuffer {
-    var text = TextBuffer()
-    text.append("slabinfo - version: 2.1\n")
-    text.append("# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>")
-    text.append(" : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n")
-    for slab in SlabStatistics.snapshot() {
-      text.append(ByteString(slab.name), leftAlignedIn: 17)
-      for (value, width) in [
-        (slab.activeObjects, 7), (slab.totalObjects, 7), (slab.objectSize, 7), (slab.objectsPerSlab, 5),
-        (slab.framesPerSlab, 5),
-      ] {
-        text.append(" ")
-        text.append(decimal: UInt64(max(0, value)), width: width - 1)
-      }
-      text.append(" : tunables    0    0    0 : slabdata ")
-      text.append(decimal: UInt64(slab.slabs), width: 6)
-      text.append(decimal: UInt64(slab.slabs), width: 7)
-      text.append("      0\n")
-    }
-    return text
-  }
-
-  private static func virtualMemory() -> TextBuffer {
-    let frames = MemoryStatistics.snapshot()
-    let memory = VirtualMemoryStatistics.snapshot()
-    func value(_ count: Int) -> UInt64 { UInt64(max(0, count)) }
-    return SystemFormat.counters([
-      ("nr_free_pages", value(frames.free)), ("nr_anon_pages", value(memory.anonymousPages)),
-      ("nr_file_pages", value(memory.cachedPages)), ("nr_shmem", value(memory.sharedMemoryPages)),
-      ("nr_dirty", value(memory.dirtyPages)), ("nr_writeback", 0), ("nr_slab_unreclaimable", value(frames.slab)),
-      ("nr_page_table_pages", value(memory.pageTablePages)), ("pgalloc_normal", frames.allocations),
-      ("pgfree", frames.frees), ("pgfault", value(memory.faults)), ("pgmajfault", value(memory.majorFaults)),
-      ("oom_kill", OutOfMemoryKiller.shared.killCount),
-    ])
   }
 
   /// What tests look at to find leaks: after a program has ended, all but the sums must be as before.

@@ -53,7 +53,7 @@ enum SystemFormat {
     return text
   }
 
-  /// Lines of /proc/meminfo: a title and an amount in KiB.
+  /// Lines of /proc/meminfo: a title and an amount in KiB; HugePages_ are counted.
   static func memory(_ lines: [(StaticString, Int)]) -> TextBuffer {
     var text = TextBuffer(reserving: 2048)
     for (title, kibibytes) in lines {
@@ -62,7 +62,7 @@ enum SystemFormat {
       text.append(":")
       text.pad(16 - (text.count - start), with: 0x20)
       text.append(decimal: UInt64(max(0, kibibytes)), width: 8)
-      text.append(" kB\n")
+      text.append(ByteString(title).hasPrefix("HugePages_") ? "\n" : " kB\n")
     }
     return text
   }

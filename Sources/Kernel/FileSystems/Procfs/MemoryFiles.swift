@@ -1,0 +1,74 @@
+// What /proc says about memory in use: meminfo, slabinfo, vmstat (proc(5)).
+
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+import Process
+import VirtualMemory
+
+enum MemoryFiles {
+  static func memory() -> TextBuffer {
+    let frames = MemoryStatistics.snapshot()
+    let memory = VirtualMemoryStatistics.snapshot()
+    func kibibytes(_ pages: Int) -> Int { pages * 4 }
+    let fileCache = memory.cachedPages - memory.sharedMemoryPages
+    let limit = CommitAccounting.limit
+    return SystemFormat.memory([
+      ("MemTotal", kibibytes(frames.total)), ("MemFree", kibibytes(frames.free)),
+      // What could be had without hurting: free memory and clean pages of files.
+      ("MemAvailable", kibibytes(max(0, frames.free - frames.low + fileCache - memory.dirtyPages))),
+      ("Buffers", 0), ("Cached", kibibytes(memory.cachedPages)), ("SwapCached", 0),
+      ("Active", kibibytes(memory.anonymousPages + fileCache)), ("Inactive", 0),
+      ("Active(anon)", kibibytes(memory.anonymousPages)), ("Inactive(anon)", 0), ("Active(file)", kibibytes(fileCache)),
+      ("Inactive(file)", 0), ("Unevictable", 0), ("Mlocked", 0), ("SwapTotal", 0), ("SwapFree", 0),
+      ("Zswap", 0), ("Zswapped", 0),
+      ("Dirty", kibibytes(memory.dirtyPages)), ("Writeback", 0), ("AnonPages", kibibytes(memory.anonymousPages)),
+      ("Mapped", kibibytes(fileCache)), ("Shmem", kibibytes(memory.sharedMemoryPages)), ("KReclaimable", 0),
+      ("Slab", kibibytes(frames.slab)), ("SReclaimable", 0), ("SUnreclaim", kibibytes(frames.slab)),
+      ("KernelStack", ProcessTable.counters().threads * 32), ("PageTables", kibibytes(memory.pageTablePages)),
+      ("SecPageTables", 0),
+      ("NFS_Unstable", 0), ("Bounce", 0), ("WritebackTmp", 0), ("CommitLimit", kibibytes(limit)),
+      ("Committed_AS", kibibytes(memory.committedPages)), ("VmallocTotal", 0), ("VmallocUsed", 0),
+      ("VmallocChunk", 0), ("Percpu", kibibytes(frames.perCPU)), ("HardwareCorrupted", 0), ("AnonHugePages", 0),
+      ("ShmemHugePages", 0), ("ShmemPmdMapped", 0), ("FileHugePages", 0), ("FilePmdMapped", 0), ("CmaTotal", 0),
+      ("CmaFree", 0), ("HugePages_Total", 0), ("HugePages_Free", 0), ("HugePages_Rsvd", 0), ("HugePages_Surp", 0),
+      ("Hugepagesize", 2048), ("Hugetlb", 0), ("DirectMap4k", 0), ("DirectMap2M", 0), ("DirectMap1G", 0),
+    ])
+  }
+
+  static func slabs() -> TextBuffer {
+    var text = TextBuffer()
+    text.append("slabinfo - version: 2.1\n")
+    text.append("# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>")
+    text.append(" : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n")
+    for slab in SlabStatistics.snapshot() {
+      text.append(ByteString(slab.name), leftAlignedIn: 17)
+      for (value, width) in [
+        (slab.activeObjects, 7), (slab.totalObjects, 7), (slab.objectSize, 7), (slab.objectsPerSlab, 5),
+        (slab.framesPerSlab, 5),
+      ] {
+        text.append(" ")
+        text.append(decimal: UInt64(max(0, value)), width: width - 1)
+      }
+      text.append(" : tunables    0    0    0 : slabdata ")
+      text.append(decimal: UInt64(slab.slabs), width: 6)
+      text.append(decimal: UInt64(slab.slabs), width: 7)
+      text.append("      0\n")
+    }
+    return text
+  }
+
+  static func virtualMemory() -> TextBuffer {
+    let frames = MemoryStatistics.snapshot()
+    let memory = VirtualMemoryStatistics.snapshot()
+    func value(_ count: Int) -> UInt64 { UInt64(max(0, count)) }
+    return SystemFormat.counters([
+      ("nr_free_pages", value(frames.free)), ("nr_anon_pages", value(memory.anonymousPages)),
+      ("nr_file_pages", value(memory.cachedPages)), ("nr_shmem", value(memory.sharedMemoryPages)),
+      ("nr_dirty", value(memory.dirtyPages)), ("nr_writeback", 0), ("nr_slab_unreclaimable", value(frames.slab)),
+      ("nr_page_table_pages", value(memory.pageTablePages)), ("pgalloc_normal", frames.allocations),
+      ("pgfree", frames.frees), ("pgfault", value(memory.faults)), ("pgmajfault", value(memory.majorFaults)),
+      ("oom_kill", OutOfMemoryKiller.shared.killCount),
+    ])
+  }
+}
