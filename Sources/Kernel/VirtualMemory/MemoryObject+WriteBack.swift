@@ -30,8 +30,7 @@ extension MemoryObject {
       index = batch.start &+ UInt64(batch.frames.count)
     }
     waitForWriteBack(first, last)
-    let failure: Errno? = pages.withLock { $0.writeErrors == errorsBefore ? nil : $0.lastWriteError }
-    if let failure { throw failure }
+    try throwWriteError(since: errorsBefore)
   }
 
   /// Chooses the pages that are dirty now.
@@ -119,6 +118,22 @@ extension MemoryObject {
     Counters.add(dirty, to: Counters.dirtyPages)
     ready.wakeAll()
     for frame in batch.frames { Frames.release(frame) }
+  }
+
+  /// Waits until the pages of a range of bytes that are being stored are there.
+  ///
+  /// - Throws: the store's errors of that time.
+  @export(interface)
+  public func waitForWriteBack(_ range: Range<UInt64>) throws(Errno) {
+    guard hasStore, !range.isEmpty else { return }
+    let errorsBefore = pages.withLock { $0.writeErrors }
+    waitForWriteBack(range.lowerBound / pageSize, (range.upperBound &- 1) / pageSize)
+    try throwWriteError(since: errorsBefore)
+  }
+
+  private func throwWriteError(since errorsBefore: Int) throws(Errno) {
+    let failure: Errno? = pages.withLock { $0.writeErrors == errorsBefore ? nil : $0.lastWriteError }
+    if let failure { throw failure }
   }
 
   /// Returns when none of the pages is in flight.
