@@ -1,12 +1,12 @@
 // A sparse array of objects: the radix tree with references for values.
 
 /// A sparse array of objects, indexed by UInt64, which holds one reference to each. The caller provides for mutual
-/// exclusion.
+/// exclusion, of readers too.
 public final class ObjectRadixTree<Element: AnyObject> {
   /// The structure below, for tags and for the number of items. Values may not be changed through it.
-  public let tree = RadixTree()
+  public let tree: RadixTree
 
-  public init() {}
+  public init(nodes: any RadixNodeSource = HeapRadixNodes.shared) { tree = RadixTree(nodes: nodes) }
 
   deinit { removeAll() }
 
@@ -17,10 +17,15 @@ public final class ObjectRadixTree<Element: AnyObject> {
 
   /// Puts an object at `index` and returns the one that was there.
   @discardableResult
-  public func insert(_ object: Element, at index: UInt64) -> Element? {
+  public func insert(_ object: Element, at index: UInt64) throws(RadixTreeFailure) -> Element? {
     // SAFETY: the tree's reference is taken here and given back by whoever takes the word out of the tree.
-    let bits = unsafe UInt(bitPattern: Unmanaged.passRetained(object).toOpaque())
-    return Self.take(tree.insert(bits, at: index))
+    let reference = unsafe Unmanaged.passRetained(object)
+    do throws(RadixTreeFailure) {
+      return Self.take(try tree.update(UInt(bitPattern: unsafe reference.toOpaque()), at: index))
+    } catch {
+      unsafe reference.release()
+      throw error
+    }
   }
 
   /// Takes out the object at `index`.

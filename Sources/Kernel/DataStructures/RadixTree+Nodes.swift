@@ -1,138 +1,275 @@
-// The nodes of the radix tree: growing, shrinking, descending.
+// The nodes of the radix tree: descending, growing, shrinking, tags.
+//
+// What readers without a lock rely on: a node appears in the tree complete, by one store; a node that leaves keeps its
+// shift, and either has no items or (a root that became superfluous) still leads to where they are; an item's slot
+// becomes 0 before its node leaves.
 
-// SAFETY (of this file): a node is reachable from the root or from the caller's descent only, is freed when it has no
-// item left and is unlinked first, and slots of nodes with shift > 0 hold nothing but pointers to nodes.
+import Synchronization
+
 extension RadixTree {
-  static func makeNode(shift: UInt8, parent: NodePointer?, slot: Int) -> NodePointer {
-    let node = NodePointer.allocate(capacity: 1)
-    unsafe node.initialize(
-      to: Node(
-        slots: InlineArray(repeating: 0), tags: InlineArray(repeating: 0), present: 0, parent: parent, shift: shift,
-        slotInParent: UInt8(truncatingIfNeeded: slot)))
-    return unsafe node
+  @inline(__always) var root: RadixNode? {
+    get { RadixNode(address: rootAddress.load(ordering: .acquiring)) }
+    set { rootAddress.store(newValue?.address ?? 0, ordering: .releasing) }
   }
 
+  // MARK: Descending
+
+  /// The lowest node on the way to `index`, when the way is complete.
   @inline(__always)
-  static func slot(of index: UInt64, in node: NodePointer) -> Int {
-    unsafe Int(truncatingIfNeeded: index >> UInt64(node.pointee.shift)) & 63
-  }
-
-  @inline(__always)
-  static func child(of node: NodePointer, _ slot: Int) -> NodePointer? {
-    unsafe NodePointer(bitPattern: node.pointee.slots[slot])
-  }
-
-  /// Whether `index` lies within the subtree of a root with this shift.
-  @inline(__always)
-  static func covers(_ index: UInt64, shift: UInt8) -> Bool {
-    // Smart shift: by 64 and more the result is 0.
-    index >> (UInt64(shift) &+ 6) == 0
-  }
-
-  /// The lowest node on the way to `index`, and the slot in it, when the way is complete.
-  @inline(__always)
-  func leaf(of index: UInt64) -> (node: NodePointer, slot: Int)? {
-    guard var node = unsafe root, unsafe Self.covers(index, shift: node.pointee.shift) else { return nil }
-    while unsafe node.pointee.shift > 0 {
-      guard let child = unsafe Self.child(of: node, Self.slot(of: index, in: node)) else { return nil }
-      unsafe node = child
+  func leaf(of index: UInt64) -> RadixNode? {
+    guard var node = root, node.covers(index) else { return nil }
+    var shift = node.shift
+    while shift > 0 {
+      guard let child = node.child(Int(truncatingIfNeeded: index &>> shift) & 63) else { return nil }
+      node = child
+      shift &-= 6
     }
-    return unsafe (node, Self.slot(of: index, in: node))
+    return node
   }
 
-  /// The root, made or raised until it covers `index`.
-  func rootCovering(_ index: UInt64) -> NodePointer {
-    guard var top = unsafe root else {
-      var shift: UInt8 = 0
-      while !Self.covers(index, shift: shift) { shift &+= 6 }
-      let node = unsafe Self.makeNode(shift: shift, parent: nil, slot: 0)
-      unsafe root = node
-      return unsafe node
-    }
-    while unsafe !Self.covers(index, shift: top.pointee.shift) {
-      let node = unsafe Self.makeNode(shift: top.pointee.shift &+ 6, parent: nil, slot: 0)
-      unsafe node.pointee.slots[0] = UInt(bitPattern: top)
-      unsafe node.pointee.present = 1
-      for tag in 0..<3 where unsafe top.pointee.tags[tag] != 0 { unsafe node.pointee.tags[tag] = 1 }
-      unsafe top.pointee.parent = node
-      unsafe top.pointee.slotInParent = 0
-      unsafe top = node
-    }
-    unsafe root = top
-    return unsafe top
-  }
+  /// Slots of one leaf: `base` is the index of its first one.
+  typealias Run = (leaf: RadixNode, base: UInt64, slots: UInt64)
 
-  /// Frees the node if it is empty, and then its parents; lowers the root while only its first slot is in use.
-  func trim(_ start: NodePointer) {
-    var node = unsafe start
-    while unsafe node.pointee.present == 0 {
-      let parent = unsafe node.pointee.parent
-      let slot = unsafe Int(node.pointee.slotInParent)
-      unsafe node.deallocate()
-      guard let parent = unsafe parent else {
-        unsafe root = nil
-        return
-      }
-      unsafe parent.pointee.slots[slot] = 0
-      unsafe parent.pointee.present &= ~(1 << UInt64(slot))
-      unsafe node = parent
-    }
-    while let top = unsafe root, unsafe top.pointee.shift > 0, unsafe top.pointee.present == 1,
-      let child = unsafe Self.child(of: top, 0)
-    {
-      unsafe child.pointee.parent = nil
-      unsafe root = child
-      unsafe top.deallocate()
-    }
-  }
-
-  /// Clears a tag of a slot, and above it where it was the last.
-  func clear(_ tag: Int, _ start: NodePointer, _ startSlot: Int) {
-    var node = unsafe start
-    var slot = startSlot
-    while true {
-      let mask = UInt64(1) << UInt64(slot)
-      guard unsafe node.pointee.tags[tag] & mask != 0 else { return }
-      unsafe node.pointee.tags[tag] &= ~mask
-      guard unsafe node.pointee.tags[tag] == 0, let parent = unsafe node.pointee.parent else { return }
-      slot = unsafe Int(node.pointee.slotInParent)
-      unsafe node = parent
-    }
-  }
-
-  /// The first item at or behind `start` along slots whose bit is set in the word which `candidates` names.
-  @inline(__always)
-  func scan(from start: UInt64, _ candidates: (NodePointer) -> UInt64) -> (index: UInt64, value: UInt)? {
-    guard var node = unsafe root, unsafe Self.covers(start, shift: node.pointee.shift) else { return nil }
+  /// The first leaf with items at or behind `start` that have the tag, and the slots of those items.
+  func nextRun(_ start: UInt64, _ tag: RadixTreeTag?) -> Run? {
+    guard var node = root, node.covers(start) else { return nil }
     var position = start
     while true {
-      let shift = unsafe UInt64(node.pointee.shift)
-      let slot = unsafe Self.slot(of: position, in: node)
-      let word = unsafe candidates(node) & (~0 << UInt64(slot))
-      if word == 0 {
-        // Nothing left here: go on behind this node's range. The range of the root is the last.
-        guard let parent = unsafe node.pointee.parent else { return nil }
-        let behind = position >> (shift &+ 6) &+ 1
-        position = behind << (shift &+ 6)
-        if position >> (shift &+ 6) != behind { return nil }
-        // The first parent that the carry did not run through: the bits that select slots in the others became zero.
-        var ancestor: NodePointer? = unsafe parent
-        while let above = unsafe ancestor, unsafe Self.slot(of: position, in: above) == 0 {
-          unsafe ancestor = above.pointee.parent
+      let shift = node.shift
+      let slot = node.slot(of: position)
+      let slots = node.slots(tag) & (~0 &<< UInt64(slot))
+      if slots != 0 {
+        if shift == 0 { return (node, position & ~63, slots) }
+        let found = slots.trailingZeroBitCount
+        // A later slot: from its first index on.
+        if found != slot { position = (position &>> shift & ~63 | UInt64(found)) &<< shift }
+        if let child = node.child(found) {
+          node = child
+          continue
         }
-        guard let above = unsafe ancestor else { return nil }
-        unsafe node = above
-        continue
+        // Emptied while we looked: on behind it.
+        position = (position &>> shift &+ 1) &<< shift
+        if position == 0 { return nil }
+        if node.slot(of: position) != 0 { continue }
+      } else {
+        position = ((position &>> shift | 63) &+ 1) &<< shift
+        if position == 0 { return nil }
       }
-      let found = word.trailingZeroBitCount
-      if found != slot {
-        // A later slot: start at its first index.
-        let base = shift &+ 6 >= 64 ? 0 : (position >> (shift &+ 6)) << (shift &+ 6)
-        position = base | UInt64(found) << shift
+      // The first node above that the carry did not run through.
+      repeat {
+        guard let parent = node.parent else { return nil }
+        node = parent
+      } while node.slot(of: position) == 0
+    }
+  }
+
+  func first(_ start: UInt64, _ tag: RadixTreeTag?) -> (index: UInt64, value: UInt)? {
+    var position = start
+    while var run = nextRun(position, tag) {
+      while run.slots != 0 {
+        let slot = run.slots.trailingZeroBitCount
+        run.slots &= run.slots &- 1
+        let value = run.leaf[slot]
+        if value != 0 { return (run.base | UInt64(slot), value) }
       }
-      if shift == 0 { return unsafe (position, node.pointee.slots[found]) }
-      guard let child = unsafe Self.child(of: node, found) else { return nil }
-      unsafe node = child
+      // Taken out while we looked.
+      position = run.base &+ 64
+      if position == 0 { break }
+    }
+    return nil
+  }
+
+  // MARK: Growing
+
+  @inline(__always)
+  func fill(_ leaf: RadixNode, _ slot: Int, _ value: UInt) {
+    leaf[slot] = value
+    leaf.present |= 1 << UInt64(slot)
+    count &+= 1
+  }
+
+  /// The leaf for `index`. If it has to be made it appears with the value in it, and `isNew` is true.
+  @inline(__always)
+  func makePlace(
+    _ index: UInt64, _ value: UInt
+  ) throws(RadixTreeFailure) -> (leaf: RadixNode, slot: Int, isNew: Bool) {
+    precondition(value != 0)
+    let slot = Int(truncatingIfNeeded: index) & 63
+    if let leaf = leaf(of: index) { return (leaf, slot, false) }
+    return (try makeLeaf(index, value), slot, true)
+  }
+
+  @inline(never)
+  private func makeLeaf(_ index: UInt64, _ value: UInt) throws(RadixTreeFailure) -> RadixNode {
+    if root == nil {
+      var shift: UInt64 = 0
+      while index >> (shift &+ 6) != 0 { shift &+= 6 }
+      let path = try makePath(index, value, topShift: shift)
+      root = path.top
+      return path.leaf
+    }
+    try raiseRoot(index)
+    guard var node = root else { throw .noMemory }
+    while let child = node.child(node.slot(of: index)) { node = child }
+    // The way ends at a node above the leaves.
+    let slot = node.slot(of: index)
+    let path: (top: RadixNode, leaf: RadixNode)
+    do throws(RadixTreeFailure) { path = try makePath(index, value, topShift: node.shift &- 6) } catch {
+      lowerRoot()
+      throw error
+    }
+    path.top.parent = node
+    path.top.slotInParent = slot
+    node[slot] = path.top.address
+    node.present |= 1 << UInt64(slot)
+    return path.leaf
+  }
+
+  /// A new node, nil when there is no memory.
+  private func makeNode(shift: UInt64) -> RadixNode? {
+    guard let memory = unsafe nodes.allocateNode() else { return nil }
+    let node = unsafe RadixNode(memory)
+    node.initialize(shift: UInt8(truncatingIfNeeded: shift))
+    return node
+  }
+
+  /// The nodes from a leaf with one item up to the one with `topShift`, not in the tree yet.
+  private func makePath(
+    _ index: UInt64, _ value: UInt, topShift: UInt64
+  ) throws(RadixTreeFailure) -> (top: RadixNode, leaf: RadixNode) {
+    guard let leaf = makeNode(shift: 0) else { throw .noMemory }
+    leaf[leaf.slot(of: index)] = value
+    leaf.present = 1 << UInt64(leaf.slot(of: index))
+    var top = leaf
+    while top.shift < topShift {
+      guard let above = makeNode(shift: top.shift &+ 6) else {
+        // From the top down: each has one child.
+        while top.shift > 0 {
+          guard let child = top.child(top.slot(of: index)) else { break }
+          unsafe nodes.freeNode(top.base)
+          top = child
+        }
+        unsafe nodes.freeNode(top.base)
+        throw .noMemory
+      }
+      let slot = above.slot(of: index)
+      above[slot] = top.address
+      above.present = 1 << UInt64(slot)
+      top.parent = above
+      top.slotInParent = slot
+      top = above
+    }
+    count &+= 1
+    return (top, leaf)
+  }
+
+  /// Puts nodes above the root until it covers `index`.
+  private func raiseRoot(_ index: UInt64) throws(RadixTreeFailure) {
+    while let top = root, !top.covers(index) {
+      guard let above = makeNode(shift: top.shift &+ 6) else {
+        lowerRoot()
+        throw .noMemory
+      }
+      above[0] = top.address
+      above.present = 1
+      for tag in RadixTreeTag.allCases where top[tag: tag] != 0 { above[tag: tag] = 1 }
+      top.slotInParent = 0
+      top.parent = above
+      root = above
+    }
+  }
+
+  // MARK: Shrinking
+
+  /// Frees the node if it is empty, and then its parents; lowers the root while only its first slot is in use.
+  @inline(__always)
+  func trim(_ start: RadixNode) {
+    if start.present == 0 { removeEmpty(start) }
+    if let root, root.present == 1, root.shift > 0 { lowerRoot() }
+  }
+
+  private func removeEmpty(_ start: RadixNode) {
+    var node = start
+    while node.present == 0 {
+      guard let parent = node.parent else {
+        root = nil
+        unsafe nodes.freeNodeAfterReaders(node.base)
+        return
+      }
+      let slot = node.slotInParent
+      parent[slot] = 0
+      parent.present &= ~(1 << UInt64(slot))
+      unsafe nodes.freeNodeAfterReaders(node.base)
+      node = parent
+    }
+  }
+
+  private func lowerRoot() {
+    while let top = root, top.shift > 0, top.present == 1, let child = top.child(0) {
+      child.parent = nil
+      root = child
+      unsafe nodes.freeNodeAfterReaders(top.base)
+    }
+  }
+
+  /// Takes all nodes out and hands them to `free`, lower ones first.
+  func freeAll(_ free: (RadixNode) -> Void) {
+    var next = root
+    root = nil
+    count = 0
+    while let node = next {
+      if node.shift > 0, node.present != 0 {
+        let slot = node.present.trailingZeroBitCount
+        node.present &= node.present &- 1
+        next = node.child(slot)
+      } else {
+        next = node.parent
+        free(node)
+      }
+    }
+  }
+
+  // MARK: Tags
+
+  /// Sets a tag of some slots of a leaf, and above; whether one of them did not have it.
+  @inline(__always) @discardableResult
+  func set(_ tag: RadixTreeTag, _ leaf: RadixNode, _ slots: UInt64) -> Bool {
+    let before = leaf[tag: tag]
+    if before & slots == slots { return false }
+    leaf[tag: tag] = before | slots
+    // A leaf with the tag is known above already.
+    if before == 0 { propagate(tag, leaf) }
+    return true
+  }
+
+  private func propagate(_ tag: RadixTreeTag, _ leaf: RadixNode) {
+    var node = leaf
+    while let parent = node.parent {
+      let before = parent[tag: tag]
+      parent[tag: tag] = before | 1 << UInt64(node.slotInParent)
+      if before != 0 { return }
+      node = parent
+    }
+  }
+
+  /// Clears a tag of a slot, and above it where it was the last; whether it was set.
+  @inline(__always) @discardableResult
+  func clear(_ tag: RadixTreeTag, _ leaf: RadixNode, _ slot: Int) -> Bool {
+    let before = leaf[tag: tag]
+    let mask: UInt64 = 1 << UInt64(slot)
+    if before & mask == 0 { return false }
+    leaf[tag: tag] = before & ~mask
+    if before == mask { withdraw(tag, leaf) }
+    return true
+  }
+
+  private func withdraw(_ tag: RadixTreeTag, _ leaf: RadixNode) {
+    var node = leaf
+    while let parent = node.parent {
+      let rest = parent[tag: tag] & ~(1 << UInt64(node.slotInParent))
+      parent[tag: tag] = rest
+      if rest != 0 { return }
+      node = parent
     }
   }
 }

@@ -4,112 +4,71 @@
 // index present. Each slot has three *tags*; a tag is set in an inner node when it is set anywhere below, so that the
 // next dirty page of a huge file is found without visiting clean ones. A node is freed with its last item.
 //
-// Values are words other than 0 (frame numbers, pointers); `ObjectRadixTree` keeps references. The caller provides for
-// mutual exclusion.
+// Values are words other than 0 (frame numbers, pointers); `ObjectRadixTree` keeps references. Whoever changes the tree
+// excludes others who do. Look-ups need no lock if the tree's `RadixNodeSource` keeps nodes until their readers have left:
+// they see each item as it was at some moment of the look-up.
+
+import Synchronization
 
 /// One of the three marks of an item.
-public enum RadixTreeTag: Int {
+public enum RadixTreeTag: Int, CaseIterable {
   case first = 0
   case second = 1
   case third = 2
 }
 
+/// Why an item could not be put into a tree, which is then as it was before.
+public enum RadixTreeFailure: Error {
+  /// There is an item at the index already (EEXIST).
+  case exists
+  /// There is no memory for a node (ENOMEM).
+  case noMemory
+}
+
 /// A sparse array of words, indexed by UInt64. Operations take O(log₆₄ of the largest index) time.
 @safe public final class RadixTree {
-  @safe struct Node {
-    var slots: InlineArray<64, UInt>
-    var tags: InlineArray<3, UInt64>
-    var present: UInt64
-    var parent: UnsafeMutablePointer<Node>?
-    var shift: UInt8  // of the index bits that select a slot here
-    var slotInParent: UInt8
-  }
-  typealias NodePointer = UnsafeMutablePointer<Node>
+  public static var nodeSize: Int { 576 }
+  /// Where a node has two words for whoever frees it.
+  public static var deferralOffset: Int { 552 }
+  /// Nodes that one insert needs at most: the root rises by ten levels, and all eleven but the root are passed anew.
+  public static var maximumNodesForInsert: Int { 20 }
 
-  var root: NodePointer?
-  /// The number of items.
+  /// What readers start from.
+  let rootAddress = Atomic<UInt>(0)
+  let nodes: any RadixNodeSource
+  /// The number of items; for those who exclude writers.
   public internal(set) var count = 0
 
-  @export(interface) public init() {}
+  @export(interface) public init(nodes: any RadixNodeSource = HeapRadixNodes.shared) { self.nodes = nodes }
 
-  deinit { removeAll() }
+  /// Nobody reads any more.
+  deinit { freeAll { [nodes] node in unsafe nodes.freeNode(node.base) } }
 
   public var isEmpty: Bool { count == 0 }
+
+  // MARK: Looking up, without a lock
 
   /// The value at `index`, or 0.
   public subscript(index: UInt64) -> UInt {
     @export(interface) get {
-      guard let (node, slot) = unsafe leaf(of: index) else { return 0 }
-      return unsafe node.pointee.slots[slot]
+      guard let leaf = leaf(of: index) else { return 0 }
+      return leaf[Int(truncatingIfNeeded: index) & 63]
     }
   }
 
-  /// Puts a value other than 0 at `index`; the value that was there before, or 0. A value that replaces another one
-  /// inherits its tags.
-  @export(interface) @discardableResult
-  public func insert(_ value: UInt, at index: UInt64) -> UInt {
-    precondition(value != 0)
-    var node = unsafe rootCovering(index)
-    while unsafe node.pointee.shift > 0 {
-      let slot = unsafe Self.slot(of: index, in: node)
-      if let child = unsafe Self.child(of: node, slot) {
-        unsafe node = child
-      } else {
-        let child = unsafe Self.makeNode(shift: node.pointee.shift &- 6, parent: node, slot: slot)
-        unsafe node.pointee.slots[slot] = UInt(bitPattern: child)
-        unsafe node.pointee.present |= 1 << UInt64(slot)
-        unsafe node = child
-      }
-    }
-    let slot = unsafe Self.slot(of: index, in: node)
-    let previous = unsafe node.pointee.slots[slot]
-    unsafe node.pointee.slots[slot] = value
-    unsafe node.pointee.present |= 1 << UInt64(slot)
-    if previous == 0 { count &+= 1 }
-    return previous
+  /// The place where the value at `index` is, nil when there is none.
+  @export(interface) public func slot(at index: UInt64) -> RadixTreeSlot? {
+    guard let leaf = leaf(of: index) else { return nil }
+    let slot = unsafe RadixTreeSlot(word: leaf.slotPointer(Int(truncatingIfNeeded: index) & 63))
+    return slot.value == 0 ? nil : slot
   }
-
-  /// Takes out the value at `index`, and its tags; 0 when there is none.
-  @export(interface) @discardableResult
-  public func remove(at index: UInt64) -> UInt {
-    guard let (node, slot) = unsafe leaf(of: index) else { return 0 }
-    let value = unsafe node.pointee.slots[slot]
-    guard value != 0 else { return 0 }
-    for tag in 0..<3 { unsafe clear(tag, node, slot) }
-    unsafe node.pointee.slots[slot] = 0
-    unsafe node.pointee.present &= ~(1 << UInt64(slot))
-    count &-= 1
-    unsafe trim(node)
-    return value
-  }
-
-  /// Takes out everything. O(count).
-  @export(interface) public func removeAll() {
-    var next = unsafe root
-    unsafe root = nil
-    count = 0
-    while let node = unsafe next {
-      if unsafe node.pointee.shift > 0 && node.pointee.present != 0 {
-        let slot = unsafe node.pointee.present.trailingZeroBitCount
-        unsafe node.pointee.present &= ~(1 << UInt64(slot))
-        unsafe next = Self.child(of: node, slot)
-      } else {
-        unsafe next = node.pointee.parent
-        unsafe node.deallocate()
-      }
-    }
-  }
-
-  // MARK: Finding the next
 
   /// The first item at or behind `start`.
-  @export(interface) public func next(from start: UInt64) -> (index: UInt64, value: UInt)? {
-    unsafe scan(from: start) { unsafe $0.pointee.present }
-  }
+  @export(interface) public func next(from start: UInt64) -> (index: UInt64, value: UInt)? { first(start, nil) }
 
   /// The first item at or behind `start` that has the tag.
   @export(interface) public func next(from start: UInt64, tagged tag: RadixTreeTag) -> (index: UInt64, value: UInt)? {
-    unsafe scan(from: start) { unsafe $0.pointee.tags[tag.rawValue] }
+    first(start, tag)
   }
 
   /// Copies items from `start` on, in order, into the two buffers (as many as fit into both); how many there were.
@@ -119,51 +78,154 @@ public enum RadixTreeTag: Int {
     values: UnsafeMutableBufferPointer<UInt>
   ) -> Int {
     let limit = min(indices.count, values.count)
+    guard limit > 0, let firstIndex = indices.baseAddress, let firstValue = values.baseAddress else {
+      return 0
+    }
     var found = 0
     var position = start
-    while found < limit {
-      guard let item = if let tag { next(from: position, tagged: tag) } else { next(from: position) } else { break }
-      // SAFETY: found < limit, which is at most either count.
-      unsafe indices[found] = item.index
-      unsafe values[found] = item.value
-      found &+= 1
-      if item.index == .max { break }
-      position = item.index &+ 1
+    while var run = nextRun(position, tag) {
+      while run.slots != 0 {
+        let slot = run.slots.trailingZeroBitCount
+        run.slots &= run.slots &- 1
+        let value = run.leaf[slot]
+        if value == 0 { continue }
+        // SAFETY: found < limit, which is at most either count.
+        unsafe firstIndex[found] = run.base | UInt64(slot)
+        unsafe firstValue[found] = value
+        found &+= 1
+        if found == limit { return found }
+      }
+      position = run.base &+ 64
+      if position == 0 { break }
     }
     return found
   }
 
-  // MARK: Tags
-
-  /// Sets the tag of the item at `index`; nothing happens when there is none.
-  @export(interface) public func setTag(_ tag: RadixTreeTag, at index: UInt64) {
-    guard let place = unsafe leaf(of: index), unsafe place.node.pointee.slots[place.slot] != 0 else { return }
-    var (node, slot) = unsafe place
-    while true {
-      let mask = UInt64(1) << UInt64(slot)
-      if unsafe node.pointee.tags[tag.rawValue] & mask != 0 { return }
-      unsafe node.pointee.tags[tag.rawValue] |= mask
-      guard let parent = unsafe node.pointee.parent else { return }
-      slot = unsafe Int(node.pointee.slotInParent)
-      unsafe node = parent
-    }
-  }
-
-  /// Clears the tag of the item at `index`.
-  @export(interface) public func clearTag(_ tag: RadixTreeTag, at index: UInt64) {
-    guard let (node, slot) = unsafe leaf(of: index) else { return }
-    unsafe clear(tag.rawValue, node, slot)
-  }
-
   /// Whether the item at `index` has the tag.
   @export(interface) public func hasTag(_ tag: RadixTreeTag, at index: UInt64) -> Bool {
-    guard let (node, slot) = unsafe leaf(of: index) else { return false }
-    return unsafe node.pointee.tags[tag.rawValue] >> UInt64(slot) & 1 != 0
+    guard let leaf = leaf(of: index) else { return false }
+    return leaf[tag: tag] >> (index & 63) & 1 != 0
   }
 
   /// Whether any item has the tag. O(1).
   @export(interface) public func hasTag(_ tag: RadixTreeTag) -> Bool {
-    guard let root = unsafe root else { return false }
-    return unsafe root.pointee.tags[tag.rawValue] != 0
+    guard let root else { return false }
+    return root[tag: tag] != 0
   }
+
+  // MARK: Changing
+
+  /// Puts a value other than 0 at `index`, where there is none.
+  @export(interface) public func insert(_ value: UInt, at index: UInt64) throws(RadixTreeFailure) {
+    let place = try makePlace(index, value)
+    if place.isNew { return }
+    guard place.leaf[place.slot] == 0 else { throw .exists }
+    fill(place.leaf, place.slot, value)
+  }
+
+  /// Puts a value other than 0 at `index`; the value that was there before, or 0. A value that replaces another one
+  /// inherits its tags.
+  @export(interface) @discardableResult
+  public func update(_ value: UInt, at index: UInt64) throws(RadixTreeFailure) -> UInt {
+    let place = try makePlace(index, value)
+    if place.isNew { return 0 }
+    let previous = place.leaf[place.slot]
+    if previous == 0 { fill(place.leaf, place.slot, value) } else { place.leaf[place.slot] = value }
+    return previous
+  }
+
+  /// Replaces the value at `index`, which keeps its tags; the value before. Nothing happens, and the result is 0, when
+  /// there is none.
+  @export(interface) @discardableResult
+  public func replace(at index: UInt64, with value: UInt) -> UInt {
+    precondition(value != 0)
+    guard let leaf = leaf(of: index) else { return 0 }
+    let slot = Int(truncatingIfNeeded: index) & 63
+    let previous = leaf[slot]
+    if previous != 0 { leaf[slot] = value }
+    return previous
+  }
+
+  /// Takes out the value at `index`, and its tags; 0 when there is none.
+  @export(interface) @discardableResult
+  public func remove(at index: UInt64) -> UInt {
+    guard let leaf = leaf(of: index) else { return 0 }
+    let slot = Int(truncatingIfNeeded: index) & 63
+    let value = leaf[slot]
+    guard value != 0 else { return 0 }
+    clear(.first, leaf, slot)
+    clear(.second, leaf, slot)
+    clear(.third, leaf, slot)
+    leaf[slot] = 0
+    leaf.present &= ~(1 << UInt64(slot))
+    count &-= 1
+    trim(leaf)
+    return value
+  }
+
+  /// Takes out everything. O(count).
+  @export(interface) public func removeAll() {
+    freeAll { [nodes] node in
+      if node.shift == 0 { for slot in 0..<64 { node[slot] = 0 } }
+      unsafe nodes.freeNodeAfterReaders(node.base)
+    }
+  }
+
+  /// Makes sure that the next insert or update does not fail for want of memory, if the caller does not sleep until then.
+  /// Without the tree's lock.
+  @export(interface) public func preload() throws(RadixTreeFailure) {
+    guard nodes.reserveNodes(Self.maximumNodesForInsert) else { throw .noMemory }
+  }
+
+  // MARK: Tags
+
+  /// Sets the tag of the item at `index`, if there is one; whether it was not set before.
+  @export(interface) @discardableResult
+  public func setTag(_ tag: RadixTreeTag, at index: UInt64) -> Bool {
+    let slot = Int(truncatingIfNeeded: index) & 63
+    guard let leaf = leaf(of: index), leaf[slot] != 0 else { return false }
+    return set(tag, leaf, 1 << UInt64(slot))
+  }
+
+  /// Clears the tag of the item at `index`; whether it was set.
+  @export(interface) @discardableResult
+  public func clearTag(_ tag: RadixTreeTag, at index: UInt64) -> Bool {
+    guard let leaf = leaf(of: index) else { return false }
+    return clear(tag, leaf, Int(truncatingIfNeeded: index) & 63)
+  }
+
+  /// Sets `target` on items that have `source`, from `start` through `last`, until at least `limit` were found; how many
+  /// were. `start` is then behind what was looked at, or nil when that was everything.
+  @export(interface) @discardableResult
+  public func copyTag(
+    _ source: RadixTreeTag, to target: RadixTreeTag, from start: inout UInt64?, through last: UInt64, limit: Int = .max
+  ) -> Int {
+    var found = 0
+    while let position = start {
+      guard position <= last, let run = nextRun(position, source), run.base <= last else {
+        start = nil
+        break
+      }
+      var slots = run.slots
+      if last &- run.base < 63 { slots &= ~0 >> (63 &- (last &- run.base)) }
+      if slots != 0 {
+        set(target, run.leaf, slots)
+        found &+= slots.nonzeroBitCount
+      }
+      start = run.base &+ 64
+      if start == 0 { start = nil }
+      if found >= limit { break }
+    }
+    return found
+  }
+}
+
+/// Where a tree has an item. Without the tree's lock it tells whether the item is still there; its memory is held by the
+/// read section in which it was found.
+@safe public struct RadixTreeSlot {
+  let word: UnsafeMutablePointer<Atomic<UInt>>
+
+  /// The item's value; 0 when it has been taken out.
+  // SAFETY: see above.
+  @inline(__always) public var value: UInt { unsafe word.pointee.load(ordering: .acquiring) }
 }

@@ -151,11 +151,10 @@ extension PhysicalMemory {
   func free(_ number: PageFrameNumber) {
     let descriptor = unsafe descriptor(number.rawValue)
     guard unsafe descriptor.pointee.kind == .allocated else { fail("a page frame that is not allocated was freed") }
-    if unsafe descriptor.pointee.references.load(ordering: .acquiring) != 1 {
-      fail("a page frame with other references was freed")
-    }
-    unsafe descriptor.pointee.references.store(0, ordering: .relaxed)
-    freeUnreferenced(number)
+    // A look-up without a lock may hold the frame for a moment (`retainIfReferenced`): then it frees the frame.
+    let others = unsafe descriptor.pointee.references.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue
+    if others < 0 || others >= CPU.count { fail("a page frame with other references was freed") }
+    if others == 0 { freeUnreferenced(number) }
   }
 
   /// Frees a block whose last reference is gone.
@@ -189,12 +188,14 @@ extension PhysicalMemory {
     let head = unsafe descriptor(number.rawValue)
     guard unsafe head.pointee.kind == .allocated else { fail("a page frame that is not allocated was split") }
     let order = unsafe Int(head.pointee.order)
-    guard unsafe order > 0 && head.pointee.references.load(ordering: .relaxed) == 1 else {
-      if order == 0 { return }
+    if order == 0 { return }
+    // The head may be held for a moment by a look-up without a lock, so its references stay.
+    if unsafe head.pointee.references.load(ordering: .relaxed) > CPU.count {
       fail("a page frame with other references was split")
     }
+    unsafe head.pointee.order = 0
     let flags = unsafe head.pointee.flags.load(ordering: .relaxed)
-    for index in 0..<(1 << order) { unsafe prepare(head + index, order: 0, flags) }
+    for index in 1..<(1 << order) { unsafe prepare(head + index, order: 0, flags) }
   }
 
   func allocateRun(count: Int, alignment: Int, options: AllocationOptions) throws(Errno) -> PageFrameNumber {
@@ -211,10 +212,15 @@ extension PhysicalMemory {
   }
 
   /// The state of a frame that has just been handed out.
+  ///
+  /// - Parameter references: 0 for frames of the heap, which nobody counts: a look-up without a lock that comes too late
+  ///   must not take them for its page.
   @inline(__always)
-  func prepare(_ descriptor: UnsafeMutablePointer<FrameDescriptor>, order: Int, _ flags: UInt32 = 0) {
+  func prepare(
+    _ descriptor: UnsafeMutablePointer<FrameDescriptor>, order: Int, _ flags: UInt32 = 0, references: Int32 = 1
+  ) {
     unsafe descriptor.pointee.flags.store(flags, ordering: .relaxed)
-    unsafe descriptor.pointee.references.store(1, ordering: .relaxed)
+    unsafe descriptor.pointee.references.store(references, ordering: .relaxed)
     unsafe descriptor.pointee.mappings.store(0, ordering: .relaxed)
     unsafe descriptor.pointee.kind = .allocated
     unsafe descriptor.pointee.order = UInt8(truncatingIfNeeded: order)

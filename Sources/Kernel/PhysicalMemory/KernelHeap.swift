@@ -106,7 +106,7 @@ extension PhysicalMemory {
       return nil
     }
     let head = unsafe descriptor(block.number)
-    unsafe prepare(head, order: 0)
+    unsafe prepare(head, order: 0, references: 0)
     unsafe head.pointee.kind = .heapPages
     unsafe head.pointee.index = UInt64(count)
     unsafe state.pointee.heapPageFrames.wrappingAdd(count, ordering: .relaxed)
@@ -121,7 +121,6 @@ extension PhysicalMemory {
       fail("a pointer that is no object of the heap was freed")
     }
     let count = unsafe Int(truncatingIfNeeded: head.pointee.index)
-    unsafe head.pointee.references.store(0, ordering: .relaxed)
     unsafe head.pointee.kind = .unused
     unsafe state.pointee.heapPageFrames.wrappingSubtract(count, ordering: .relaxed)
     giveBackRange(number, count: count)

@@ -103,6 +103,18 @@ struct FrameDescriptor: ~Copyable {
     return false
   }
 
+  /// Takes all references away if there are exactly `count`, all of which the caller answers for: until `thaw` nobody
+  /// can add one.
+  @export(interface) public func freeze(ifReferences count: Int32) -> Bool {
+    unsafe descriptor.pointee.references.compareExchange(expected: count, desired: 0, ordering: .acquiringAndReleasing)
+      .exchanged
+  }
+
+  /// Ends `freeze`.
+  @export(interface) public func thaw(references count: Int32) {
+    unsafe descriptor.pointee.references.store(count, ordering: .releasing)
+  }
+
   /// Gives up a reference; the last one frees the frame (the whole block, if it was allocated as one).
   ///
   /// - Returns: whether it was the last.

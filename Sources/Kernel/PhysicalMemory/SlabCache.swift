@@ -253,7 +253,7 @@ extension PhysicalMemory {
     guard let block = found else { return false }
     for place in 0..<(1 << order) {
       let frame = unsafe descriptor(block.number) + place
-      unsafe prepare(frame, order: order)
+      unsafe prepare(frame, order: order, references: 0)
       unsafe frame.pointee.kind = place == 0 ? .slab : .slabTail
       unsafe frame.pointee.cache = UInt8(truncatingIfNeeded: index)
     }
@@ -269,10 +269,7 @@ extension PhysicalMemory {
   ) {
     unsafe unlinkPartial(cache, slab)
     let order = unsafe Int(slab.pointee.order)
-    for place in 0..<(1 << order) {
-      unsafe (slab + place).pointee.references.store(0, ordering: .relaxed)
-      unsafe (slab + place).pointee.kind = .unused
-    }
+    for place in 0..<(1 << order) { unsafe (slab + place).pointee.kind = .unused }
     unsafe cache.pointee.slabCount &-= 1
     unsafe cache.pointee.frameCount &-= 1 << order
     unsafe cache.pointee.objectCount &-= (Self.pageSize << order) / cache.pointee.objectSize

@@ -26,9 +26,9 @@ extension Task {
       let entered = now
       // SAFETY: the registers and the event are ours; the handle is valid while the task runs.
       let deadline = nextDeadline(now)
-      Barriers.enterUser()
+      RCU.beginUser()
       unsafe machine_user_run(user, registers, &event, deadline)
-      Barriers.leaveUser()
+      RCU.endUser()
       now = Instant.now()
       chargeUserTime(now.nanoseconds(since: entered))
       switch machine_event_kind(event.kind) {

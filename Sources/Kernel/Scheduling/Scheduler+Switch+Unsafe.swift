@@ -80,6 +80,7 @@ extension Scheduler {
       let next = unsafe next.takeUnretainedValue()
       if next === previous { return nil }
       charge(previous, now: now)
+      RCU.switchThreads()
       local.current.contextSwitches &+= 1
       next.onCPU.store(true, ordering: .relaxed)
       next.cpu = CPU.currentIndex
@@ -124,6 +125,7 @@ extension Scheduler {
     /// Makes the calling context this CPU's idle thread. The first scheduler call on each CPU.
     @export(interface)
     public static func adoptCPU() {
+      RCU.endIdle()
       let idle = Thread(name: "idle")
       idle.isIdle = true
       idle.cpu = CPU.currentIndex
@@ -144,6 +146,7 @@ extension Scheduler {
       while true {
         Interrupts.handlePending()
         TimerQueue.current.expire(now: .now())
+        RCU.poll()
         if let next = unsafe queue.takeNext() ?? stealFromOthers(cpu) {
           unsafe switchTo(next)
           spins = 0
@@ -152,7 +155,10 @@ extension Scheduler {
         queue.isIdle.store(true, ordering: .sequentiallyConsistent)
         // A thread queued before the flag was visible came without a kick: look again.
         if queue.readyCount.load(ordering: .sequentiallyConsistent) == 0 {
-          machine_idle(TimerQueue.current.nextDeadline.load(ordering: .relaxed))
+          let deadline = withDeferredCalls(TimerQueue.current.nextDeadline.load(ordering: .relaxed))
+          RCU.beginIdle()
+          machine_idle(deadline)
+          RCU.endIdle()
         } else {
           // A ready thread whose stack another CPU is about to leave.
           spins &+= 1

@@ -56,7 +56,13 @@ public enum Scheduler {
         deadline = min(deadline, head.queuedAt &+ balanceDelay)
       }
     }
-    return deadline
+    return withDeferredCalls(deadline)
+  }
+
+  /// The deadline, or an earlier one at which deferred calls may be due.
+  @inline(__always)
+  static func withDeferredCalls(_ deadline: UInt64) -> UInt64 {
+    RCU.hasPending ? min(deadline, Instant.now().nanoseconds &+ RCU.pollInterval) : deadline
   }
 
   /// Called after each run of user code and in long kernel loops: device interrupts, timers, balancing, and the switch
@@ -65,6 +71,7 @@ public enum Scheduler {
   public static func interruptPoint(now: Instant) {
     Interrupts.handlePending()
     TimerQueue.current.expire(now: now)
+    RCU.poll()
     let queue = RunQueue.current
     guard queue.readyCount.load(ordering: .relaxed) != 0 || !Thread.current.mayRun(on: queue.cpu) else { return }
     charge(Thread.current, now: now.nanoseconds)

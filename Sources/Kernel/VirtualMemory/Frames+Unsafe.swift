@@ -72,6 +72,13 @@ enum Frames {
   @inline(__always)
   static func isIdle(_ frame: PageFrameNumber) -> Bool { frame.frame.referenceCount == inspectionBias &+ 1 }
 
+  /// As `isIdle`; if so nobody can get a reference until `thaw`.
+  @inline(__always)
+  static func freeze(_ frame: PageFrameNumber) -> Bool { frame.frame.freeze(ifReferences: inspectionBias &+ 1) }
+  /// Ends `freeze`, without the owner's reference.
+  @inline(__always)
+  static func thaw(_ frame: PageFrameNumber) { frame.frame.thaw(references: inspectionBias) }
+
   /// Whether a device has the frame pinned.
   @inline(__always)
   static func isPinned(_ frame: PageFrameNumber) -> Bool { frame.frame.referenceCount >= pinBias }

@@ -1,5 +1,5 @@
 // From an object's pages to the page-table entries that show them, and what needs that: truncation, holes,
-// invalidation, write-back.
+// invalidation.
 
 import DataStructures
 import KernelCore
@@ -73,7 +73,7 @@ extension MemoryObject {
   }
 
   /// Takes the right to write to the pages [start, end) away from all mappings, so that the next write is noticed.
-  private func protectPages(_ start: UInt64, _ end: UInt64) {
+  func protectPages(_ start: UInt64, _ end: UInt64) {
     guard isMapped else { return }
     forEachMapping(start, end) { area, first, last, gather in
       guard area.isShared else { return }
@@ -141,6 +141,7 @@ extension MemoryObject {
   @export(interface)
   public func invalidate() {
     guard hasStore else { return }
+    waitForWriteBack(0, .max)
     didRemovePages()
     unmapPages(0, .max)
     dropClean()
@@ -157,7 +158,11 @@ extension MemoryObject {
         for _ in 0..<256 {
           guard let (index, value) = pages.tree.next(from: position) else { return true }
           position = index &+ 1
-          if ObjectPages.isBusy(value) || pages.tree.hasTag(ObjectPages.dirtyTag, at: index) { continue }
+          if ObjectPages.isBusy(value) || pages.tree.hasTag(ObjectPages.dirtyTag, at: index)
+            || pages.tree.hasTag(ObjectPages.writeBackTag, at: index)
+          {
+            continue
+          }
           if let (frame, _) = pages.remove(at: index) { frames.append(frame) }
         }
         return false
@@ -166,51 +171,5 @@ extension MemoryObject {
       for frame in frames { Frames.release(frame) }
       if isLast || position == 0 { break }
     }
-  }
-
-  // MARK: Write-back
-
-  /// Writes changed pages of a range of bytes to the store, and waits.
-  ///
-  /// - Throws: the store's errors; pages that were not written stay dirty.
-  @export(interface)
-  public func writeBack(_ range: Range<UInt64> = 0..<UInt64.max) throws(Errno) {
-    guard hasStore, !range.isEmpty else { return }
-    var index = range.lowerBound / pageSize
-    let end = range.upperBound / pageSize &+ (range.upperBound & pageMask != 0 ? 1 : 0)
-    while let batch = takeDirty(from: index, to: end) {
-      // The tag goes first, then the right to write: a write in between is in the frame before it is stored, one after
-      // faults and sets the tag again.
-      protectPages(batch.start, batch.start &+ UInt64(batch.frames.count))
-      var failure: Errno?
-      do throws(Errno) { try writeToStore(batch.start, batch.frames) } catch { failure = error }
-      for (offset, frame) in batch.frames.enumerated() {
-        if failure != nil { markDirty(batch.start &+ UInt64(offset)) }
-        Frames.release(frame)
-      }
-      if let failure { throw failure }
-      index = batch.start &+ UInt64(batch.frames.count)
-    }
-  }
-
-  /// The next run of dirty pages, at most 128 KiB, clean from now on, with a reference each.
-  private func takeDirty(from start: UInt64, to end: UInt64) -> (start: UInt64, frames: [PageFrameNumber])? {
-    var frames: [PageFrameNumber] = []
-    var first: UInt64 = 0
-    pages.withLock { pages in
-      guard let (index, _) = pages.tree.next(from: start, tagged: ObjectPages.dirtyTag), index < end else { return }
-      first = index
-      var next = index
-      while next < end, frames.count < Self.largestReadWindow, pages.tree.hasTag(ObjectPages.dirtyTag, at: next),
-        case .ready(let frame) = pages.find(next)
-      {
-        pages.tree.clearTag(ObjectPages.dirtyTag, at: next)
-        Frames.retain(frame)
-        frames.append(frame)
-        next &+= 1
-      }
-    }
-    Counters.add(-frames.count, to: Counters.dirtyPages)
-    return frames.isEmpty ? nil : (first, frames)
   }
 }

@@ -50,8 +50,26 @@ extension MemoryObject {
   }
 
   /// What is at `index`; a ready page comes with a reference.
+  ///
+  /// Without a lock: the page is found, then gets a reference unless it is free, and if it is still in its place then it
+  /// was the right one. Else the reference, which hit whatever the frame is used for now, is given back.
   @inline(__always)
   func lookUp(_ index: UInt64) -> ObjectPages.Page {
+    let found: ObjectPages.Page? = RCU.read {
+      guard let slot = tree.slot(at: index) else { return .absent }
+      let value = slot.value
+      let page = ObjectPages.page(value)
+      guard case .ready(let frame) = page else { return page }
+      guard frame.frame.retainIfReferenced() else { return nil }
+      if slot.value == value { return page }
+      Frames.release(frame)
+      return nil
+    }
+    return found ?? lookUpLocked(index)
+  }
+
+  /// As above, when the page went away while we looked.
+  private func lookUpLocked(_ index: UInt64) -> ObjectPages.Page {
     pages.withLock { pages in
       let page = pages.find(index)
       if case .ready(let frame) = page { Frames.retain(frame) }
@@ -81,10 +99,12 @@ extension MemoryObject {
   /// A page of zeros at `index`, with a reference for the caller; nil when somebody else made one meanwhile, or the
   /// object became shorter.
   private func insertFresh(_ index: UInt64) throws(Errno) -> PageFrameNumber? {
+    try ObjectPages.preload()
     let frame = try Frames.allocateZeroed()
     let isInserted = pages.withLock { pages in
-      guard pages.find(index) == .absent, index < pageCount else { return false }
-      pages.insert(frame, at: index, busy: false)
+      guard pages.find(index) == .absent, index < pageCount, pages.insert(frame, at: index, busy: false) else {
+        return false
+      }
       Frames.retain(frame)
       enlist(frame, index)
       return true
@@ -161,6 +181,7 @@ extension MemoryObject {
     var frames: [PageFrameNumber] = []
     frames.reserveCapacity(Self.largestReadWindow)
     var start = index
+    try ObjectPages.preload()
     let outcome: Result<Void, Errno> = pages.withLock { pages in
       guard pages.find(index) == .absent, index < limit else { return .success(()) }
       let isSequential = index == pages.nextRead && index != 0
@@ -182,8 +203,11 @@ extension MemoryObject {
       do throws(Errno) {
         while position < end {
           let frame = try stock.next(wanted: Int(truncatingIfNeeded: end &- position))
+          guard pages.insert(frame, at: position, busy: true) else {
+            Frames.release(frame)
+            throw .ENOMEM
+          }
           frames.append(frame)
-          pages.insert(frame, at: position, busy: true)
           Frames.retain(frame)
           enlist(frame, position)
           position &+= 1
@@ -219,7 +243,7 @@ extension MemoryObject {
         let index = batch.start &+ UInt64(offset)
         guard pages.tree[index] == ObjectPages.value(frame, busy: true) else { continue }
         switch outcome {
-        case .succeeded: pages.insert(frame, at: index, busy: false)
+        case .succeeded: pages.tree.replace(at: index, with: ObjectPages.value(frame, busy: false))
         case .failed:
           _ = pages.remove(at: index)
           Frames.release(frame)
@@ -266,9 +290,9 @@ extension MemoryObject {
   func markDirty(_ index: UInt64) {
     guard hasStore else { return }
     let isNew = pages.withLock { pages in
-      guard pages.find(index) != .absent, !pages.tree.hasTag(ObjectPages.dirtyTag, at: index) else { return false }
-      pages.tree.setTag(ObjectPages.dirtyTag, at: index)
-      return true
+      // A page that is being read was truncated away since it was written to.
+      guard case .ready = pages.find(index) else { return false }
+      return pages.tree.setTag(ObjectPages.dirtyTag, at: index)
     }
     if isNew { Counters.add(1, to: Counters.dirtyPages) }
   }

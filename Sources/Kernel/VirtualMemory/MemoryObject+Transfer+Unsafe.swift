@@ -1,6 +1,7 @@
 // read(2) and write(2) on an object: copying between its pages and a caller's buffer. No lock is held while the buffer,
 // which may be user memory that faults, is touched: the page is held by a reference.
 
+import DataStructures
 import KernelCore
 import LinuxABI
 import PhysicalMemory
@@ -99,14 +100,15 @@ extension MemoryObject {
     try unsafe buffer.copyIn(Frames.pointer(frame) + within, count: count)
   }
 
-  private func lookUpIsAbsent(_ index: UInt64) -> Bool { pages.withLock { $0.find(index) == .absent } }
+  private func lookUpIsAbsent(_ index: UInt64) -> Bool { RCU.read { tree[index] == 0 } }
 
   /// Writes to a page of its own first and makes it the object's when it is filled: nobody sees it half done.
   private func writeFresh(
     _ index: UInt64, _ within: Int, _ count: Int, _ buffer: inout TransferBuffer
   ) throws(Errno) {
     let frame = try MemoryPressure.retrying { () throws(Errno) in
-      count == Int(pageSize) ? try Frames.allocate() : try Frames.allocateZeroed()
+      try ObjectPages.preload()
+      return count == Int(pageSize) ? try Frames.allocate() : try Frames.allocateZeroed()
     }
     let before = buffer.remaining
     var failure: Errno?
@@ -121,9 +123,13 @@ extension MemoryObject {
       if let failure { throw failure }
       return
     }
+    // The bytes are taken from the caller already, so this may not fail any more.
+    do throws(Errno) { try ObjectPages.preload(options: .reserved) } catch {
+      Frames.release(frame)
+      throw error
+    }
     let isInserted = pages.withLock { pages in
-      guard pages.find(index) == .absent else { return false }
-      pages.insert(frame, at: index, busy: false)
+      guard pages.find(index) == .absent, pages.insert(frame, at: index, busy: false) else { return false }
       enlist(frame, index)
       return true
     }

@@ -6,6 +6,7 @@
 //
 // Locks, in this order: `mappings` (the areas) → a space's table lock → `pages` (the tree). All are spin locks; nothing
 // is locked while the store works or user memory is copied. A page that is being read is *busy*: others wait for it.
+// Looking up a page takes no lock (`lookUp`).
 
 import DataStructures
 import KernelCore
@@ -35,11 +36,13 @@ public final class MemoryObject {
   private let sizeValue: Atomic<UInt64>
   /// Counts truncations and the like: a fault that looked a page up before one does not install it after.
   private let versionValue = Atomic<UInt64>(0)
-  let pages = SpinLock(ObjectPages(), rank: .pageCache)
+  /// For changes; `tree` can be read without the lock, within `RCU.read`.
+  let pages: SpinLock<ObjectPages>
+  let tree: RadixTree
   /// The page tables of parts of 512 pages which shared mappings use in common (PageTables+Objects), not counted.
   let sharedTables = SpinLock<[UInt64: PageFrameNumber]>([:], rank: .objectTables)
   let mappings = SpinLock(ObjectMappings(), rank: .objectMappings)
-  /// Woken when busy pages are ready.
+  /// Woken when busy pages are ready, or pages in flight have been stored.
   let ready = WaitQueue()
   /// Promised pages that this object pays for itself (shared anonymous memory).
   private var committedPages = 0
@@ -54,6 +57,8 @@ public final class MemoryObject {
     // SAFETY: see `store`.
     unsafe self.store = store
     hasStore = store != nil
+    tree = RadixTree(nodes: RadixNodePool.shared)
+    pages = SpinLock(ObjectPages(tree: tree), rank: .pageCache)
     sizeValue = Atomic(size)
     Counters.add(1, to: Counters.objects)
     number = ReverseMap.register(self)

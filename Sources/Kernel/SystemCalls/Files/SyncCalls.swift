@@ -52,7 +52,10 @@ public enum SyncCalls {
     case .regular, .blockDevice, .directory, .symbolicLink: break
     default: throw .ESPIPE
     }
-    if frame.uint(3) != 0 { try file.inode.memoryObject?.writeBack() }
+    guard frame.uint(3) != 0, let object = file.inode.memoryObject else { return 0 }
+    let range = offset..<(count == 0 ? .max : offset + count)
+    // SYNC_FILE_RANGE_WRITE: writing waits as well. The other flags only wait for what is on its way.
+    if frame.uint(3) & 2 != 0 { try object.writeBack(range) } else { try object.waitForWriteBack(range) }
     return 0
   }
 

@@ -49,15 +49,14 @@ extension MemoryObject {
     let outcome: Eviction = pages.withLock { pages in
       guard pages.find(index) == .ready(frame) else { return .used }
       if pages.tree.hasTag(ObjectPages.dirtyTag, at: index) { return .dirty }
-      // Only the object has it: nobody can come by a reference without this lock.
-      guard Frames.isIdle(frame) else { return .used }
+      // Only the object has it, and from now on nobody comes by a reference, not even a look-up without the lock.
+      guard Frames.freeze(frame) else { return .used }
       _ = pages.remove(at: index)
+      // The object's reference goes with it.
+      Frames.thaw(frame)
       return .evicted
     }
-    if outcome == .evicted {
-      countPages(-1)
-      Frames.release(frame)
-    }
+    if outcome == .evicted { countPages(-1) }
     return outcome
   }
 
