@@ -99,6 +99,19 @@ struct FrameDescriptor: ~Copyable {
     return false
   }
 
+  /// Takes all references away if there are exactly `count`, so that `retainIfReferenced` finds the frame free; false if
+  /// there are others. The caller, who has some of them, gives back with `thaw` what is left.
+  @export(interface) public func freeze(expecting count: Int32) -> Bool {
+    unsafe descriptor.pointee.references.compareExchange(
+      expected: count, desired: 0, ordering: .acquiringAndReleasing
+    ).exchanged
+  }
+
+  /// Ends what `freeze` began, with this many references.
+  @export(interface) public func thaw(_ count: Int32) {
+    unsafe descriptor.pointee.references.store(count, ordering: .releasing)
+  }
+
   /// Gives up a reference; the last one frees the frame (the whole block, if it was allocated as one).
   ///
   /// - Returns: whether it was the last.

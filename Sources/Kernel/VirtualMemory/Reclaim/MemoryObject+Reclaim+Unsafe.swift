@@ -49,15 +49,13 @@ extension MemoryObject {
     let outcome: Eviction = pages.withLock { pages in
       guard pages.find(index) == .ready(frame) else { return .used }
       if pages.tree.hasTag(ObjectPages.dirtyTag, at: index) { return .dirty }
-      // Only the object has it: nobody can come by a reference without this lock.
-      guard Frames.isIdle(frame) else { return .used }
+      // Only the object has it, and a look-up without this lock that finds it now gets no reference.
+      guard frame.frame.freeze(expecting: Frames.inspectionBias &+ 1) else { return .used }
       _ = pages.remove(at: index)
+      frame.frame.thaw(Frames.inspectionBias)
       return .evicted
     }
-    if outcome == .evicted {
-      countPages(-1)
-      Frames.release(frame)
-    }
+    if outcome == .evicted { countPages(-1) }
     return outcome
   }
 
