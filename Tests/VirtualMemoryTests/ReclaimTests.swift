@@ -217,3 +217,33 @@ extension VirtualMemoryTests {
     space.destroy()
   }
 }
+
+extension VirtualMemoryTests {
+  @Test func `swapoff brings every page back`() throws {
+    _ = MemorySwapDevice.shared
+    let device = MemorySwapDevice("/dev/other", pages: 1000)
+    try SwapSpace.enable(device, priority: 5)
+    #expect(throws: Errno.EBUSY) { try SwapSpace.enable(device) }
+    let space = try AddressSpace.create()
+    let address = try space.mapAnonymous(500 * page)
+    for index in 0..<500 as Range<UInt64> { try space.store(index, address + index * page) }
+    let child = try space.fork()
+    _ = Reclaim().reclaim(frames: 400)
+    let area = try #require(SwapSpace.statistics().first { $0.name == device.swapName })
+    #expect(area.used >= 400 && area.priority == 5 && area.size == 999)
+    // Pages without rights come back as well.
+    try space.protect(address, 100 * page, [])
+    try SwapSpace.disable(device.swapName)
+    #expect(!SwapSpace.statistics().contains { $0.name == device.swapName })
+    #expect(throws: Errno.EINVAL) { try SwapSpace.disable(device.swapName) }
+    device.failure = .EIO
+    try space.protect(address, 100 * page, .read)
+    for index in 0..<500 as Range<UInt64> {
+      #expect(try space.load(address + index * page) == index)
+      #expect(try child.load(address + index * page) == index)
+    }
+    #expect(ReclaimCheck.failures([space, child]) == [])
+    space.destroy()
+    child.destroy()
+  }
+}

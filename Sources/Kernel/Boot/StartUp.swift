@@ -12,6 +12,7 @@ import Procfs
 import Scheduling
 import SystemCalls
 import Tmpfs
+import VirtualMemory
 import VirtioFS
 
 /// Why the machine cannot run its command: the sentence for the user, and the exit status of the monitor.
@@ -24,6 +25,8 @@ struct StartUpFailure: Error {
 func startUp() {
   do throws(StartUpFailure) {
     try startDrivers()
+    // Without it everybody frees memory himself.
+    try? Kswapd.start()
     registerFileSystems()
     let namespace = try RootFileSystem.mount()
     if let name = BootParameters.value("hostname") { HostIdentity.setName(name) }

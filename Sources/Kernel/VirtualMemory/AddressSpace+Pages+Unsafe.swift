@@ -64,10 +64,11 @@ extension AddressSpace {
   }
 
   /// Pages of [start, end) in memory.
-  func residency(_ start: UInt64, _ end: UInt64) -> (all: Int, anonymous: Int) {
+  func residency(_ start: UInt64, _ end: UInt64) -> (all: Int, anonymous: Int, swapped: Int) {
     tables.withLock { tables in
-      var result = (all: 0, anonymous: 0)
+      var result = (all: 0, anonymous: 0, swapped: 0)
       tables.forEach(start, end) { _, entry in
+        if entry.isSwapped { result.swapped += 1 }
         guard entry.isCounted else { return }
         result.all += 1
         if !entry.isObjectPage { result.anonymous += 1 }

@@ -17,6 +17,8 @@ public struct AreaSnapshot {
   /// Pages in memory, and those of them that are private.
   public var residentPages: Int
   public var anonymousPages: Int
+  /// Pages on swap areas.
+  public var swappedPages: Int
   /// Whether it maps an object without a name: shared anonymous memory.
   public var isSharedAnonymous: Bool
 }
@@ -100,12 +102,13 @@ extension AddressSpace {
   }
 
   private func snapshot(_ area: VirtualMemoryArea, _ detail: SnapshotDetail) -> AreaSnapshot {
-    var resident = (all: 0, anonymous: 0)
+    var resident = (all: 0, anonymous: 0, swapped: 0)
     if detail == .residency { resident = residency(area.start, area.end) }
     return AreaSnapshot(
       start: area.start, end: area.end, protection: area.protection, flags: area.flags,
       offset: area.pageOffset &* pageSize, source: area.source, residentPages: resident.all,
-      anonymousPages: resident.anonymous, isSharedAnonymous: area.object != nil && area.source == nil)
+      anonymousPages: resident.anonymous, swappedPages: resident.swapped,
+      isSharedAnonymous: area.object != nil && area.source == nil)
   }
 
   // MARK: mincore

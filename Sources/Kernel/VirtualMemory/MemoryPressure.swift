@@ -32,6 +32,10 @@ public enum MemoryPressure {
 
   @export(interface)
   public static func refillReserve() {
+    if Kswapd.wake() {
+      guard FrameAllocator.isExhausted else { return }
+      ReclaimCounters.add(1, to: ReclaimCounters.stalls)
+    }
     let shortage = FrameAllocator.takeShortage()
     if shortage > 0 { _ = Shrinkers.reclaim(frames: max(shortage, 256)) }
   }
@@ -51,6 +55,7 @@ public enum MemoryPressure {
     /// - Returns: whether to try again. Not for a program that has been told to end: its end frees memory.
     mutating func find() -> Bool {
       if Thread.current.hasFatalSignal { return false }
+      ReclaimCounters.add(1, to: ReclaimCounters.stalls)
       // More at each failure: an operation that needs many frames at once begins anew each time.
       if reclaims < 16, Shrinkers.reclaim(frames: 64 << min(reclaims, 4)) > 0 {
         reclaims += 1

@@ -12,15 +12,19 @@ enum MemoryFiles {
     let memory = VirtualMemoryStatistics.snapshot()
     func kibibytes(_ pages: Int) -> Int { pages * 4 }
     let fileCache = memory.cachedPages - memory.sharedMemoryPages
+    let reclaim = ReclaimStatistics.snapshot()
     let limit = CommitAccounting.limit
     return SystemFormat.memory([
       ("MemTotal", kibibytes(frames.total)), ("MemFree", kibibytes(frames.free)),
       // What could be had without hurting: free memory and clean pages of files.
       ("MemAvailable", kibibytes(max(0, frames.free - frames.low + fileCache - memory.dirtyPages))),
-      ("Buffers", 0), ("Cached", kibibytes(memory.cachedPages)), ("SwapCached", 0),
-      ("Active", kibibytes(memory.anonymousPages + fileCache)), ("Inactive", 0),
-      ("Active(anon)", kibibytes(memory.anonymousPages)), ("Inactive(anon)", 0), ("Active(file)", kibibytes(fileCache)),
-      ("Inactive(file)", 0), ("Unevictable", 0), ("Mlocked", 0), ("SwapTotal", 0), ("SwapFree", 0),
+      ("Buffers", 0), ("Cached", kibibytes(memory.cachedPages)), ("SwapCached", kibibytes(SwapSpace.cachedPages)),
+      ("Active", kibibytes(reclaim.activeAnonymous + reclaim.activeFile)),
+      ("Inactive", kibibytes(reclaim.inactiveAnonymous + reclaim.inactiveFile)),
+      ("Active(anon)", kibibytes(reclaim.activeAnonymous)), ("Inactive(anon)", kibibytes(reclaim.inactiveAnonymous)),
+      ("Active(file)", kibibytes(reclaim.activeFile)), ("Inactive(file)", kibibytes(reclaim.inactiveFile)),
+      ("Unevictable", 0), ("Mlocked", 0), ("SwapTotal", kibibytes(SwapSpace.totalPages)),
+      ("SwapFree", kibibytes(SwapSpace.freePages)),
       ("Zswap", 0), ("Zswapped", 0),
       ("Dirty", kibibytes(memory.dirtyPages)), ("Writeback", 0), ("AnonPages", kibibytes(memory.anonymousPages)),
       ("Mapped", kibibytes(fileCache)), ("Shmem", kibibytes(memory.sharedMemoryPages)), ("KReclaimable", 0),
@@ -61,8 +65,16 @@ enum MemoryFiles {
   static func virtualMemory() -> TextBuffer {
     let frames = MemoryStatistics.snapshot()
     let memory = VirtualMemoryStatistics.snapshot()
+    let reclaim = ReclaimStatistics.snapshot()
     func value(_ count: Int) -> UInt64 { UInt64(max(0, count)) }
     return SystemFormat.counters([
+      ("nr_inactive_anon", value(reclaim.inactiveAnonymous)), ("nr_active_anon", value(reclaim.activeAnonymous)),
+      ("nr_inactive_file", value(reclaim.inactiveFile)), ("nr_active_file", value(reclaim.activeFile)),
+      ("nr_swapcached", value(SwapSpace.cachedPages)), ("pswpin", value(reclaim.swappedIn)),
+      ("pswpout", value(reclaim.swappedOut)), ("allocstall_normal", value(reclaim.stalls)),
+      ("pgactivate", value(reclaim.activated)), ("pgdeactivate", value(reclaim.deactivated)),
+      ("pgscan", value(reclaim.scanned)), ("pgsteal", value(reclaim.stolen)),
+      ("pgsteal_kswapd", value(reclaim.stolenByDaemon)), ("pageoutrun", value(reclaim.daemonRuns)),
       ("nr_free_pages", value(frames.free)), ("nr_anon_pages", value(memory.anonymousPages)),
       ("nr_file_pages", value(memory.cachedPages)), ("nr_shmem", value(memory.sharedMemoryPages)),
       ("nr_dirty", value(memory.dirtyPages)), ("nr_writeback", 0), ("nr_slab_unreclaimable", value(frames.slab)),

@@ -20,6 +20,7 @@ struct MapLine {
   // For smaps, in pages.
   var residentPages = 0
   var anonymousPages = 0
+  var swappedPages = 0
   var isLocked = false
 }
 
@@ -64,7 +65,7 @@ enum MemoryMapFormat {
       ("Shared_Clean", isFileLike ? rest : 0), ("Shared_Dirty", 0), ("Private_Clean", isFileLike ? 0 : rest),
       ("Private_Dirty", anonymous), ("Referenced", resident), ("Anonymous", anonymous), ("LazyFree", 0),
       ("AnonHugePages", 0), ("ShmemPmdMapped", 0), ("FilePmdMapped", 0), ("Shared_Hugetlb", 0),
-      ("Private_Hugetlb", 0), ("Swap", 0), ("SwapPss", 0), ("Locked", line.isLocked ? resident : 0),
+      ("Private_Hugetlb", 0), ("Swap", line.swappedPages * 4), ("SwapPss", line.swappedPages * 4), ("Locked", line.isLocked ? resident : 0),
     ]
     for (title, value) in rows {
       let begin = text.count

@@ -48,6 +48,7 @@ struct TaskSnapshot {
   var executablePages = 0
   var lockedPages = 0
   var pageTablePages = 0
+  var swappedPages = 0
   var residentLimit: UInt64 = .max
   var startCode: UInt64 = 0
   var endCode: UInt64 = 0
@@ -225,7 +226,7 @@ enum ProcessFormat {
       pages("VmExe", code)
       pages("VmLib", max(0, task.executablePages - code))
       pages("VmPTE", task.pageTablePages)
-      pages("VmSwap", 0)
+      pages("VmSwap", task.swappedPages)
       pages("HugetlbPages", 0)
       number("CoreDumping", 0)
       number("THP_enabled", 0)

@@ -101,6 +101,7 @@ extension TaskSnapshot {
     executablePages = memory.executablePages
     lockedPages = memory.lockedPages
     pageTablePages = memory.pageTablePages
+    swappedPages = memory.swappedPages
     let layout = space.layout
     startCode = layout.startCode
     endCode = layout.endCode

@@ -68,6 +68,7 @@ enum ProcessText {
       line.major = UInt64(device.major)
       line.minor = UInt64(device.minor)
       line.inode = area.source?.mappingInode ?? 0
+      line.swappedPages = area.swappedPages
       line.isLocked = area.flags.contains(.locked)
       line.residentPages = area.residentPages
       line.anonymousPages = area.anonymousPages

@@ -5,6 +5,7 @@ import Identity
 import KernelCore
 import LinuxABI
 import Process
+import Synchronization
 import VirtualMemory
 
 /// The entries of /proc/sys.
@@ -65,8 +66,16 @@ enum SystemControl {
           CommitAccounting.ratio = Int(number)
         }
       ) { () throws(Errno) in SystemFormat.number(CommitAccounting.ratio) },
+      .text(
+        "swappiness", 0o644,
+        sink: { value throws(Errno) in
+          guard let number = value.decimal(), number <= 200 else { throw .EINVAL }
+          try requireAdministrator()
+          Reclaim.swappiness.store(Int(number), ordering: .relaxed)
+        }
+      ) { () throws(Errno) in SystemFormat.number(Reclaim.swappiness.load(ordering: .relaxed)) },
       number("max_map_count", 65530), number("mmap_min_addr", Int(AddressSpace.minimumAddress)),
-      number("swappiness", 60), number("overcommit_kbytes", 0), number("nr_hugepages", 0),
+      number("overcommit_kbytes", 0), number("nr_hugepages", 0),
     ]
   }
 

@@ -58,6 +58,7 @@ enum SystemFiles {
       .text("swaps") { () throws(Errno) in
         var text = TextBuffer()
         text.append("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
+        for area in SwapSpace.statistics() { appendSwapArea(area, to: &text) }
         return text
       },
       .text("modules") { () throws(Errno) in TextBuffer() },
@@ -132,6 +133,22 @@ enum SystemFiles {
     }
     text.append("\nBlock devices:\n")
     return text
+  }
+
+  private static func appendSwapArea(_ area: SwapAreaStatistics, to text: inout TextBuffer) {
+    text.append(area.name)
+    text.pad(max(1, 40 - area.name.count), with: 0x20)
+    text.append(area.isFile ? "file\t" : "partition")
+    for pages in [area.size, area.used] {
+      let kibibytes = UInt64(pages * 4)
+      text.append("\t")
+      text.append(decimal: kibibytes)
+      if kibibytes < 10_000_000 { text.append("\t") }
+    }
+    text.append("\t")
+    if area.priority < 0 { text.append("-") }
+    text.append(decimal: UInt64(area.priority.magnitude))
+    text.append("\n")
   }
 
   /// What tests look at to find leaks: after a program has ended, all but the sums must be as before.

@@ -10,6 +10,9 @@ enum ReclaimCounters {
   static let activated = Counter(0)
   static let deactivated = Counter(0)
   static let skippedDirty = Counter(0)
+  static let daemonRuns = Counter(0)
+  static let stolenByDaemon = Counter(0)
+  static let stalls = Counter(0)
   static let swappedIn = Counter(0)
   static let swappedOut = Counter(0)
 
@@ -25,6 +28,11 @@ public struct ReclaimStatistics: Equatable, Sendable {
   public var activated = 0
   public var deactivated = 0
   public var skippedDirty = 0
+  /// How often kswapd ran, and what it freed.
+  public var daemonRuns = 0
+  public var stolenByDaemon = 0
+  /// How often somebody who needed memory had to free it himself.
+  public var stalls = 0
   /// Pages read from and written to swap.
   public var swappedIn = 0
   public var swappedOut = 0
@@ -42,6 +50,9 @@ public struct ReclaimStatistics: Equatable, Sendable {
     result.activated = value(ReclaimCounters.activated)
     result.deactivated = value(ReclaimCounters.deactivated)
     result.skippedDirty = value(ReclaimCounters.skippedDirty)
+    result.daemonRuns = value(ReclaimCounters.daemonRuns)
+    result.stolenByDaemon = value(ReclaimCounters.stolenByDaemon)
+    result.stalls = value(ReclaimCounters.stalls)
     result.swappedIn = value(ReclaimCounters.swappedIn)
     result.swappedOut = value(ReclaimCounters.swappedOut)
     result.activeAnonymous = PageLists.count(.activeAnonymous)

@@ -75,6 +75,21 @@ enum ReverseMap {
     owners.withLock { unsafe $0.add(.family(Unmanaged.passUnretained(family))) }
   }
 
+  /// All address spaces.
+  static func spaces() -> [AddressSpace] {
+    owners.withLock { owners in
+      var result: [AddressSpace] = []
+      for number in 1..<UInt32(max(1, owners.parts.count << 8)) {
+        guard case .family(let family) = owners[number] else { continue }
+        // SAFETY: a member is alive: it leaves before its end begins, and its users hold it.
+        unsafe family._withUnsafeGuaranteedRef { family in
+          for member in unsafe family.members { unsafe result.append(member.takeUnretainedValue()) }
+        }
+      }
+      return result
+    }
+  }
+
   static func unregister(_ number: OwnerNumber) {
     owners.withLock { owners in
       owners[number.rawValue] = .none(nextFree: owners.firstFree)
@@ -88,7 +103,7 @@ enum ReverseMap {
 @safe final class AddressFamily {
   private(set) var number = OwnerNumber.none
   /// Under the lock of `ReverseMap.owners`. Not retained: a space leaves before it ends.
-  private var members: [Unmanaged<AddressSpace>] = unsafe []
+  fileprivate var members: [Unmanaged<AddressSpace>] = unsafe []
   /// Where the last page was found: neighbours are often in the same space.
   private var latest = 0
 
