@@ -81,6 +81,10 @@ extension MemoryObject {
   /// object became shorter.
   private func insertFresh(_ index: UInt64) throws(Errno) -> PageFrameNumber? {
     let frame = try Frames.allocateZeroed()
+    do throws(Errno) { try promisePage() } catch {
+      Frames.release(frame)
+      throw error
+    }
     let isInserted = pages.withLock { pages in
       guard pages.find(index) == .absent, index < pageCount else { return false }
       pages.insert(frame, at: index, busy: false)
@@ -90,13 +94,27 @@ extension MemoryObject {
     }
     guard isInserted else {
       Frames.release(frame)
+      unpromisePages(1)
       return nil
     }
     countPages(1)
     return frame
   }
 
+  /// Memory without a store is promised page by page, unless that happened when the object was made.
+  ///
+  /// - Throws: ENOSPC, for giving memory up would not help.
+  func promisePage() throws(Errno) {
+    guard chargesPages else { return }
+    do throws(Errno) { try CommitAccounting.commit(1) } catch { throw .ENOSPC }
+  }
+
+  func unpromisePages(_ count: Int) {
+    if chargesPages { CommitAccounting.uncommit(count) }
+  }
+
   func countPages(_ change: Int) {
+    if huge != nil { return Counters.add(change, to: Counters.hugeObjectPages) }
     Counters.add(change, to: Counters.cachedPages)
     if !hasStore { Counters.add(change, to: Counters.sharedMemoryPages) }
   }
@@ -271,6 +289,8 @@ extension MemoryObject {
       position = next
     }
     countPages(-removed)
+    unpromisePages(removed)
+    huge?.leaving.add(removed, ordering: .relaxed)
     Counters.add(-dirty, to: Counters.dirtyPages)
   }
 }

@@ -105,6 +105,9 @@ extension MemoryObject {
   private func writeFresh(
     _ index: UInt64, _ within: Int, _ count: Int, _ buffer: inout TransferBuffer
   ) throws(Errno) {
+    try promisePage()
+    var isPromiseKept = false
+    defer { if !isPromiseKept { unpromisePages(1) } }
     let frame = try MemoryPressure.retrying { () throws(Errno) in
       count == Int(pageSize) ? try Frames.allocate() : try Frames.allocateZeroed()
     }
@@ -128,6 +131,7 @@ extension MemoryObject {
       return true
     }
     if isInserted {
+      isPromiseKept = true
       countPages(1)
     } else {
       // A fault made the page meanwhile.

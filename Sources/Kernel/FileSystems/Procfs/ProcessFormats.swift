@@ -48,6 +48,7 @@ struct TaskSnapshot {
   var executablePages = 0
   var lockedPages = 0
   var pageTablePages = 0
+  var hugePages = 0
   var residentLimit: UInt64 = .max
   var startCode: UInt64 = 0
   var endCode: UInt64 = 0
@@ -226,7 +227,7 @@ enum ProcessFormat {
       pages("VmLib", max(0, task.executablePages - code))
       pages("VmPTE", task.pageTablePages)
       pages("VmSwap", 0)
-      pages("HugetlbPages", 0)
+      pages("HugetlbPages", task.hugePages)
       number("CoreDumping", 0)
       number("THP_enabled", 0)
     }

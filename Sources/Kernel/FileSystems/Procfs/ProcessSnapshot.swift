@@ -101,6 +101,7 @@ extension TaskSnapshot {
     executablePages = memory.executablePages
     lockedPages = memory.lockedPages
     pageTablePages = memory.pageTablePages
+    hugePages = memory.hugePages
     let layout = space.layout
     startCode = layout.startCode
     endCode = layout.endCode

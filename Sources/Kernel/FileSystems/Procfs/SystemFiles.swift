@@ -89,6 +89,7 @@ enum SystemFiles {
     func kibibytes(_ pages: Int) -> Int { pages * 4 }
     let fileCache = memory.cachedPages - memory.sharedMemoryPages
     let limit = CommitAccounting.limit
+    let huge = HugePagePool.statistics
     return SystemFormat.memory([
       ("MemTotal", kibibytes(frames.total)), ("MemFree", kibibytes(frames.free)),
       // What could be had without hurting: free memory and clean pages of files.
@@ -103,7 +104,10 @@ enum SystemFiles {
       ("KernelStack", ProcessTable.counters().threads * 32), ("PageTables", kibibytes(memory.pageTablePages)),
       ("NFS_Unstable", 0), ("Bounce", 0), ("WritebackTmp", 0), ("CommitLimit", kibibytes(limit)),
       ("Committed_AS", kibibytes(memory.committedPages)), ("VmallocTotal", 0), ("VmallocUsed", 0),
-      ("VmallocChunk", 0), ("Percpu", 0), ("HugePages_Total", 0), ("Hugepagesize", 2048),
+      ("VmallocChunk", 0), ("Percpu", 0), ("AnonHugePages", 0), ("ShmemHugePages", 0),
+      ("ShmemPmdMapped", 0), ("FileHugePages", 0), ("FilePmdMapped", 0),
+      ("HugePages_Total", huge.total), ("HugePages_Free", huge.free), ("HugePages_Rsvd", huge.reserved),
+      ("HugePages_Surp", huge.surplus), ("Hugepagesize", 2048), ("Hugetlb", kibibytes(huge.frames)),
     ])
   }
 
