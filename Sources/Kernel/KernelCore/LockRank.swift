@@ -43,6 +43,8 @@ extension LockRank {
   public static var timer: LockRank { LockRank(order: 60) }
   public static var runQueue: LockRank { LockRank(order: 50) }
   public static var pageLists: LockRank { LockRank(order: 45) }
+  // The pool of huge pages, to which a frame returns under any lock that its last reference is dropped under.
+  public static var hugePages: LockRank { LockRank(order: 42) }
   public static var slab: LockRank { LockRank(order: 40) }
   public static var zone: LockRank { LockRank(order: 30) }
   public static var log: LockRank { LockRank(order: 10) }

@@ -221,6 +221,7 @@ public let FIGETBSZ: UInt32 = 2
 
 /// File system magic numbers (statfs(2)).
 public let TMPFS_MAGIC: Int64 = 0x0102_1994
+public let HUGETLBFS_MAGIC: Int64 = 0x9584_58f6
 public let PIPEFS_MAGIC: Int64 = 0x5049_5045
 public let SOCKFS_MAGIC: Int64 = 0x534f_434b
 public let ANON_INODE_FS_MAGIC: Int64 = 0x0904_1934

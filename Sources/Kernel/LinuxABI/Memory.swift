@@ -60,3 +60,14 @@ public let MADV_COLD: UInt64 = 20
 public let MADV_PAGEOUT: UInt64 = 21
 public let MADV_POPULATE_READ: UInt64 = 22
 public let MADV_POPULATE_WRITE: UInt64 = 23
+public let MADV_COLLAPSE: UInt64 = 25
+
+/// Bits of mmap's and memfd_create's flags that hold the binary logarithm of the size of huge pages.
+public let MAP_HUGE_SHIFT: UInt64 = 26
+public let MAP_HUGE_MASK: UInt64 = 0x3f
+
+// personality(2)
+public let ADDR_NO_RANDOMIZE: UInt32 = 0x0040000
+public let MMAP_PAGE_ZERO: UInt32 = 0x0100000
+public let ADDR_COMPAT_LAYOUT: UInt32 = 0x0200000
+public let READ_IMPLIES_EXEC: UInt32 = 0x0400000

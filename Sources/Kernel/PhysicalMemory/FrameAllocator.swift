@@ -165,6 +165,7 @@ extension PhysicalMemory {
     if unsafe descriptor.pointee.flags.load(ordering: .acquiring) & FrameAllocator.listedFlag != 0 {
       FrameAllocator.leaveList?(number.rawValue)
     }
+    if unsafe returnToPool(number.rawValue, descriptor) { return }
     let order = unsafe Int(descriptor.pointee.order)
     guard order == 0 else {
       unsafe descriptor.pointee.kind = .unused

@@ -39,6 +39,8 @@ public struct FrameFlags: OptionSet, Sendable {
   public static var anonymous: Self { Self(rawValue: 1 << 6) }
   /// May not be reclaimed.
   public static var unevictable: Self { Self(rawValue: 1 << 7) }
+  /// One of the 512 frames of a huge page (HugePagePool).
+  public static var pooled: Self { Self(rawValue: 1 << 15) }
   /// The last transfer failed.
   public static var failed: Self { Self(rawValue: 1 << 8) }
   /// The owner can copy the contents to another frame and use that one instead: set by allocations with the option

@@ -14,7 +14,10 @@ public enum ControlCalls {
   @export(interface)
   public static func table() -> [SystemCall] {
     [
-      SystemCall(135, "personality", .partial("the value is recorded only"), "persona:x") { frame throws(Errno) in
+      SystemCall(
+        135, "personality", .partial("of the flags only ADDR_NO_RANDOMIZE and ADDR_COMPAT_LAYOUT have an effect"),
+        "persona:x"
+      ) { frame throws(Errno) in
         let old = frame.process.personality
         if frame.uint(0) != .max { frame.process.personality = frame.uint(0) }
         return Int64(old)

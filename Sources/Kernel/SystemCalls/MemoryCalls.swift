@@ -13,8 +13,7 @@ public enum MemoryCalls {
   public static func table() -> [SystemCall] {
     [
       SystemCall(
-        9, "mmap", .partial("no huge pages (MAP_HUGETLB: ENOMEM)"),
-        "address:p length:u protection:P flags:M fd:d offset:u", mmap),
+        9, "mmap", .partial("huge pages of 2 MiB only"), "address:p length:u protection:P flags:M fd:d offset:u", mmap),
       SystemCall(10, "mprotect", .full, "address:p length:u protection:P") { frame throws(Errno) in
         try protect(frame.addressSpace, frame.a0, frame.a1, frame.a2)
       },
@@ -77,6 +76,7 @@ public enum MemoryCalls {
     let protection = protection(frame.a2)
     guard frame.a5 & (pageSize - 1) == 0 else { throw .EINVAL }
     var flags = try mappingFlags(bits)
+    let wantsHuge = bits & MAP_HUGETLB != 0
     var object: MemoryObject?
     var source: (any MappingSource)?
     var maximum: Protection = .all
@@ -86,11 +86,16 @@ public enum MemoryCalls {
       maximum = try permitted(file, protection, isShared: flags.contains(.shared))
       if flags.contains(.growsDown), flags.contains(.shared) { throw .EINVAL }
       object = try file.mapping(offset: frame.a5, length: frame.a1)
+      // The file decides.
+      guard !wantsHuge || object?.isHuge == true else { throw .EINVAL }
       source = FileMapping.source(of: file)
     } else if flags.contains(.growsDown), flags.contains(.shared) {
       throw .EINVAL
     }
-    guard bits & MAP_HUGETLB == 0 else { throw .ENOMEM }
+    if wantsHuge, object == nil {
+      guard isHugePageSize(bits >> MAP_HUGE_SHIFT & MAP_HUGE_MASK) else { throw .EINVAL }
+      flags.insert(.hugeTLB)
+    }
     let locks = bits & MAP_LOCKED != 0
     let isPrivileged = frame.credentials.has(.lockMemory)
     if locks, !isPrivileged {
@@ -108,6 +113,9 @@ public enum MemoryCalls {
     return Int64(bitPattern: address)
   }
 
+  /// Whether there are huge pages of this size, given as its binary logarithm; 0 is the default.
+  static func isHugePageSize(_ logarithm: UInt64) -> Bool { logarithm == 0 || logarithm == 21 }
+
   private static func mappingFlags(_ bits: UInt64) throws(Errno) -> MappingFlags {
     var flags: MappingFlags = []
     switch bits & MAP_TYPE {
@@ -117,6 +125,7 @@ public enum MemoryCalls {
       let known =
         MAP_TYPE | MAP_FIXED | MAP_ANONYMOUS | MAP_32BIT | MAP_GROWSDOWN | MAP_DENYWRITE | MAP_EXECUTABLE
         | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_FIXED_NOREPLACE
+        | MAP_HUGE_MASK << MAP_HUGE_SHIFT
       // MAP_SYNC among the unknown: no memory here is persistent.
       guard bits & ~known == 0 else { throw .EOPNOTSUPP }
       guard bits & MAP_ANONYMOUS == 0 else { throw .EINVAL }
@@ -218,6 +227,7 @@ public enum MemoryCalls {
     case MADV_DOFORK: advice = .inherit
     case MADV_HUGEPAGE: advice = .hugePages
     case MADV_NOHUGEPAGE: advice = .noHugePages
+    case MADV_COLLAPSE: advice = .collapse
     case MADV_DONTDUMP: advice = .dontDump
     case MADV_DODUMP: advice = .dump
     case MADV_WIPEONFORK: advice = .wipeOnFork

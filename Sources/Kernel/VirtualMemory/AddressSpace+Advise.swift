@@ -17,6 +17,8 @@ public enum MemoryAdvice: Sendable {
   case inherit, dontInherit, wipeOnFork, keepOnFork
   case dump, dontDump
   case hugePages, noHugePages
+  /// Make huge pages of what is there now (MADV_COLLAPSE).
+  case collapse
   /// Hints without an effect here: merging of equal pages, ageing.
   case ignored
   case populateForReading, populateForWriting
@@ -64,6 +66,7 @@ extension AddressSpace {
     _ advice: MemoryAdvice, _ state: inout AreaState, _ area: VirtualMemoryArea, _ start: UInt64, _ end: UInt64,
     _ gather: inout MappingGather
   ) throws(Errno) {
+    if try adviseHuge(advice, area, start, end, &gather) { return }
     switch advice {
     case .discard:
       if area.flags.contains(.locked) { throw .EINVAL }
@@ -87,6 +90,8 @@ extension AddressSpace {
     case .dontDump: try setFlags(&state, area, start, end, area.flags.union(.notDumped))
     case .hugePages: try setFlags(&state, area, start, end, area.flags.subtracting(.noHugePages).union(.hugePages))
     case .noHugePages: try setFlags(&state, area, start, end, area.flags.subtracting(.hugePages).union(.noHugePages))
+    // Linux answers so where there are no transparent huge pages.
+    case .collapse: throw .EINVAL
     case .ignored, .willNeed, .remove, .populateForReading, .populateForWriting: break
     }
   }

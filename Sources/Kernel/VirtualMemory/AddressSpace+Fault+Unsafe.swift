@@ -81,6 +81,7 @@ extension AddressSpace {
 
   /// Looks at the entry for `page` and does what is missing.
   private func resolve(_ area: VirtualMemoryArea, _ page: UInt64, _ access: Access) -> Resolution {
+    if area.flags.contains(.hugeTLB) { return resolveHuge(area, page, access) }
     var gather = MappingGather(space: machineSpace)
     var swapped: SwapEntry?
     let resolution: Resolution? = tables.withLock { tables in

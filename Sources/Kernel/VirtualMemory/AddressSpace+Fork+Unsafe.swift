@@ -33,7 +33,8 @@ extension AddressSpace {
   /// - Throws: ENOMEM, EAGAIN.
   @export(interface)
   public func fork() throws(Errno) -> AddressSpace {
-    try MemoryPressure.retrying { () throws(Errno) in try forkOnce() }
+    try checkPromises()
+    return try MemoryPressure.retrying { () throws(Errno) in try forkOnce() }
   }
 
   private func forkOnce() throws(Errno) -> AddressSpace {
@@ -43,7 +44,9 @@ extension AddressSpace {
       try areas.withWriteLock { state throws(Errno) in
         defer { gather.finish() }
         guard !state.isDestroyed else { throw .ENOMEM }
-        let isEager = unsafe tables.withLock { $0.resident.anonymous } <= Self.eagerCopyPages
+        // Copies of huge pages would have to come from their pool.
+        let isEager =
+          state.hugePages == 0 && tables.withLock { $0.resident.anonymous } <= Self.eagerCopyPages
         try child.areas.withWriteLock { childState throws(Errno) in
           childState.layout = state.layout
           childState.limits = state.limits

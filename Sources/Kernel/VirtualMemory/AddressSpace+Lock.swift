@@ -85,7 +85,10 @@ extension AddressSpace {
     while position < end {
       guard let area = state.map.find(position) else { throw .ENOMEM }
       let stop = min(area.end, end)
-      try setFlags(&state, area, position, stop, area.flags.subtracting([.locked, .lockedOnFault]).union(flags))
+      // Huge pages stay in memory anyway.
+      if !area.flags.contains(.hugeTLB) {
+        try setFlags(&state, area, position, stop, area.flags.subtracting([.locked, .lockedOnFault]).union(flags))
+      }
       position = stop
     }
   }

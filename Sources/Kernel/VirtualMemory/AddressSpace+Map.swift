@@ -19,6 +19,11 @@ extension AddressSpace {
     at address: UInt64, length: UInt64, protection: Protection, maximum: Protection = .all, flags: MappingFlags,
     object: MemoryObject?, offset: UInt64 = 0, source: (any MappingSource)? = nil
   ) throws(Errno) -> UInt64 {
+    if flags.contains(.hugeTLB) || object?.isHuge == true {
+      return try mapHuge(
+        at: address, length: length, protection: protection, maximum: maximum, flags: flags, object: object,
+        offset: offset, source: source)
+    }
     guard length != 0, offset & pageMask == 0 else { throw .EINVAL }
     guard let length = roundedUpToPage(length), length <= Self.userLimit else { throw .ENOMEM }
     guard !offset.addingReportingOverflow(length).overflow else { throw .EOVERFLOW }
@@ -70,7 +75,7 @@ extension AddressSpace {
   }
 
   func commit(_ state: inout AreaState, _ pages: Int) throws(Errno) {
-    try CommitAccounting.commit(pages)
+    try CommitAccounting.commit(pages, spacePages: state.totalPages)
     state.committedPages &+= pages
   }
 
@@ -79,11 +84,29 @@ extension AddressSpace {
     state.committedPages &-= pages
   }
 
+  /// Refuses a copy of this space in time: a promise that cannot be made is no lack of memory, for which others would be
+  /// asked to give some up.
+  ///
+  /// - Throws: ENOMEM.
+  func checkPromises() throws(Errno) {
+    guard CommitAccounting.mode == .never else { return }
+    let (promised, total) = areas.withReadLock { state in
+      var pages = 0
+      state.map.visit { area in
+        if area.flags.contains(.accounted), !area.flags.contains(.notInherited) { pages &+= area.pageCount }
+        return true
+      }
+      return (pages, state.totalPages)
+    }
+    guard CommitAccounting.permits(promised, spacePages: total) else { throw .ENOMEM }
+  }
+
   // MARK: Placing
 
   /// The address for a new mapping.
-  private func place(
-    _ state: borrowing AreaState, _ address: UInt64, _ length: UInt64, _ flags: MappingFlags
+  func place(
+    _ state: borrowing AreaState, _ address: UInt64, _ length: UInt64, _ flags: MappingFlags,
+    alignment: UInt64 = pageSize
   ) throws(Errno) -> UInt64 {
     if flags.contains(.fixedNoReplace) {
       if state.map.overlaps(address, address &+ length, respectingGaps: false) { throw .EEXIST }
@@ -91,18 +114,30 @@ extension AddressSpace {
     }
     if flags.contains(.fixed) { return address }
     if flags.contains(.low) {
-      guard let hole = state.map.lowestHole(of: length, low: 0x4000_0000, high: 0x8000_0000) else { throw .ENOMEM }
-      return hole
+      let slack = alignment &- pageSize
+      guard let hole = state.map.lowestHole(of: length &+ slack, low: 0x4000_0000, high: 0x8000_0000) else {
+        throw .ENOMEM
+      }
+      return (hole &+ slack) & ~(alignment &- 1)
     }
-    let wish = max(roundedUpToPage(address) ?? 0, address == 0 ? 0 : Self.minimumAddress)
+    var wish = max(roundedUpToPage(address) ?? 0, address == 0 ? 0 : Self.minimumAddress)
+    wish = wish > .max &- alignment ? 0 : (wish &+ alignment &- 1) & ~(alignment &- 1)
     if wish != 0, Self.isUserRange(wish, length), !state.map.overlaps(wish, wish &+ length, respectingGaps: true) {
       return wish
     }
-    return try findHole(state, length)
+    return try findHole(state, length, alignment: alignment)
   }
 
-  /// The highest hole below the mapping base; above it when the space below is full.
+  /// A hole for `length` bytes at a multiple of `alignment`: where there is room for the worst case.
+  func findHole(_ state: borrowing AreaState, _ length: UInt64, alignment: UInt64) throws(Errno) -> UInt64 {
+    let slack = alignment &- pageSize
+    return try (findHole(state, length &+ slack) &+ slack) & ~(alignment &- 1)
+  }
+
+  /// The highest hole below the mapping base, above it when the space below is full; in the legacy layout the lowest
+  /// one above the base.
   func findHole(_ state: borrowing AreaState, _ length: UInt64) throws(Errno) -> UInt64 {
+    if state.layout.mappingDirection == .up { return try findHoleAbove(state, length) }
     let base = state.layout.mappingBase == 0 ? Self.userLimit : min(state.layout.mappingBase, Self.userLimit)
     let window = Self.kernelWindow
     if base > window.upperBound,
@@ -117,6 +152,21 @@ extension AddressSpace {
     }
     if base < Self.userLimit,
       let hole = state.map.highestHole(of: length, low: max(base, window.upperBound), high: Self.userLimit)
+    {
+      return hole
+    }
+    throw .ENOMEM
+  }
+
+  private func findHoleAbove(_ state: borrowing AreaState, _ length: UInt64) throws(Errno) -> UInt64 {
+    let (base, window) = (state.layout.mappingBase, Self.kernelWindow)
+    if base < window.lowerBound,
+      let hole = state.map.lowestHole(of: length, low: base, high: min(window.lowerBound, Self.userLimit))
+    {
+      return hole
+    }
+    if Self.userLimit > window.upperBound,
+      let hole = state.map.lowestHole(of: length, low: max(base, window.upperBound), high: Self.userLimit)
     {
       return hole
     }
@@ -158,9 +208,10 @@ extension AddressSpace {
 
   /// Cuts the area that contains `address` in two there.
   ///
-  /// - Throws: ENOMEM when there are too many areas.
+  /// - Throws: ENOMEM when there are too many areas, EINVAL within a huge page.
   func split(_ state: inout AreaState, at address: UInt64) throws(Errno) {
     guard let area = state.map.find(address), area.start != address else { return }
+    guard !area.flags.contains(.hugeTLB) || address & HugePage.mask == 0 else { throw .EINVAL }
     guard state.map.count < Self.maximumAreaCount else { throw .ENOMEM }
     let upper = area.copy(start: address, end: area.end, in: self)
     upper.object?.addMapping(upper)
@@ -202,6 +253,7 @@ extension AreaState {
       executablePages &+= pages
     }
     if area.flags.contains(.locked) { lockedPages &+= pages }
+    if area.flags.contains(.hugeTLB) { hugePages &+= pages }
   }
 
   /// Pages of [start, end) that areas cover.

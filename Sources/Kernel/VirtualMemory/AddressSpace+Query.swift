@@ -2,6 +2,7 @@
 
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Scheduling
 import Synchronization
 
@@ -21,6 +22,9 @@ public struct AreaSnapshot {
   public var swappedPages: Int
   /// Whether it maps an object without a name: shared anonymous memory.
   public var isSharedAnonymous: Bool
+  /// Of an area of huge pages, which the counts above leave out: pages in memory, and those that others have too.
+  public var hugePages = 0
+  public var sharedHugePages = 0
 }
 
 /// Sums over a space; pages unless said otherwise.
@@ -37,6 +41,8 @@ public struct AddressSpaceStatistics: Sendable {
   public var executablePages = 0
   public var lockedPages = 0
   public var pageTablePages = 0
+  /// Pages of 4 KiB in areas of huge pages; the other counts of pages in memory leave them out.
+  public var hugePages = 0
   public var areaCount = 0
   public var faults = 0
   public var majorFaults = 0
@@ -49,7 +55,7 @@ extension AddressSpace {
   public var statistics: AddressSpaceStatistics {
     @export(interface) get {
       var result = AddressSpaceStatistics()
-      areas.withReadLock { state in
+      let huge = areas.withReadLock { state in
         result.totalPages = state.totalPages
         result.peakTotalPages = state.peakTotalPages
         result.dataPages = state.dataPages
@@ -57,6 +63,7 @@ extension AddressSpace {
         result.executablePages = state.executablePages
         result.lockedPages = state.lockedPages
         result.areaCount = state.map.count
+        return hugeResidency(state)
       }
       tables.withLock { tables in
         let census = tables.census()
@@ -66,6 +73,9 @@ extension AddressSpace {
         result.swappedPages = census.pages.swapped
         result.pageTablePages = census.tables
       }
+      result.anonymousPages = max(0, result.anonymousPages - huge.anonymous)
+      result.objectPages = max(0, result.objectPages - huge.object)
+      result.hugePages = huge.all
       result.faults = faults.load(ordering: .relaxed)
       result.majorFaults = majorFaults.load(ordering: .relaxed)
       return result
@@ -103,12 +113,19 @@ extension AddressSpace {
 
   private func snapshot(_ area: VirtualMemoryArea, _ detail: SnapshotDetail) -> AreaSnapshot {
     var resident = (all: 0, anonymous: 0, swapped: 0)
-    if detail == .residency { resident = residency(area.start, area.end) }
+    var huge = HugeResidency()
+    if detail == .residency {
+      if area.flags.contains(.hugeTLB) {
+        huge = hugeResidency(area)
+      } else {
+        resident = residency(area.start, area.end)
+      }
+    }
     return AreaSnapshot(
       start: area.start, end: area.end, protection: area.protection, flags: area.flags,
       offset: area.pageOffset &* pageSize, source: area.source, residentPages: resident.all,
       anonymousPages: resident.anonymous, swappedPages: resident.swapped,
-      isSharedAnonymous: area.object != nil && area.source == nil)
+      isSharedAnonymous: area.object != nil && area.source == nil, hugePages: huge.all, sharedHugePages: huge.shared)
   }
 
   // MARK: mincore

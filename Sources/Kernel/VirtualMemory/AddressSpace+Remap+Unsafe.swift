@@ -55,6 +55,21 @@ extension AddressSpace {
     _ target: UInt64, _ gather: inout MappingGather
   ) throws(Errno) -> (UInt64, Range<UInt64>?) {
     guard let area = state.map.find(address) else { throw .EFAULT }
+    if area.flags.contains(.hugeTLB) {
+      // Huge pages are moved and cut as wholes; what they were promised does not grow.
+      guard let old = HugePage.roundedUp(oldLength), let new = HugePage.roundedUp(newLength), new <= old,
+        address & HugePage.mask == 0, !options.contains(.keepOld),
+        !options.contains(.fixed) || target & HugePage.mask == 0
+      else { throw .EINVAL }
+      return try remapArea(&state, area, address, old, new, options, target, &gather)
+    }
+    return try remapArea(&state, area, address, oldLength, newLength, options, target, &gather)
+  }
+
+  private func remapArea(
+    _ state: inout AreaState, _ area: VirtualMemoryArea, _ address: UInt64, _ oldLength: UInt64, _ newLength: UInt64,
+    _ options: RemapOptions, _ target: UInt64, _ gather: inout MappingGather
+  ) throws(Errno) -> (UInt64, Range<UInt64>?) {
     // mremap(2): a length of zero makes a second mapping of shared memory.
     if oldLength == 0, !area.isShared { throw .EINVAL }
     if options.contains(.keepOld), area.isShared || area.object != nil { throw .EINVAL }
@@ -97,7 +112,10 @@ extension AddressSpace {
     }
     // Unmapping may have cut the area.
     guard let area = state.map.find(address) else { throw .EFAULT }
-    let start = options.contains(.fixed) ? target : try findHole(state, newLength)
+    let start =
+      options.contains(.fixed)
+      ? target
+      : try findHole(state, newLength, alignment: area.flags.contains(.hugeTLB) ? HugePage.size : pageSize)
     // Room for the new area and for cutting the old one at both ends.
     guard state.map.count &+ 3 <= Self.maximumAreaCount else { throw .ENOMEM }
     let pages = Int(truncatingIfNeeded: newLength / pageSize)
@@ -115,6 +133,7 @@ extension AddressSpace {
       if isAccounted { uncommit(&state, pages) }
       throw error
     }
+    if area.flags.contains(.hugeReserved) { try forgetHugePromises(&state, address, address &+ oldLength) }
     // The invalidation of the old range is in force before anyone sees the new one.
     gather.finish()
     state.map.insert(fresh)

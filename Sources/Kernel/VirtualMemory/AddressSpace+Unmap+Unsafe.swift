@@ -5,6 +5,7 @@
 
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Scheduling
 
 extension AddressSpace {
@@ -35,7 +36,9 @@ extension AddressSpace {
     try split(&state, at: end)
     let floor = state.map.lastEnding(atOrBefore: start)?.end ?? 0
     let ceiling = state.map.firstEnding(after: end)?.start ?? 1 << 47
+    let hugePromises = hugePromises(state, start, end)
     try takeOut(start, end, floor: floor, ceiling: ceiling, &gather)
+    HugePagePool.unreserve(hugePromises)
     var next = state.map.firstEnding(after: start)
     while let area = next, area.start < end {
       next = state.map.next(after: area)

@@ -10,6 +10,7 @@
 import KernelCore
 import LinuxABI
 import Machine
+import PhysicalMemory
 import Scheduling
 import Synchronization
 
@@ -25,8 +26,9 @@ public struct AddressSpaceLimits: Sendable {
 
 /// Where the parts of a program are: what execve(2) found out, for brk(2), prctl(PR_SET_MM) and /proc.
 public struct AddressSpaceLayout: Sendable {
-  /// New mappings are placed below this address.
+  /// New mappings are placed below this address, or above it when the direction is up.
   public var mappingBase: UInt64 = 0
+  public var mappingDirection: MappingLayout.Direction = .down
   public var startCode: UInt64 = 0, endCode: UInt64 = 0
   public var startData: UInt64 = 0, endData: UInt64 = 0
   public var startBreak: UInt64 = 0, currentBreak: UInt64 = 0
@@ -53,6 +55,8 @@ struct AreaState {
   var stackPages = 0
   var executablePages = 0
   var lockedPages = 0
+  /// Pages of areas of huge pages.
+  var hugePages = 0
   var committedPages = 0
   /// mlockall(MCL_FUTURE): flags that new areas get.
   var futureFlags: MappingFlags = []
@@ -131,6 +135,7 @@ public final class AddressSpace {
       family.leave(self)
       // The machine forgets first: from here on nothing can reach the frames but the kernel.
       machine_space_destroy(machineSpace)
+      HugePagePool.unreserve(hugePromises(state, 0, .max))
       while let area = state.map.first {
         area.object?.removeMapping(area)
         state.map.remove(area)
@@ -139,7 +144,7 @@ public final class AddressSpace {
       tables.withLock { $0.takeOutAll(into: &gather) }
       CommitAccounting.uncommit(state.committedPages)
       (state.committedPages, state.totalPages, state.dataPages, state.stackPages) = (0, 0, 0, 0)
-      (state.lockedPages, state.executablePages) = (0, 0)
+      (state.lockedPages, state.executablePages, state.hugePages) = (0, 0, 0)
     }
     gather.finish()
     retired.removeAll()
@@ -172,17 +177,12 @@ public final class AddressSpace {
     @export(interface) set { areas.withWriteLock { $0.limits = newValue } }
   }
 
-  /// Chooses where mappings go for a stack whose top will be at `stackTop` (Linux's flexible layout): below the stack's
-  /// limit, at least 128 MiB and at most five sixths of the space, and `random` bytes further down.
+  /// Places new mappings as `choice` says.
   @export(interface)
-  public func setMappingBase(stackTop: UInt64, random: UInt64) {
-    areas.withWriteLock { state in
-      let smallest: UInt64 = 128 << 20
-      let largest = Self.userLimit / 6 * 5
-      let slack = VirtualMemoryArea.guardGap &+ (16 << 20)
-      let gap = min(max(state.limits.stack, smallest), largest) &+ slack
-      let base = stackTop > gap &+ random ? stackTop &- gap &- random : Self.userLimit / 3
-      state.layout.mappingBase = base & ~pageMask
+  public func setMappingLayout(_ choice: MappingLayout) {
+    updateLayout { layout in
+      layout.mappingBase = choice.base
+      layout.mappingDirection = choice.direction
     }
   }
 

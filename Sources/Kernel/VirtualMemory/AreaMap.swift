@@ -69,26 +69,34 @@ struct AreaMap {
   ) -> UInt64? {
     guard after >= before, after &- before >= length else { return nil }
     guard let area else { return after &- length }
-    // A subtree that has no hole of this size inside can only have one at its two ends.
-    if area.subtreeGap < length, area.subtreeStart < before || area.subtreeStart &- before < length,
-      area.subtreeEnd > after || after &- area.subtreeEnd < length
-    {
-      return nil
-    }
+    if isTooFull(area, length, before, after) { return nil }
     if let hole = highestHole(area.links.rightChild, length, max(area.end, low), after, low, high) { return hole }
     return highestHole(area.links.leftChild, length, before, min(area.claimedStart, high), low, high)
   }
 
-  /// The lowest address at which `length` bytes are free, within [low, high). O(n): for MAP_32BIT only.
+  /// The lowest address at which `length` bytes are free, within [low, high).
+  ///
+  /// - Complexity: O(log n), as above.
   func lowestHole(of length: UInt64, low: UInt64, high: UInt64) -> UInt64? {
-    var position = low
-    var next = firstEnding(after: low)
-    while true {
-      let stop = min(next?.claimedStart ?? high, high)
-      if stop > position, stop &- position >= length { return position }
-      guard let area = next, area.end < high else { return nil }
-      position = max(position, area.end)
-      next = tree.next(after: area)
-    }
+    guard length <= high, low <= high &- length else { return nil }
+    return lowestHole(tree.root, length, low, high, low, high)
+  }
+
+  private func lowestHole(
+    _ area: VirtualMemoryArea?, _ length: UInt64, _ before: UInt64, _ after: UInt64, _ low: UInt64, _ high: UInt64
+  ) -> UInt64? {
+    guard after >= before, after &- before >= length else { return nil }
+    guard let area else { return before }
+    if isTooFull(area, length, before, after) { return nil }
+    let start = min(area.claimedStart, high)
+    if let hole = lowestHole(area.links.leftChild, length, before, start, low, high) { return hole }
+    return lowestHole(area.links.rightChild, length, max(area.end, low), after, low, high)
+  }
+
+  /// Whether the subtree of `area` has no hole of this size inside, so that only its two ends could have one, and they
+  /// haven't.
+  private func isTooFull(_ area: VirtualMemoryArea, _ length: UInt64, _ before: UInt64, _ after: UInt64) -> Bool {
+    area.subtreeGap < length && (area.subtreeStart < before || area.subtreeStart &- before < length)
+      && (area.subtreeEnd > after || after &- area.subtreeEnd < length)
   }
 }

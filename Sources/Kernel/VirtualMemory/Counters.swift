@@ -11,6 +11,8 @@ enum Counters {
   static let anonymousPages = Counter(0)
   static let cachedPages = Counter(0)
   static let sharedMemoryPages = Counter(0)
+  /// Frames of huge pages in memory objects; the counts above do not include them.
+  static let hugeObjectPages = Counter(0)
   static let dirtyPages = Counter(0)
   static let pageTables = Counter(0)
   static let spaces = Counter(0)
@@ -61,7 +63,11 @@ public struct VirtualMemoryStatistics: Equatable, Sendable {
   public static func snapshot() -> VirtualMemoryStatistics {
     func value(_ counter: borrowing Counters.Counter) -> Int { counter.load(ordering: .relaxed) }
     var result = VirtualMemoryStatistics()
-    result.anonymousPages = value(Counters.anonymousPages)
+    // Huge pages are counted by their pool. Those in address spaces are what the pool has given out and objects don't
+    // have; after fork(2) the difference is too small.
+    let pool = HugePagePool.statistics
+    let hugePages = (pool.total - pool.free) * HugePagePool.framesPerPage - value(Counters.hugeObjectPages)
+    result.anonymousPages = max(0, value(Counters.anonymousPages) - max(0, hugePages))
     result.cachedPages = value(Counters.cachedPages)
     result.sharedMemoryPages = value(Counters.sharedMemoryPages)
     result.dirtyPages = value(Counters.dirtyPages)

@@ -120,7 +120,7 @@ extension MemoryObject {
   }
 
   /// Clears bytes within one page, if it is in memory.
-  private func clear(_ start: UInt64, _ end: UInt64) {
+  func clear(_ start: UInt64, _ end: UInt64) {
     guard start < end, case .ready(let frame) = lookUp(start / pageSize) else { return }
     defer { Frames.release(frame) }
     // SAFETY: `start` and `end` lie in the same page, or `end` is its end; the reference keeps the frame.
@@ -129,12 +129,13 @@ extension MemoryObject {
   }
 
   /// Removes the pages [start, end) from the object and from all mappings.
-  private func dropPages(from start: UInt64, to end: UInt64) {
+  func dropPages(from start: UInt64, to end: UInt64) {
     didRemovePages()
     var frames: [PageFrameNumber] = []
     removePages(from: start, to: end) { frames.append($0) }
     unmapPages(start, end)
     for frame in frames { Frames.release(frame) }
+    settleHugePages(dropping: start / HugePage.frames..<end / HugePage.frames)
   }
 
   /// Forgets all clean pages: their contents are read from the store again. For stores that changed behind our back.

@@ -101,6 +101,10 @@ extension MemoryObject {
   private func insertFresh(_ index: UInt64) throws(Errno) -> PageFrameNumber? {
     try ObjectPages.preload()
     let frame = try Frames.allocateZeroed()
+    do throws(Errno) { try promisePage() } catch {
+      Frames.release(frame)
+      throw error
+    }
     let isInserted = pages.withLock { pages in
       guard pages.find(index) == .absent, index < pageCount, pages.insert(frame, at: index, busy: false) else {
         return false
@@ -111,6 +115,7 @@ extension MemoryObject {
     }
     guard isInserted else {
       Frames.release(frame)
+      unpromisePages(1)
       return nil
     }
     countPages(1)
@@ -126,27 +131,52 @@ extension MemoryObject {
       for index in start..<start &+ count where pages.find(index) != .absent { return false }
       return true
     }
-    guard pages.withLock({ areAbsent($0) }), let run = Frames.allocateRun(order: order, zeroed: .zeroed) else {
+    guard pages.withLock({ areAbsent($0) }), promisePages(Int(count)) else { return false }
+    guard let run = Frames.allocateRun(order: order, zeroed: .zeroed) else {
+      unpromisePages(Int(count))
       return false
     }
     if order == 9 { _ = machine_memory_enlarge(run.physicalAddress, count &* pageSize) }
-    let isDone = pages.withLock { pages in
-      guard areAbsent(pages) else { return false }
-      for index in 0..<count {
-        enlist(run.advanced(by: Int(index)), start &+ index)
-        pages.insert(run.advanced(by: Int(index)), at: start &+ index, busy: false)
+    var done = 0
+    // Nodes for one page are more than a run needs, which fills whole nodes.
+    if (try? ObjectPages.preload()) != nil {
+      pages.withLock { pages in
+        guard areAbsent(pages) else { return }
+        while done < Int(count) {
+          let (frame, index) = (run.advanced(by: done), start &+ UInt64(done))
+          guard pages.insert(frame, at: index, busy: false) else { break }
+          enlist(frame, index)
+          done += 1
+        }
       }
-      return true
     }
-    if isDone {
-      countPages(Int(count))
-    } else {
-      for index in 0..<Int(count) { Frames.release(run.advanced(by: index)) }
-    }
-    return isDone
+    for index in done..<Int(count) { Frames.release(run.advanced(by: index)) }
+    unpromisePages(Int(count) - done)
+    countPages(done)
+    return done > 0
+  }
+
+  /// Memory without a store is promised page by page, unless that happened when the object was made.
+  ///
+  /// - Throws: ENOSPC, for giving memory up would not help.
+  func promisePage() throws(Errno) {
+    guard chargesPages else { return }
+    do throws(Errno) { try CommitAccounting.commit(1) } catch { throw .ENOSPC }
+  }
+
+  /// The same for a run; false when it cannot be promised.
+  private func promisePages(_ count: Int) -> Bool {
+    guard chargesPages else { return true }
+    do throws(Errno) { try CommitAccounting.commit(count) } catch { return false }
+    return true
+  }
+
+  func unpromisePages(_ count: Int) {
+    if chargesPages { CommitAccounting.uncommit(count) }
   }
 
   func countPages(_ change: Int) {
+    if huge != nil { return Counters.add(change, to: Counters.hugeObjectPages) }
     Counters.add(change, to: Counters.cachedPages)
     if !hasStore { Counters.add(change, to: Counters.sharedMemoryPages) }
   }
@@ -325,6 +355,8 @@ extension MemoryObject {
       position = next
     }
     countPages(-removed)
+    unpromisePages(removed)
+    huge?.leaving.add(removed, ordering: .relaxed)
     Counters.add(-dirty, to: Counters.dirtyPages)
   }
 }

@@ -106,6 +106,9 @@ extension MemoryObject {
   private func writeFresh(
     _ index: UInt64, _ within: Int, _ count: Int, _ buffer: inout TransferBuffer
   ) throws(Errno) {
+    try promisePage()
+    var isPromiseKept = false
+    defer { if !isPromiseKept { unpromisePages(1) } }
     let frame = try MemoryPressure.retrying { () throws(Errno) in
       try ObjectPages.preload()
       return count == Int(pageSize) ? try Frames.allocate() : try Frames.allocateZeroed()
@@ -134,6 +137,7 @@ extension MemoryObject {
       return true
     }
     if isInserted {
+      isPromiseKept = true
       countPages(1)
     } else {
       // A fault made the page meanwhile.

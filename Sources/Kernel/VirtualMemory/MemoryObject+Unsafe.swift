@@ -33,6 +33,8 @@ public final class MemoryObject {
   unowned(unsafe) private let store: (any PageStore)?
   /// Whether changed pages have somewhere to go, and clean ones can be read again.
   public let hasStore: Bool
+  /// For objects of huge pages: where those come from.
+  public let huge: HugePageSupply?
   private let sizeValue: Atomic<UInt64>
   /// Counts truncations and the like: a fault that looked a page up before one does not install it after.
   private let versionValue = Atomic<UInt64>(0)
@@ -48,17 +50,20 @@ public final class MemoryObject {
   private var committedPages = 0
   /// The object in the reverse mapping, through which reclaim comes from a page to it.
   private(set) var number = OwnerNumber.none
+  /// Whether pages are promised one by one, when they are made: files of tmpfs, and memory without a reservation.
+  var chargesPages: Bool { !hasStore && huge == nil && committedPages == 0 }
 
   /// - Parameters:
   ///   - store: nil for memory that is its own store: zero-filled, never written anywhere.
   ///   - size: in bytes. Pages beyond it do not exist; a mapping faults there.
   @export(interface)
-  public init(store: (any PageStore)?, size: UInt64) {
+  public init(store: (any PageStore)?, size: UInt64, huge: HugePageSupply? = nil) {
     // SAFETY: see `store`.
     unsafe self.store = store
     hasStore = store != nil
     tree = RadixTree(nodes: RadixNodePool.shared)
     pages = SpinLock(ObjectPages(tree: tree), rank: .pageCache)
+    self.huge = huge
     sizeValue = Atomic(size)
     Counters.add(1, to: Counters.objects)
     number = ReverseMap.register(self)
@@ -78,6 +83,7 @@ public final class MemoryObject {
   deinit {
     ReverseMap.unregister(number)
     removePages(from: 0, to: .max) { Frames.release($0) }
+    settleHugePages(dropping: 0..<UInt64.max)
     CommitAccounting.uncommit(committedPages)
     Counters.add(-1, to: Counters.objects)
   }

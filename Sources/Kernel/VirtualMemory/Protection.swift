@@ -84,6 +84,11 @@ public struct MappingFlags: OptionSet, Hashable, Sendable {
   /// The area's pages are counted in the space's committed memory.
   static var accounted: MappingFlags { MappingFlags(rawValue: 1 << 14) }
 
+  /// Huge pages from the pool (MAP_HUGETLB).
+  public static var hugeTLB: MappingFlags { MappingFlags(rawValue: 1 << 20) }
+  /// A private area holds a promise of the pool for each huge page that it has no copy of.
+  static var hugeReserved: MappingFlags { MappingFlags(rawValue: 1 << 21) }
+
   // Said once, when the mapping is made.
   /// At exactly this address, in place of what is there (MAP_FIXED).
   public static var fixed: MappingFlags { MappingFlags(rawValue: 1 << 24) }

@@ -102,8 +102,11 @@ final class VirtualMemoryArea {
 
   /// An area with this one's properties for [start, end) in `space`.
   func copy(start: UInt64, end: UInt64, in space: AddressSpace) -> VirtualMemoryArea {
-    VirtualMemoryArea(
-      space: space, start: start, end: end, protection: protection, maximumProtection: maximumProtection, flags: flags,
+    // Promises of huge pages stay with the space that they were made to.
+    let isOurs = unsafe space === self.space
+    return VirtualMemoryArea(
+      space: space, start: start, end: end, protection: protection, maximumProtection: maximumProtection,
+      flags: isOurs ? flags : flags.subtracting(.hugeReserved),
       object: object, pageOffset: object == nil ? 0 : objectIndex(start), source: source)
   }
 }

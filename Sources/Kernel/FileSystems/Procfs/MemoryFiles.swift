@@ -14,6 +14,7 @@ enum MemoryFiles {
     let fileCache = memory.cachedPages - memory.sharedMemoryPages
     let reclaim = ReclaimStatistics.snapshot()
     let limit = CommitAccounting.limit
+    let huge = HugePagePool.statistics
     return SystemFormat.memory([
       ("MemTotal", kibibytes(frames.total)), ("MemFree", kibibytes(frames.free)),
       // What could be had without hurting: free memory and clean pages of files.
@@ -35,8 +36,9 @@ enum MemoryFiles {
       ("Committed_AS", kibibytes(memory.committedPages)), ("VmallocTotal", 0), ("VmallocUsed", 0),
       ("VmallocChunk", 0), ("Percpu", kibibytes(frames.perCPU)), ("HardwareCorrupted", 0), ("AnonHugePages", 0),
       ("ShmemHugePages", 0), ("ShmemPmdMapped", 0), ("FileHugePages", 0), ("FilePmdMapped", 0), ("CmaTotal", 0),
-      ("CmaFree", 0), ("HugePages_Total", 0), ("HugePages_Free", 0), ("HugePages_Rsvd", 0), ("HugePages_Surp", 0),
-      ("Hugepagesize", 2048), ("Hugetlb", 0), ("DirectMap4k", 0), ("DirectMap2M", 0), ("DirectMap1G", 0),
+      ("CmaFree", 0), ("HugePages_Total", huge.total), ("HugePages_Free", huge.free), ("HugePages_Rsvd", huge.reserved),
+      ("HugePages_Surp", huge.surplus),
+      ("Hugepagesize", 2048), ("Hugetlb", kibibytes(huge.frames)), ("DirectMap4k", 0), ("DirectMap2M", 0), ("DirectMap1G", 0),
     ])
   }
 

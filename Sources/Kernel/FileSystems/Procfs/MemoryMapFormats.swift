@@ -22,6 +22,10 @@ struct MapLine {
   var anonymousPages = 0
   var swappedPages = 0
   var isLocked = false
+  /// Of huge pages; their number in memory counts for nothing else.
+  var isHuge = false
+  var hugePages = 0
+  var sharedHugePages = 0
 }
 
 enum MemoryMapFormat {
@@ -61,11 +65,14 @@ enum MemoryMapFormat {
     let rest = max(0, resident - anonymous)
     let isFileLike = line.inode != 0 || line.isShared
     let rows: [(StaticString, Int)] = [
-      ("Size", size), ("KernelPageSize", 4), ("MMUPageSize", 4), ("Rss", resident), ("Pss", resident),
+      ("Size", size), ("KernelPageSize", line.isHuge ? 2048 : 4), ("MMUPageSize", line.isHuge ? 2048 : 4),
+      ("Rss", resident), ("Pss", resident),
       ("Shared_Clean", isFileLike ? rest : 0), ("Shared_Dirty", 0), ("Private_Clean", isFileLike ? 0 : rest),
       ("Private_Dirty", anonymous), ("Referenced", resident), ("Anonymous", anonymous), ("LazyFree", 0),
-      ("AnonHugePages", 0), ("ShmemPmdMapped", 0), ("FilePmdMapped", 0), ("Shared_Hugetlb", 0),
-      ("Private_Hugetlb", 0), ("Swap", line.swappedPages * 4), ("SwapPss", line.swappedPages * 4), ("Locked", line.isLocked ? resident : 0),
+      ("AnonHugePages", 0), ("ShmemPmdMapped", 0), ("FilePmdMapped", 0), ("Shared_Hugetlb", line.sharedHugePages * 4),
+      ("Private_Hugetlb", (line.hugePages - line.sharedHugePages) * 4), ("Swap", line.swappedPages * 4),
+      ("SwapPss", line.swappedPages * 4),
+      ("Locked", line.isLocked ? resident : 0),
     ]
     for (title, value) in rows {
       let begin = text.count
@@ -82,6 +89,7 @@ enum MemoryMapFormat {
     if line.isShared { text.append(" sh") }
     text.append(" mr mw me ")
     if line.isLocked { text.append("lo ") }
+    if line.isHuge { text.append("de ht ") }
     text.append("\n")
   }
 }

@@ -49,6 +49,7 @@ struct TaskSnapshot {
   var lockedPages = 0
   var pageTablePages = 0
   var swappedPages = 0
+  var hugePages = 0
   var residentLimit: UInt64 = .max
   var startCode: UInt64 = 0
   var endCode: UInt64 = 0
@@ -227,7 +228,7 @@ enum ProcessFormat {
       pages("VmLib", max(0, task.executablePages - code))
       pages("VmPTE", task.pageTablePages)
       pages("VmSwap", task.swappedPages)
-      pages("HugetlbPages", 0)
+      pages("HugetlbPages", task.hugePages)
       number("CoreDumping", 0)
       number("THP_enabled", 0)
     }

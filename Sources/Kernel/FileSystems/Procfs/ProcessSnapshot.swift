@@ -102,6 +102,7 @@ extension TaskSnapshot {
     lockedPages = memory.lockedPages
     pageTablePages = memory.pageTablePages
     swappedPages = memory.swappedPages
+    hugePages = memory.hugePages
     let layout = space.layout
     startCode = layout.startCode
     endCode = layout.endCode

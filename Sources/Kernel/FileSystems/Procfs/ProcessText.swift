@@ -72,6 +72,9 @@ enum ProcessText {
       line.isLocked = area.flags.contains(.locked)
       line.residentPages = area.residentPages
       line.anonymousPages = area.anonymousPages
+      line.isHuge = area.flags.contains(.hugeTLB)
+      line.hugePages = area.hugePages
+      line.sharedHugePages = area.sharedHugePages
       if let source = area.source {
         line.name = source.mappingName
       } else if area.flags.contains(.heap) {

@@ -4,6 +4,7 @@
 import Identity
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Process
 import Synchronization
 import VirtualMemory
@@ -29,7 +30,8 @@ enum SystemControl {
       },
       number("pid_max", 32768), number("threads-max", 32768), number("ngroups_max", 65536),
       number("cap_last_cap", Capability.allCases.count - 1), number("overflowuid", 65534),
-      number("overflowgid", 65534), number("randomize_va_space", 2), number("tainted", 0),
+      number("overflowgid", 65534), number("tainted", 0),
+      parameter("randomize_va_space", 0...2, MappingLayout.randomization) { MappingLayout.randomization = $0 },
       number("panic", 0), number("sched_child_runs_first", 0), number("rtsig-max", 32),
       .text("core_pattern") { () throws(Errno) in SystemFormat.line("core") },
       .text("printk") { () throws(Errno) in SystemFormat.line("4\t4\t1\t7") },
@@ -58,24 +60,23 @@ enum SystemControl {
           CommitAccounting.mode = mode
         }
       ) { () throws(Errno) in SystemFormat.number(CommitAccounting.mode.rawValue) },
-      .text(
-        "overcommit_ratio", 0o644,
-        sink: { value throws(Errno) in
-          guard let number = value.decimal(), number <= 1000 else { throw .EINVAL }
-          try requireAdministrator()
-          CommitAccounting.ratio = Int(number)
-        }
-      ) { () throws(Errno) in SystemFormat.number(CommitAccounting.ratio) },
-      .text(
-        "swappiness", 0o644,
-        sink: { value throws(Errno) in
-          guard let number = value.decimal(), number <= 200 else { throw .EINVAL }
-          try requireAdministrator()
-          Reclaim.swappiness.store(Int(number), ordering: .relaxed)
-        }
-      ) { () throws(Errno) in SystemFormat.number(Reclaim.swappiness.load(ordering: .relaxed)) },
+      parameter("overcommit_ratio", 0...Int(Int32.max), CommitAccounting.ratio) { CommitAccounting.ratio = $0 },
+      parameter("overcommit_kbytes", 0...Int.max, CommitAccounting.kibibytes) { CommitAccounting.kibibytes = $0 },
+      parameter("admin_reserve_kbytes", 0...Int.max, CommitAccounting.administratorReserve) {
+        CommitAccounting.administratorReserve = $0
+      },
+      parameter("user_reserve_kbytes", 0...Int.max, CommitAccounting.userReserve) { CommitAccounting.userReserve = $0 },
+      parameter("legacy_va_layout", 0...Int(Int32.max), MappingLayout.isLegacyByDefault ? 1 : 0) {
+        MappingLayout.isLegacyByDefault = $0 != 0
+      },
+      // What was reached is what a read says then.
+      parameter("nr_hugepages", 0...Int.max, HugePagePool.persistent) { HugePagePool.resize(to: $0) },
+      parameter("nr_overcommit_hugepages", 0...Int.max, HugePagePool.surplusLimit) { HugePagePool.surplusLimit = $0 },
+      number("hugetlb_shm_group", 0),
       number("max_map_count", 65530), number("mmap_min_addr", Int(AddressSpace.minimumAddress)),
-      number("overcommit_kbytes", 0), number("nr_hugepages", 0),
+      parameter("swappiness", 0...200, Reclaim.swappiness.load(ordering: .relaxed)) {
+        Reclaim.swappiness.store($0, ordering: .relaxed)
+      },
     ]
   }
 
@@ -88,6 +89,23 @@ enum SystemControl {
         [number("max_user_instances", 128), number("max_user_watches", 65536), number("max_queued_events", 16384)]),
       .directory("epoll", [number("max_user_watches", 1 << 20)]),
     ]
+  }
+
+  /// A number that administrators may change within `range`.
+  private static func parameter(
+    _ name: ByteString, _ range: ClosedRange<Int>, _ value: @escaping @autoclosure () -> Int,
+    set: @escaping (Int) -> Void
+  ) -> ProcEntry {
+    .text(
+      name, 0o644,
+      sink: { text throws(Errno) in
+        guard let number = text.decimal(), let value = Int(exactly: number), range.contains(value) else {
+          throw .EINVAL
+        }
+        try requireAdministrator()
+        set(value)
+      }
+    ) { () throws(Errno) in SystemFormat.number(value()) }
   }
 
   private static func number(_ name: ByteString, _ value: Int) -> ProcEntry {

@@ -56,12 +56,12 @@ enum SystemFormat {
   /// Lines of /proc/meminfo: a title and an amount in KiB; HugePages_ are counted.
   static func memory(_ lines: [(StaticString, Int)]) -> TextBuffer {
     var text = TextBuffer(reserving: 2048)
-    for (title, kibibytes) in lines {
+    for (title, value) in lines {
       let start = text.count
       text.append(title)
       text.append(":")
       text.pad(16 - (text.count - start), with: 0x20)
-      text.append(decimal: UInt64(max(0, kibibytes)), width: 8)
+      text.append(decimal: UInt64(max(0, value)), width: 8)
       text.append(ByteString(title).hasPrefix("HugePages_") ? "\n" : " kB\n")
     }
     return text

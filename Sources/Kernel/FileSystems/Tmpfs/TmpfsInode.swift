@@ -40,7 +40,9 @@ public class TmpfsInode: Inode {
     attributes.birthTime = now
     let state = State(attributes: attributes, target: target)
     switch kind {
-    case .regular: return TmpfsFile(state, on: superblock)
+    case .regular:
+      if let budget = superblock.hugePages { return HugetlbFile(state, on: superblock, budget) }
+      return TmpfsFile(state, on: superblock)
     case .directory: return TmpfsDirectory(state, on: superblock)
     default: return TmpfsInode(state, on: superblock)
     }

@@ -5,6 +5,7 @@ import KernelCore
 import LinuxABI
 import PhysicalMemory
 import Synchronization
+import VirtualMemory
 
 /// The type "tmpfs".
 public enum Tmpfs {
@@ -14,6 +15,7 @@ public enum Tmpfs {
     FileSystemTypes.register("tmpfs") { (source, options, flags) throws(Errno) -> Superblock in
       try TmpfsSuperblock(source: source, options: try TmpfsOptions(options))
     }
+    Hugetlbfs.register()
     FileSystemTypes.register("ramfs") { (source, options, flags) throws(Errno) -> Superblock in
       var parsed = try TmpfsOptions(options)
       (parsed.pageLimit, parsed.inodeLimit) = (.max, .max)
@@ -42,21 +44,32 @@ public struct TmpfsOptions: Sendable {
   public init(_ text: ByteString) throws(Errno) {
     self.init()
     for option in text.split(separator: 0x2c) where !option.isEmpty {
-      let parts = option.bytes.split(separator: 0x3d, maxSplits: 1, omittingEmptySubsequences: false)
-      let key = ByteString(parts[0])
-      let value = parts.count == 2 ? ByteString(parts[1]) : ByteString()
+      let (key, value) = Self.keyAndValue(option)
       switch key {
       case "size":
         pageLimit = Self.clamp(try Self.size(value, total: UInt64(MemoryLimits.memory) * 4096) / 4096)
       case "nr_blocks": pageLimit = Self.clamp(try Self.size(value, total: 0))
       case "nr_inodes": inodeLimit = Self.clamp(try Self.size(value, total: 0))
-      case "mode": rootPermissions = try Self.octal(value) & 0o7777
-      case "uid": rootOwner.user = try Self.identifier(value)
-      case "gid": rootOwner.group = try Self.identifier(value)
       case "huge", "mpol", "inode64", "inode32", "noswap": break
-      default: throw .EINVAL
+      default: guard try takeRootOption(key, value) else { throw .EINVAL }
       }
     }
+  }
+
+  static func keyAndValue(_ option: ByteString) -> (key: ByteString, value: ByteString) {
+    let parts = option.bytes.split(separator: 0x3d, maxSplits: 1, omittingEmptySubsequences: false)
+    return (ByteString(parts[0]), parts.count == 2 ? ByteString(parts[1]) : ByteString())
+  }
+
+  /// An option about the root directory; whether it was one.
+  mutating func takeRootOption(_ key: ByteString, _ value: ByteString) throws(Errno) -> Bool {
+    switch key {
+    case "mode": rootPermissions = try Self.octal(value) & 0o7777
+    case "uid": rootOwner.user = try Self.identifier(value)
+    case "gid": rootOwner.group = try Self.identifier(value)
+    default: return false
+    }
+    return true
   }
 
   /// A limit of 0 is none.
@@ -105,20 +118,28 @@ public struct TmpfsOptions: Sendable {
 /// A mounted tmpfs.
 public final class TmpfsSuperblock: Superblock {
   let options: TmpfsOptions
+  /// A hugetlbfs's share of the pool of huge pages.
+  let hugePages: HugePageBudget?
   private let pages = Atomic<Int>(0)
   private let inodes = Atomic<Int>(0)
   private let nextNumber = Atomic<UInt64>(1)
 
   @export(interface)
-  public init(typeName: ByteString = "tmpfs", source: ByteString = "tmpfs", options: TmpfsOptions) throws(Errno) {
+  public init(
+    typeName: ByteString = "tmpfs", source: ByteString = "tmpfs", options: TmpfsOptions,
+    hugePages: HugePageBudget? = nil
+  )
+    throws(Errno)
+  {
     self.options = options
+    self.hugePages = hugePages
     super.init(typeName: typeName, source: source)
     setRoot(
       try TmpfsInode.make(on: self, .directory, permissions: options.rootPermissions, owner: options.rootOwner))
   }
 
   public override func statistics() throws(Errno) -> FileSystemStatistics {
-    var statistics = FileSystemStatistics(magic: TMPFS_MAGIC)
+    var statistics = hugePages.map { Hugetlbfs.statistics($0) } ?? FileSystemStatistics(magic: TMPFS_MAGIC)
     if options.pageLimit != .max {
       statistics.blocks = UInt64(options.pageLimit)
       statistics.freeBlocks = UInt64(max(0, options.pageLimit - usedPages))
@@ -138,10 +159,11 @@ public final class TmpfsSuperblock: Superblock {
       text.append(decimal: UInt64(options.pageLimit) * 4)
       text.append("k")
     }
-    if options.rootPermissions != 0o1777 {
+    if options.rootPermissions != (hugePages == nil ? 0o1777 : 0o755) {
       text.append(",mode=")
       text.append(octal: UInt64(options.rootPermissions))
     }
+    if let hugePages { Hugetlbfs.append(hugePages, to: &text) }
     return text.byteString
   }
 

@@ -19,10 +19,12 @@ struct LoadedProgram {
 struct ProgramLoader {
   private let space: AddressSpace
   private let caller: Caller
+  private let placement: ProgramPlacement
 
   /// Maps `resolved` into a new space.
   static func load(
-    _ resolved: ResolvedProgram, limits: AddressSpaceLimits, credentials: Credentials, isSecure: Bool, by caller: Caller
+    _ resolved: ResolvedProgram, limits: AddressSpaceLimits, credentials: Credentials, isSecure: Bool,
+    placement: ProgramPlacement, by caller: Caller
   ) throws(Errno) -> LoadedProgram {
     let image = try resolved.program.image()
     var interpreter: (file: ProgramFile, image: ELFImage)?
@@ -38,7 +40,7 @@ struct ProgramLoader {
     }
     let space = try AddressSpace.create()
     space.limits = limits
-    let loader = ProgramLoader(space: space, caller: caller)
+    let loader = ProgramLoader(space: space, caller: caller, placement: placement)
     return try loader.load(image, interpreter, resolved, credentials, isSecure)
   }
 
@@ -46,9 +48,9 @@ struct ProgramLoader {
     _ image: ELFImage, _ interpreter: (file: ProgramFile, image: ELFImage)?, _ resolved: ResolvedProgram,
     _ credentials: Credentials, _ isSecure: Bool
   ) throws(Errno) -> LoadedProgram {
-    let stackTop = (AddressSpace.userLimit &- (Random.next() & 0x3f_ffff) &* pageSize) & ~15
-    space.setMappingBase(stackTop: stackTop, random: (Random.next() & 0xfff_ffff) &* pageSize)
-    let bias = try map(image, resolved.program.file, preferred: programBase())
+    let stackTop = placement.stackTop
+    space.setMappingLayout(placement.mappings(stackLimit: space.limits.stack))
+    let bias = try map(image, resolved.program.file, preferred: placement.programBase)
     var entry = image.entry &+ bias
     var base: UInt64 = 0
     if let interpreter {
@@ -92,11 +94,6 @@ struct ProgramLoader {
   }
 
   // MARK: Segments
-
-  /// Where programs that may lie anywhere go: two thirds up, as on Linux, plus up to a terabyte.
-  private func programBase() -> UInt64 {
-    (AddressSpace.userLimit / 3 &* 2 &+ (Random.next() & 0xfff_ffff) &* pageSize) & ~4095
-  }
 
   /// Maps the segments of an image.
   ///
@@ -184,8 +181,7 @@ struct ProgramLoader {
       }
       end = max(end, (address &+ segment.memorySize &+ 4095) & ~4095)
     }
-    // The heap begins up to 32 MiB behind the program (randomize_va_space 2).
-    let startBreak = end &+ (Random.next() & 0x1fff) &* pageSize
+    let startBreak = end &+ placement.breakGap
     space.updateLayout { layout in
       layout.startCode = startCode == .max ? 0 : startCode
       layout.endCode = endCode

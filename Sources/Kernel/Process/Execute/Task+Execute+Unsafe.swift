@@ -24,7 +24,9 @@ extension Task {
       try ProgramFile.open(path, by: caller), fileName: fileName, arguments: arguments, by: caller)
     let identity = newIdentity(resolved.program)
     let loaded = try ProgramLoader.load(
-      resolved, limits: process.memoryLimits, credentials: identity.credentials, isSecure: identity.isSecure, by: caller
+      resolved, limits: process.memoryLimits, credentials: identity.credentials, isSecure: identity.isSecure,
+      placement: ProgramPlacement(personality: identity.isSecure ? process.securePersonality : process.personality),
+      by: caller
     )
     let handle = machine_user_create(loaded.space.machineSpace)
     guard handle >= 0 else { throw Errno(rawValue: Int32(truncatingIfNeeded: -handle)) }
@@ -41,6 +43,7 @@ extension Task {
     setCredentials(identity.credentials)
     process.dumpable = isPrivileged ? 0 : 1
     if isPrivileged { parentDeathSignal = 0 }
+    if identity.isSecure { process.personality = process.securePersonality }
     let name = fileName.bytes.split(separator: 0x2f, omittingEmptySubsequences: true).last.map { ByteString($0) }
     commandName = name ?? fileName
     replaceProgram(resolved.program)
@@ -151,6 +154,7 @@ extension Process {
     Task.endedContext = FileSystemContext(
       root: root, workingDirectory: root, namespace: fileSystemContext.namespace)
     OutOfMemoryKiller.install()
+    CommitAccounting.install(CommitJudge())
     ProcessJobControl.install()
     let reaper = ProcessTable.reaper
     let process = Process(group: reaper.group, limits: limits)

@@ -21,7 +21,7 @@ public enum OpenCalls {
       SystemCall(257, "openat", .full, "dir:D path:s flags:F mode:o") { frame throws(Errno) in
         try open(frame.int(0), frame.a1, frame.int(2), frame.uint(3), 0, frame)
       },
-      SystemCall(319, "memfd_create", .partial("no huge pages"), "name:s flags:x", memoryFile),
+      SystemCall(319, "memfd_create", .full, "name:s flags:x", memoryFile),
       SystemCall(437, "openat2", .full, "dir:D path:s how:p size:u", openHow),
     ]
   }
@@ -87,15 +87,24 @@ public enum OpenCalls {
   // MARK: memfd_create(2)
 
   /// The file system that keeps memfds: a tmpfs of its own, mounted nowhere.
-  private static let memoryFiles: Mount? = {
-    guard let superblock = try? FileSystemTypes.mount("ramfs", source: "memfd", options: ByteString(), flags: [])
-    else { return nil }
+  private static let memoryFiles = mountNowhere("ramfs")
+  /// The same for those of huge pages.
+  private static let hugeMemoryFiles = mountNowhere("hugetlbfs")
+
+  private static func mountNowhere(_ type: ByteString) -> Mount? {
+    guard let superblock = try? FileSystemTypes.mount(type, source: "memfd", options: ByteString(), flags: []) else {
+      return nil
+    }
     return Mount(superblock: superblock, flags: [])
-  }()
+  }
 
   static func memoryFile(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let flags = frame.uint(1)
-    guard flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC) == 0 else { throw .EINVAL }
+    let isHuge = flags & MFD_HUGETLB != 0
+    let sizeBits = isHuge ? UInt32(MAP_HUGE_MASK << MAP_HUGE_SHIFT) : 0
+    guard flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC | MFD_HUGETLB | sizeBits) == 0 else {
+      throw .EINVAL
+    }
     guard flags & (MFD_EXEC | MFD_NOEXEC_SEAL) != MFD_EXEC | MFD_NOEXEC_SEAL else { throw .EINVAL }
     let name: ByteString
     do throws(Errno) {
@@ -104,7 +113,8 @@ public enum OpenCalls {
     } catch {
       throw error == .ENAMETOOLONG ? .EINVAL : error
     }
-    guard let mount = memoryFiles, let root = mount.root.inode else { throw .ENOSYS }
+    guard MemoryCalls.isHugePageSize(UInt64(flags & sizeBits) >> MAP_HUGE_SHIFT) else { throw .ENODEV }
+    guard let mount = isHuge ? hugeMemoryFiles : memoryFiles, let root = mount.root.inode else { throw .ENOSYS }
     let inode = try root.makeTemporary(
       permissions: flags & MFD_NOEXEC_SEAL != 0 ? 0o666 : 0o777, owner: frame.caller.fileSystemOwner)
     var seals: UInt32 = flags & (MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL) != 0 ? 0 : F_SEAL_SEAL
