@@ -12,6 +12,7 @@ import Procfs
 import Scheduling
 import SystemCalls
 import Tmpfs
+import VirtioBlock
 import VirtioFS
 
 /// Why the machine cannot run its command: the sentence for the user, and the exit status of the monitor.
@@ -45,6 +46,11 @@ private func startDrivers() throws(StartUpFailure) {
     try HostConsole.start()
   } catch {
     throw StartUpFailure(sentence: "the console device does not start (\(error.name))")
+  }
+  do throws(Errno) {
+    try VirtioBlock.start()
+  } catch {
+    throw StartUpFailure(sentence: "the disks do not start (\(error.name))")
   }
 }
 
