@@ -38,12 +38,17 @@ kernelModule("Tmpfs", path: "FileSystems/Tmpfs", needs: files)
 kernelModule("Devtmpfs", path: "FileSystems/Devtmpfs", needs: files)
 kernelModule("Overlay", path: "FileSystems/Overlay", needs: files)
 kernelModule("VirtioFS", path: "FileSystems/VirtioFS", needs: files + ["Virtio", "CLinuxABI"])
+kernelModule("Block", needs: files)
+kernelModule("VirtioBlock", path: "Drivers/VirtioBlock", needs: files + ["Block", "Virtio"])
 kernelModule("Process", needs: files)
-kernelModule("Procfs", path: "FileSystems/Procfs", needs: files + ["Process"])
-kernelModule("SystemCalls", needs: files + ["Process"])
+kernelModule("Procfs", path: "FileSystems/Procfs", needs: files + ["Block", "Process"])
+kernelModule("SystemCalls", needs: files + ["Block", "Process"])
 kernelModule(
   "Boot",
-  needs: files + ["Virtio", "Console", "Tmpfs", "Devtmpfs", "Overlay", "VirtioFS", "Process", "Procfs", "SystemCalls"])
+  needs: files + [
+    "Virtio", "Console", "Tmpfs", "Devtmpfs", "Overlay", "VirtioFS", "Block", "VirtioBlock", "Process", "Procfs",
+    "SystemCalls",
+  ])
 
 /// What tests need besides their room.
 let testNeeds = ["Overlay": ["Tmpfs"]]
@@ -60,7 +65,7 @@ let built: Set<String> = {
   return result
 }()
 /// Drivers whose tests have the monitor's devices on the other side.
-let testedWithDevices = ["Virtio", "VirtioFS"]
+let testedWithDevices = ["Virtio", "VirtioFS", "VirtioBlock"]
 
 var targets: [Target] = [
   .target(name: "CLinuxABI", path: "Sources/Kernel/CLinuxABI"),

@@ -165,6 +165,32 @@ if section world; then
   inside "symbolic links do not leave the root" 1 '' '*' --root "$scratch/root" -- /bin/busybox cat /link-out /link-up
 fi
 
+if section disks; then
+  truncate -s 8M "$scratch/disk"
+  truncate -s 100 "$scratch/tiny"
+  mkfifo "$scratch/fifo"
+  gcc -w -O1 -static -pthread Tests/Conformance/programs/direct_io.c -o "$scratch/direct_io"
+  inside "direct input and output on a disk" 0 '*, 0 failed' '' --user 0:0 --disk "$scratch/disk" -- "$scratch/direct_io" /dev/vda
+  inside "disks in /proc" 0 '*254*0*8192 vda*254*16*8192 vdb*' '' --user 0:0 --disk "$scratch/disk:ro" --disk "$scratch/disk:ro" -- \
+    cat /proc/partitions
+  inside "a disk's size and sectors" 0 '8388608?512' '' --user 0:0 --disk "$scratch/disk" -- \
+    busybox sh -c 'PATH=$PATH:/sbin:/usr/sbin; blockdev --getsize64 --getss /dev/vda'
+  inside "what is written is counted" 0 '*vda*' '' --user 0:0 --disk "$scratch/disk" -- \
+    busybox sh -c 'yes Apus | head -c 8388608 >/dev/vda; cat /proc/diskstats'
+  holds "and is in the file" bash -c "cmp '$scratch/disk' <(yes Apus | head -c 8388608)"
+  inside "a full disk says so" 1 '' '*No space left*' --user 0:0 --disk "$scratch/disk" -- busybox sh -c 'yes | head -c 9000000 >/dev/vda'
+  inside "a read-only disk" 1 '' '*ead-only*' --user 0:0 --disk "$scratch/disk:ro" -- busybox sh -c 'echo x >/dev/vda'
+  inside "a disk belongs to root" 1 '' '*ermission denied*' --user 1000 --disk "$scratch/disk" -- cat /dev/vda
+  verify "a disk that is missing" 125 '' "apus: --disk: '/none' No such file*" "$apus" run --disk /none -- true
+  verify "a disk that is a directory" 125 '' "apus: --disk: '/tmp' is a directory*" "$apus" run --disk /tmp -- true
+  verify "a disk that is a FIFO" 125 '' "apus: --disk: '$scratch/fifo' is neither a regular file nor a block device" \
+    "$apus" run --disk "$scratch/fifo" -- true
+  verify "a disk without a sector" 125 '' "apus: --disk: *is smaller than a sector*" "$apus" run --disk "$scratch/tiny" -- true
+  verify "a disk that is in use" 125 '' "apus: --disk: '$scratch/disk' is in use by another process" \
+    flock "$scratch/disk" "$apus" run --disk "$scratch/disk" -- true
+  verify "too many disks" 125 '' "apus: more than 8 disks*" "$apus" run $(for i in $(seq 9); do echo --disk "$scratch/disk:ro"; done) -- true
+fi
+
 if section trace; then
   inside "trace lines on standard error" 0 'x' '*write(1, "x*", 2)*= 2*' --trace syscalls -- busybox echo x
   inside "trace lines in a file" 0 'x' '' --trace syscalls --trace-file "$scratch/trace" -- busybox echo x

@@ -2,6 +2,24 @@
 import ArgumentParser
 import Monitor
 
+/// A number of bytes with an optional suffix, as several options have it.
+struct ByteCount {
+  /// nil: more than 64 bits hold.
+  var bytes: UInt64?
+
+  static let suffixes: [(letter: Character, shift: UInt64)] = [("K", 10), ("M", 20), ("G", 30), ("T", 40)]
+
+  /// - Returns: nil for what is no number with or without a suffix.
+  init?(_ text: some StringProtocol) {
+    let shift = Self.suffixes.first { $0.letter == text.last || $0.letter.lowercased() == text.last.map(String.init) }?
+      .shift
+    let digits = shift == nil ? text[...] : text.dropLast()
+    guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
+    let (bytes, overflow) = (UInt64(digits) ?? .max).multipliedReportingOverflow(by: 1 << (shift ?? 0))
+    self.bytes = overflow || UInt64(digits) == nil ? nil : bytes
+  }
+}
+
 /// `--memory`: a number of bytes with an optional suffix.
 struct MemorySize: Equatable, CustomStringConvertible {
   var bytes: UInt64
@@ -9,22 +27,16 @@ struct MemorySize: Equatable, CustomStringConvertible {
   static let minimum: UInt64 = 16 << 20
   static let maximum: UInt64 = 1 << 40
   static let allowed = "\(MemorySize(bytes: minimum)) to \(MemorySize(bytes: maximum))"
-  private static let suffixes: [(letter: Character, shift: UInt64)] = [("K", 10), ("M", 20), ("G", 30), ("T", 40)]
   private static let page: UInt64 = 4096
 
   init(bytes: UInt64) { self.bytes = bytes }
 
   init(_ text: String) throws {
-    let shift = Self.suffixes.first { $0.letter == text.last || $0.letter.lowercased() == text.last.map(String.init) }?
-      .shift
-    let digits = shift == nil ? text[...] : text.dropLast()
-    guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
+    guard let size = ByteCount(text) else {
       throw ValidationError(
         "'\(text)' is no size: give a whole number of bytes, or one with K, M, G or T behind it, from \(Self.allowed)")
     }
-    guard let number = UInt64(digits) else { throw Self.outOfRange(text) }
-    let (bytes, overflow) = number.multipliedReportingOverflow(by: 1 << (shift ?? 0))
-    guard !overflow, (Self.minimum...Self.maximum).contains(bytes) else { throw Self.outOfRange(text) }
+    guard let bytes = size.bytes, (Self.minimum...Self.maximum).contains(bytes) else { throw Self.outOfRange(text) }
     self.bytes = bytes & ~(Self.page - 1)
   }
 
@@ -34,7 +46,7 @@ struct MemorySize: Equatable, CustomStringConvertible {
 
   /// The largest unit that divides the number.
   var description: String {
-    for (letter, shift) in Self.suffixes.reversed() where bytes != 0 && bytes % (1 << shift) == 0 {
+    for (letter, shift) in ByteCount.suffixes.reversed() where bytes != 0 && bytes % (1 << shift) == 0 {
       return "\(bytes >> shift)\(letter)"
     }
     return "\(bytes)"
@@ -59,6 +71,39 @@ struct BindArgument: Equatable {
     }
     source = parts[0]
     destination = parts[1]
+  }
+}
+
+/// `--disk`: `FILE[:ro]`.
+struct DiskArgument: Equatable {
+  var path: String
+  var isReadOnly: Bool
+
+  init(_ text: String) throws {
+    isReadOnly = text.hasSuffix(":ro")
+    path = isReadOnly ? String(text.dropLast(3)) : text
+    guard !path.isEmpty else { throw ValidationError("'\(text)' is not FILE or FILE:ro") }
+  }
+}
+
+/// `--swap`: `FILE[:SIZE]`.
+struct SwapArgument: Equatable {
+  var path: String
+  var size: UInt64?
+
+  static let minimum: UInt64 = 64 << 10
+  static let maximum: UInt64 = 1 << 40
+
+  init(_ text: String) throws {
+    path = text
+    if let colon = text.lastIndex(of: ":"), let size = ByteCount(text[text.index(after: colon)...]) {
+      path = String(text[..<colon])
+      guard let bytes = size.bytes, (Self.minimum...Self.maximum).contains(bytes), bytes % 4096 == 0 else {
+        throw ValidationError("'\(text)': the size of swap space is a multiple of 4K from 64K to 1T")
+      }
+      self.size = bytes
+    }
+    guard !path.isEmpty else { throw ValidationError("'\(text)' is not FILE or FILE:SIZE") }
   }
 }
 

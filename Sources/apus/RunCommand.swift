@@ -43,6 +43,19 @@ struct RunCommand: ParsableCommand {
       valueName: "size"), transform: MemorySize.init)
   var memory = MemorySize(bytes: 1 << 30)
 
+  @Option(
+    help: ArgumentHelp(
+      "Make a file or block device of the host /dev/vda and so on (may be given several times).",
+      valueName: "file[:ro]"), transform: DiskArgument.init)
+  var disk: [DiskArgument] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Swap memory to a file or block device of the host: one with a swap signature, or an empty one. With a size it is "
+        + "made if it is absent (may be given several times).", valueName: "file[:size]"),
+    transform: SwapArgument.init)
+  var swap: [SwapArgument] = []
+
   @Option(help: ArgumentHelp("Virtual CPUs, 1 to \(RunCommand.maximumCPUs) (default: the host's).", valueName: "n"))
   var cpus: Int?
 
@@ -145,6 +158,11 @@ struct RunCommand: ParsableCommand {
         source: try HostFiles.directory(bind.source, option: "--bind"), destination: bind.destination,
         isReadOnly: bind.isReadOnly)
     }
+    guard disk.count + swap.count <= MachineConfiguration.mostDisks else {
+      throw MonitorFailure("more than \(MachineConfiguration.mostDisks) disks, those of --swap among them")
+    }
+    configuration.disks = disk.map { .init(path: $0.path, isReadOnly: $0.isReadOnly) }
+    configuration.swaps = swap.map { .init(path: $0.path, size: $0.size) }
     configuration.environment = environment()
     configuration.workingDirectory = try workingDirectory(root: configuration.root.directory)
     configuration.user = user?.user ?? .init(user: geteuid(), group: getegid())

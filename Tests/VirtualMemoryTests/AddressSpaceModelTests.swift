@@ -277,7 +277,7 @@ extension VirtualMemoryTests {
           if random.below(2) == 0 { try object.object.writeBack() } else { object.object.invalidate() }
           _ = Reclaim().reclaim(frames: random.below(400))
         default:
-          if let runs = try? space.pin(address, count * page, for: .write) { AddressSpace.unpin(runs) }
+          if let runs = try? space.pin(address, count * page) { AddressSpace.unpin(runs) }
           // A pin for writing makes private copies, with the same contents.
           for key in keys {
             guard let value = model.pages[key]?.value, model.pages[key]?.protection.contains(.write) == true else {

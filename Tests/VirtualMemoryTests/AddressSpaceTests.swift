@@ -144,7 +144,7 @@ extension VirtualMemoryTests {
     let space = try AddressSpace.create()
     let address = try space.mapAnonymous(1000 * page)
     for index in 0..<1000 as Range<UInt64> { try space.store(index, address + index * page) }
-    let runs = try space.pin(address + 3 * page, page, for: .write)
+    let runs = try space.pin(address + 3 * page, page)
     #expect(runs.count == 1)
     let child = try space.fork()
     try space.store(50, address + 3 * page)

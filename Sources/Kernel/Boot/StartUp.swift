@@ -14,6 +14,7 @@ import Scheduling
 import SystemCalls
 import Tmpfs
 import VirtualMemory
+import VirtioBlock
 import VirtioFS
 
 /// Why the machine cannot run its command: the sentence for the user, and the exit status of the monitor.
@@ -51,6 +52,11 @@ private func startDrivers() throws(StartUpFailure) {
     try HostConsole.start()
   } catch {
     throw StartUpFailure(sentence: "the console device does not start (\(error.name))")
+  }
+  do throws(Errno) {
+    try VirtioBlock.start()
+  } catch {
+    throw StartUpFailure(sentence: "the disks do not start (\(error.name))")
   }
 }
 

@@ -180,10 +180,10 @@ open class Inode {
     switch kind {
     case .regular: return RegularFile(path: path, flags: flags)
     case .directory: return DirectoryFile(path: path, flags: flags)
-    case .characterDevice:
-      return try CharacterDevices.open(try attributes().specialDevice, path: path, flags: flags, by: caller)
+    case .characterDevice, .blockDevice:
+      return try DeviceFiles.open(kind, try attributes().specialDevice, path: path, flags: flags, by: caller)
     case .fifo: return try FIFO.open(path: path, flags: flags)
-    case .blockDevice, .socket: throw .ENXIO
+    case .socket: throw .ENXIO
     case .symbolicLink: throw .ELOOP
     }
   }

@@ -1,18 +1,21 @@
-// What drivers and file systems announce at boot: character devices by number, file system types by name.
+// What drivers and file systems announce at boot: device files by kind and number, file system types by name.
 
 import KernelCore
 import LinuxABI
 
-/// The character devices that drivers offer.
-public enum CharacterDevices {
+/// The character and block devices that drivers offer.
+public enum DeviceFiles {
   /// Opens a device file; `path.inode` is the file.
   public typealias Open = (Path, OpenFlags, Caller) throws(Errno) -> OpenFile
 
   /// A registered device.
   public struct Entry {
+    public var kind: FileKind
     public var number: DeviceNumber
     /// The name below /dev; nil for devices that make their own nodes (pseudo-terminals).
     public var name: ByteString?
+    /// The driver's name in /proc/devices.
+    public var driver: ByteString
     public var permissions: UInt32
     /// How many minors from `number.minor` on are meant.
     public var minors: UInt32
@@ -23,12 +26,12 @@ public enum CharacterDevices {
   /// Announces a device. Register before Devtmpfs is mounted for the node to appear.
   @export(interface)
   public static func register(
-    major: UInt32, minor: UInt32, minors: UInt32 = 1, name: ByteString?, permissions: UInt32 = 0o666,
-    open: @escaping Open
+    _ kind: FileKind = .characterDevice, major: UInt32, minor: UInt32, minors: UInt32 = 1, name: ByteString?, driver: ByteString? = nil,
+    permissions: UInt32 = 0o666, open: @escaping Open
   ) {
     let entry = Entry(
-      number: DeviceNumber(major: major, minor: minor), name: name, permissions: permissions, minors: minors,
-      open: open)
+      kind: kind, number: DeviceNumber(major: major, minor: minor), name: name,
+      driver: driver ?? name ?? ByteString(), permissions: permissions, minors: minors, open: open)
     entries.withLock { $0.append(entry) }
   }
 
@@ -39,13 +42,13 @@ public enum CharacterDevices {
   /// Opens the device with this number.
   /// - Throws: ENXIO when there is none; EACCES on a mount without devices.
   @export(interface)
-  public static func open(_ number: DeviceNumber, path: Path, flags: OpenFlags, by caller: Caller) throws(Errno)
-    -> OpenFile
-  {
+  public static func open(
+    _ kind: FileKind, _ number: DeviceNumber, path: Path, flags: OpenFlags, by caller: Caller
+  ) throws(Errno) -> OpenFile {
     if path.mount.flags.contains(.noDevices) { throw .EACCES }
     let entry = entries.withLock { entries in
       entries.first {
-        $0.number.major == number.major && number.minor >= $0.number.minor
+        $0.kind == kind && $0.number.major == number.major && number.minor >= $0.number.minor
           && number.minor - $0.number.minor < $0.minors
       }
     }

@@ -225,3 +225,27 @@ public let HUGETLBFS_MAGIC: Int64 = 0x9584_58f6
 public let PIPEFS_MAGIC: Int64 = 0x5049_5045
 public let SOCKFS_MAGIC: Int64 = 0x534f_434b
 public let ANON_INODE_FS_MAGIC: Int64 = 0x0904_1934
+
+// ioctl(2) requests of block devices (include/uapi/linux/fs.h)
+public let BLKROSET: UInt32 = 0x125d
+public let BLKROGET: UInt32 = 0x125e
+public let BLKRRPART: UInt32 = 0x125f
+public let BLKGETSIZE: UInt32 = 0x1260
+public let BLKFLSBUF: UInt32 = 0x1261
+public let BLKRASET: UInt32 = 0x1262
+public let BLKRAGET: UInt32 = 0x1263
+public let BLKFRASET: UInt32 = 0x1264
+public let BLKFRAGET: UInt32 = 0x1265
+public let BLKSECTGET: UInt32 = 0x1267
+public let BLKSSZGET: UInt32 = 0x1268
+public let BLKDISCARD: UInt32 = 0x1277
+public let BLKIOMIN: UInt32 = 0x1278
+public let BLKIOOPT: UInt32 = 0x1279
+public let BLKALIGNOFF: UInt32 = 0x127a
+public let BLKPBSZGET: UInt32 = 0x127b
+public let BLKDISCARDZEROES: UInt32 = 0x127c
+public let BLKROTATIONAL: UInt32 = 0x127e
+public let BLKZEROOUT: UInt32 = 0x127f
+public let BLKBSZGET: UInt32 = 0x8008_1270
+public let BLKBSZSET: UInt32 = 0x4008_1271
+public let BLKGETSIZE64: UInt32 = 0x8008_1272

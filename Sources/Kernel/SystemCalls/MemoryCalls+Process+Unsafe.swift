@@ -3,7 +3,9 @@
 import FileSystem
 import Identity
 import LinuxABI
+import PhysicalMemory
 import Process
+import Scheduling
 import VirtualMemory
 
 extension MemoryCalls {
@@ -26,44 +28,36 @@ extension MemoryCalls {
     guard frame.a5 == 0 else { throw .EINVAL }
     let local = try vectors(frame.a1, frame.a2)
     let remote = try vectors(frame.a3, frame.a4)
-    let space = try space(of: frame.int(0), frame)
-    var buffer = TransferBuffer(userVectors: local)
-    let whole = buffer.remaining
-    var failure: Errno?
-    // A page at a time through a buffer of the kernel's.
-    unsafe withUnsafeTemporaryAllocation(byteCount: Int(pageSize), alignment: 16) { page in
-      guard let base = page.baseAddress else { return }
-      do throws(Errno) {
-        for (address, length) in remote {
-          var done = 0
-          while done < length, buffer.remaining > 0 {
-            let position = address &+ UInt64(done)
-            let toPageEnd = Int(truncatingIfNeeded: pageSize - position & (pageSize - 1))
-            let count = min(length - done, buffer.remaining, toPageEnd)
-            // SAFETY: `count` is at most a page, which `base` has room for.
+    var far = TransferBuffer(userVectors: remote, in: try space(of: frame.int(0), frame))
+    var near = TransferBuffer(userVectors: local)
+    // The other's pages are pinned a few at a time and copied from, or to, where they are.
+    var memory = SegmentList(capacity: pinnedSegments)
+    return Int64(
+      try near.transfer { near throws(Errno) in
+        while near.remaining > 0, far.remaining > 0 {
+          memory.removeAll()
+          let pins = try far.pin(
+            into: &memory, segments: pinnedSegments, bytes: min(near.remaining, pinnedBytes),
+            for: direction == .fromRemote ? .read : .write)
+          defer { pins.release() }
+          for segment in memory.segments {
+            let frame = PageFrameNumber(physicalAddress: segment.physicalAddress)
+            let offset = Int(truncatingIfNeeded: segment.physicalAddress & (pageSize - 1))
+            // SAFETY: the pin keeps the frames, which the direct map shows one after another.
+            let place = unsafe DirectMap.pointer(to: frame) + offset
             switch direction {
-            case .fromRemote:
-              guard unsafe space.copyIn(from: position, count: count, to: base) == count else { throw .EFAULT }
-              try unsafe buffer.copyOut(base, count: count)
-            case .toRemote:
-              try unsafe buffer.copyIn(base, count: count)
-              guard unsafe space.copyOut(to: position, from: base, count: count) == count else {
-                // The caller is told only what arrived.
-                buffer.extend(by: count)
-                throw .EFAULT
-              }
+            case .fromRemote: try unsafe near.copyOut(place, count: Int(segment.length))
+            case .toRemote: try unsafe near.copyIn(place, count: Int(segment.length))
             }
-            done += count
           }
+          far.consume(pins)
+          Thread.checkReschedule()
         }
-      } catch {
-        failure = error
-      }
-    }
-    let copied = whole - buffer.remaining
-    if let failure, copied == 0 { throw failure }
-    return Int64(copied)
+      })
   }
+
+  private static var pinnedSegments: Int { 16 }
+  private static var pinnedBytes: Int { 64 << 10 }
 
   /// Reads an array of struct iovec.
   ///

@@ -13,44 +13,117 @@ public struct PinnedRun: Equatable, Sendable {
   public var pageCount: Int
 }
 
+extension [PinnedRun] {
+  /// Adds a page, to the last run if it is its neighbour.
+  mutating func appendPage(_ frame: PageFrameNumber) {
+    if let last, last.frame.advanced(by: last.pageCount) == frame {
+      self[count - 1].pageCount += 1
+    } else {
+      append(PinnedRun(frame: frame, pageCount: 1))
+    }
+  }
+}
+
+/// A page that a walk has come to: its frame, and the part of it that belongs to the range.
+struct WalkedPage {
+  var frame: PageFrameNumber
+  var offset: Int
+  var count: Int
+  /// Whether the frame was pinned; the page of zeros needs none.
+  var isPinned: Bool
+}
+
 extension AddressSpace {
-  /// Holds the frames behind [address, address + length) in memory and in place until `unpin`.
+  /// Pages that are pinned with the table lock held once.
+  private static var pinBatch: Int { 64 }
+  /// More references than that are not added: the count of a frame must not overflow, however often it is pinned.
+  private static var pinCeiling: Int32 { 1 << 30 }
+
+  /// The page walker: goes over [address, address + count), makes each page present as `access` needs it, pins its frame,
+  /// and hands it to `body`, which says whether it takes the page; it must not sleep. Whoever takes a pinned frame unpins it.
   ///
   /// - Parameter access: `.write` if the device is going to write: copy-on-write is done first.
-  /// - Throws: EFAULT, ENOMEM.
-  @export(interface)
-  public func pin(_ address: UInt64, _ length: UInt64, for access: Access) throws(Errno) -> [PinnedRun] {
-    guard Self.isUserRange(address, length) else { throw .EFAULT }
-    var runs: [PinnedRun] = []
-    var page = address & ~pageMask
-    while page < address &+ length {
-      let frame = tables.withLock { tables -> PageFrameNumber? in
-        let entry = tables.entry(page)
-        // The page of zeros cannot be pinned: a later write would go to another frame.
-        guard entry.permits(access), entry.isCounted else { return nil }
-        entry.frame.frame.retain(count: Frames.pinBias)
-        tables.mayHavePins = true
-        return entry.frame
-      }
-      guard let frame else {
-        do throws(FaultFailure) {
-          let isZero = tables.withLock { tables in
-            let entry = tables.entry(page)
-            return entry.isResident && !entry.isCounted
-          }
-          try handleFault(at: page, access: isZero ? .write : access)
-        } catch {
-          Self.unpin(runs)
+  /// - Returns: how many bytes were taken.
+  /// - Throws: EFAULT, ENOMEM, EAGAIN (a page is pinned too often), each only when nothing was taken.
+  func pinPages(
+    _ address: UInt64, _ count: Int, for access: Access, _ body: (WalkedPage) -> Bool
+  ) throws(Errno) -> Int {
+    guard count >= 0, Self.isUserRange(address, UInt64(count)) else { throw .EFAULT }
+    var done = 0
+    while done < count {
+      switch pinPresent(address, &done, count, access, body) {
+      case .taken: continue
+      case .refused: return done
+      case .crowded:
+        if done == 0 { throw .EAGAIN }
+        return done
+      case .absent(let wanted):
+        do throws(FaultFailure) { try handleFault(at: address &+ UInt64(done), access: wanted) } catch {
+          if done > 0 { return done }
           throw error == .outOfMemory ? .ENOMEM : .EFAULT
         }
-        continue
       }
-      if let last = runs.last, last.frame.advanced(by: last.pageCount) == frame {
-        runs[runs.count - 1].pageCount += 1
-      } else {
-        runs.append(PinnedRun(frame: frame, pageCount: 1))
+    }
+    return done
+  }
+
+  private enum WalkOutcome {
+    case taken, refused, crowded
+    /// A fault of this kind brings the page.
+    case absent(Access)
+  }
+
+  /// Pins the pages from `done` on that are present, a batch at most.
+  private func pinPresent(
+    _ address: UInt64, _ done: inout Int, _ count: Int, _ access: Access, _ body: (WalkedPage) -> Bool
+  ) -> WalkOutcome {
+    tables.withLock { tables in
+      for _ in 0..<Self.pinBatch where done < count {
+        let position = address &+ UInt64(done)
+        let offset = Int(truncatingIfNeeded: position & pageMask)
+        let entry = tables.entry(position & ~pageMask)
+        var page = WalkedPage(
+          frame: entry.frame, offset: offset, count: min(Int(pageSize) - offset, count - done), isPinned: true)
+        guard entry.permits(access) else { return .absent(access) }
+        if entry.isCounted {
+          guard entry.frame.frame.referenceCount < Self.pinCeiling else { return .crowded }
+          entry.frame.frame.retain(count: Frames.pinBias)
+          tables.mayHavePins = true
+        } else {
+          // The page of zeros: it stays what it is, which is enough for a device that reads.
+          guard access == .read else { return .absent(.write) }
+          page.isPinned = false
+        }
+        guard body(page) else {
+          if page.isPinned { entry.frame.frame.release(count: Frames.pinBias) }
+          return .refused
+        }
+        done += page.count
       }
-      page = page &+ pageSize
+      return .taken
+    }
+  }
+
+  /// Holds the frames behind [address, address + length) in memory and in place for a device that writes, until `unpin`.
+  ///
+  /// - Throws: as `pinPages`, for any page.
+  @export(interface)
+  public func pin(_ address: UInt64, _ length: UInt64) throws(Errno) -> [PinnedRun] {
+    guard Self.isUserRange(address, length) else { throw .EFAULT }
+    let end = (address &+ length &+ pageMask) & ~pageMask
+    var runs: [PinnedRun] = []
+    var position = address & ~pageMask
+    do throws(Errno) {
+      while position < end {
+        let done = try pinPages(position, Int(end &- position), for: .write) { page in
+          runs.appendPage(page.frame)
+          return true
+        }
+        position = position &+ UInt64(done)
+      }
+    } catch {
+      Self.unpin(runs)
+      throw error
     }
     return runs
   }

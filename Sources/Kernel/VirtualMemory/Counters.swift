@@ -23,6 +23,7 @@ enum Counters {
   static let faults = Counter(0)
   static let majorFaults = Counter(0)
   static let copies = Counter(0)
+  static let copiedBytes = Counter(0)
   static let machineMaps = Counter(0)
   static let machineUnmaps = Counter(0)
   static let machineProtects = Counter(0)
@@ -52,6 +53,8 @@ public struct VirtualMemoryStatistics: Equatable, Sendable {
   public var majorFaults = 0
   /// Copies made on write.
   public var copies = 0
+  /// Bytes copied between programs and files, pipes and devices.
+  public var copiedBytes = 0
   /// Commands given to the machine.
   public var machineMaps = 0
   public var machineUnmaps = 0
@@ -79,6 +82,7 @@ public struct VirtualMemoryStatistics: Equatable, Sendable {
     result.faults = value(Counters.faults)
     result.majorFaults = value(Counters.majorFaults)
     result.copies = value(Counters.copies)
+    result.copiedBytes = value(Counters.copiedBytes)
     result.machineMaps = value(Counters.machineMaps)
     result.machineUnmaps = value(Counters.machineUnmaps)
     result.machineProtects = value(Counters.machineProtects)

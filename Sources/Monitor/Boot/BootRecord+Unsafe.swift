@@ -62,6 +62,8 @@ enum BootRecord {
     for (index, bind) in configuration.binds.enumerated() {
       add("bind", "bind\(index):\(bind.destination):\(bind.isReadOnly ? "ro" : "rw")")
     }
+    // Disks for swap come behind the others; the kernel counts them all.
+    for index in configuration.swaps.indices { add("swap", "\(configuration.disks.count + index)") }
     for (index, stream) in configuration.standardStreams.enumerated() { add("stdio\(index)", stream.rawValue) }
     if configuration.trace.systemCalls { add("trace", "syscalls") }
     if configuration.showsKernelLog { add("loglevel", "7") }

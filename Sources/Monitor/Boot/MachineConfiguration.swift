@@ -41,6 +41,29 @@ public struct MachineConfiguration: Sendable, Equatable {
     }
   }
 
+  /// A file or block device of the host that the sandbox has as a disk.
+  public struct Disk: Sendable, Equatable {
+    public var path: String
+    public var isReadOnly: Bool
+
+    public init(path: String, isReadOnly: Bool) {
+      self.path = path
+      self.isReadOnly = isReadOnly
+    }
+  }
+
+  /// A file or block device of the host to which memory of the sandbox can go.
+  public struct Swap: Sendable, Equatable {
+    public var path: String
+    /// In bytes; nil: the file must exist. Otherwise it must have this size or is made.
+    public var size: UInt64?
+
+    public init(path: String, size: UInt64?) {
+      self.path = path
+      self.size = size
+    }
+  }
+
   /// The identity that the command starts with.
   public struct User: Sendable, Equatable {
     public var user: UInt32
@@ -84,6 +107,12 @@ public struct MachineConfiguration: Sendable, Equatable {
   public var cpus: Int = 1
   public var root = Root()
   public var binds: [Bind] = []
+  /// /dev/vda and so on, in this order.
+  public var disks: [Disk] = []
+  /// The disks behind those, in use from the start.
+  public var swaps: [Swap] = []
+  /// The most disks, those for swap among them.
+  public static let mostDisks = 8
   /// The command and its arguments; never empty. A name without a slash is looked up in `PATH` of `environment`.
   public var arguments: [String]
   /// `KEY=value` strings.

@@ -1,4 +1,4 @@
-// The devices of a machine, in the order in which the guest sees them: the host's streams, then the exported directories.
+// The devices of a machine, in the order in which the guest sees them: the host's streams, the exported directories, the disks.
 
 import CMachine
 import CMonitor
@@ -12,16 +12,11 @@ extension Monitor {
     // SAFETY: guest memory stays mapped as long as the process lives.
     let memory = unsafe GuestMemory(base: um_memory_base(), size: configuration.memoryBytes)
     add(ConsoleDevice(streams: try streams(configuration)), memory)
-    let root = configuration.root
-    add(try server("root", root.directory, isReadOnly: !root.isWritable), memory)
-    for (index, bind) in configuration.binds.enumerated() {
-      add(try server("bind\(index)", bind.source, isReadOnly: bind.isReadOnly), memory)
-    }
     add(try fileServer("root", configuration.root.directory, !configuration.root.isWritable, configuration), memory)
     for (index, bind) in configuration.binds.enumerated() {
       add(try fileServer("bind\(index)", bind.source, bind.isReadOnly, configuration), memory)
     }
-
+    for disk in try disks(configuration) { add(disk, memory) }
     unsafe monitor_hooks.device_queue = { device, queue, size, descriptors, available, used in
       Devices.setQueue(
         device: device, queue: queue, size: size, descriptors: descriptors, available: available, used: used)
@@ -44,18 +39,7 @@ extension Monitor {
     options.requestQueues = configuration.cpus
     var failure: Int32 = 0
     guard let server = FileServer(tag: tag, directory: directory, options: options, failure: &failure) else {
-      throw MonitorFailure("cannot serve \(directory): \(unsafe String(cString: strerror(failure)))")
-    }
-    return server
-  }
-
-  private static func server(_ tag: String, _ directory: String, isReadOnly: Bool) throws(MonitorFailure) -> FileServer
-  {
-    var failure: Int32 = 0
-    guard
-      let server = FileServer(tag: tag, directory: directory, options: .init(isReadOnly: isReadOnly), failure: &failure)
-    else {
-      throw MonitorFailure("cannot serve the directory \(directory): \(unsafe String(cString: strerror(failure)))")
+      throw MonitorFailure("cannot serve \(directory): \(text(of: failure))")
     }
     return server
   }
@@ -80,4 +64,7 @@ extension Monitor {
     }
     return HostStreams(standard: presence, trace: trace)
   }
+
+  /// The C library's words for an error number.
+  static func text(of error: Int32) -> String { unsafe String(cString: strerror(error)) }
 }

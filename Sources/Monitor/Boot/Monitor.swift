@@ -47,7 +47,8 @@ public enum Monitor {
   /// Gives up everything that running the machine does not need, before any of the guest's code has run.
   private static func confine(_ configuration: MachineConfiguration) throws(MonitorFailure) {
     let writes = configuration.root.isWritable || configuration.binds.contains { !$0.isReadOnly }
-    let error = monitor_confine(writes ? 1 : 0)
+    let disks = Devices.disks.map { monitor_disk(descriptor: $0.descriptor, writes: $0.isReadOnly ? 0 : 1) }
+    let error = unsafe monitor_confine(writes ? 1 : 0, disks, disks.count)
     guard error == 0 else {
       throw MonitorFailure("cannot confine the monitor: \(unsafe String(cString: strerror(Int32(-error))))")
     }

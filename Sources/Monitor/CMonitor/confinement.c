@@ -1,6 +1,7 @@
 // What the devices need of the host once the kernel runs, beyond what the machine itself needs (um_confine): the whole of
 // what a kernel that fell to its guest could ask of the host. Everything that only the start needs (opening the exported
 // directories, raising limits, forking the first user process) has happened before.
+#include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
@@ -39,11 +40,21 @@ static const struct um_permission writing[] = {
     ANY(fchownat), ANY(fchmodat), ANY(utimensat), ANY(setxattr), ANY(removexattr),
 };
 
-int64_t monitor_confine(int writes) {
-  enum { READING = sizeof reading / sizeof reading[0], WRITING = sizeof writing / sizeof writing[0] };
-  struct um_permission all[READING + WRITING];
+int64_t monitor_confine(int writes, const struct monitor_disk *disks, size_t disk_count) {
+  enum {
+    READING = sizeof reading / sizeof reading[0],
+    WRITING = sizeof writing / sizeof writing[0],
+    DISKS = 2 * MONITOR_MOST_DISKS,
+  };
+  if (disk_count > MONITOR_MOST_DISKS) return -E2BIG;
+  struct um_permission all[READING + WRITING + DISKS];
   size_t count = 0;
   for (size_t i = 0; i < READING; i++) all[count++] = reading[i];
   for (size_t i = 0; writes && i < WRITING; i++) all[count++] = writing[i];
+  // A disk's descriptor is open from the start; flushes (fdatasync) and discards (fallocate) are allowed already.
+  for (size_t i = 0; i < disk_count; i++) {
+    all[count++] = (struct um_permission)ONLY(preadv2, 0, disks[i].descriptor);
+    if (disks[i].writes) all[count++] = (struct um_permission)ONLY(pwritev2, 0, disks[i].descriptor);
+  }
   return um_confine(all, count);
 }

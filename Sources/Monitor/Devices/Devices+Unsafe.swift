@@ -42,10 +42,13 @@ public enum Devices {
     unsafe slots.map { slot in
       unsafe machine_device(
         kind: slot.device.kind, queues: UInt32(slot.device.queueCount), queue_size: queueSize,
-        config_length: UInt32(slot.device.configuration.count), features: 1 << 32,
+        config_length: UInt32(slot.device.configuration.count), features: slot.device.features,
         config: UnsafePointer(slot.configuration.baseAddress))
     }
   }
+
+  /// The host's files behind disks, for the confinement of the process.
+  public static var disks: [HostDisk] { slots.compactMap { ($0.device as? Disk)?.file } }
 
   /// The VMI's device_queue.
   public static func setQueue(

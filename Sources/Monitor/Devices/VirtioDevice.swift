@@ -8,6 +8,8 @@ public protocol VirtioDevice: AnyObject, Sendable {
   /// The virtio device identifier (virtio 1.2, section 5).
   var kind: UInt32 { get }
   var queueCount: Int { get }
+  /// The feature bits on offer; a driver need not accept any.
+  var features: UInt64 { get }
   /// The device-specific configuration, constant.
   var configuration: [UInt8] { get }
 
@@ -22,5 +24,7 @@ public protocol VirtioDevice: AnyObject, Sendable {
 }
 
 extension VirtioDevice {
+  /// VERSION_1 alone.
+  public var features: UInt64 { 1 << 32 }
   public func shutDown() {}
 }

@@ -12,6 +12,7 @@ import Synchronization
   /// What the device fills, in order.
   public let writable: [UnsafeMutableRawBufferPointer]
 
+  public var readableCount: Int { unsafe readable.reduce(0) { $0 + $1.count } }
   public var writableCount: Int { unsafe writable.reduce(0) { $0 + $1.count } }
 
   /// A copy of the first `limit` readable bytes.
@@ -92,6 +93,9 @@ import Synchronization
     }
     return chain
   }
+
+  /// The guest broke the protocol in a way that only the device sees: nothing more is taken from it.
+  func giveUp() { isBroken = true }
 
   private func chain(from head: UInt16) -> DescriptorChain? {
     var readable: [UnsafeMutableRawBufferPointer] = unsafe []

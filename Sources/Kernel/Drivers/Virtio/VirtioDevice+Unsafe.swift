@@ -7,6 +7,7 @@ import Machine
 public struct VirtioDevice: Sendable {
   /// The kinds that this kernel has drivers for (virtio 1.2, section 5; the last is our own).
   public enum Kind {
+    public static var block: UInt32 { 2 }
     public static var fileSystem: UInt32 { 26 }
     public static var hostStreams: UInt32 { 0x4150 }
   }

@@ -7,18 +7,6 @@ import PhysicalMemory
 import Scheduling
 import Synchronization
 
-/// A run of physical memory.
-public struct MemorySegment: Sendable {
-  public var physicalAddress: UInt64
-  public var length: UInt32
-
-  @inline(__always)
-  public init(physicalAddress: UInt64, length: UInt32) {
-    self.physicalAddress = physicalAddress
-    self.length = length
-  }
-}
-
 /// A request to a device.
 ///
 /// From `submit` until its completion a request, and the memory that it names, belongs to the queue.
@@ -40,6 +28,10 @@ open class VirtioRequest {
   public final var isComplete: Bool {
     @inline(__always) get { state.load(ordering: .acquiring) }
   }
+
+  /// Makes room for so many segments, so that adding them allocates nothing.
+  @export(interface)
+  public final func reserveCapacity(_ count: Int) { segments.reserveCapacity(count) }
 
   /// Forgets the segments.
   @export(interface)

@@ -112,17 +112,34 @@ import Synchronization
   /// - Locks: sleeps while the queue is full.
   @export(interface)
   public func submit(_ request: VirtioRequest) throws(Errno) {
+    if try trySubmit(request) { return }
+    var outcome = Outcome.full
+    try room.wait(.uninterruptible, exclusive: true) {
+      outcome = enqueue(request)
+      return outcome != .full
+    }
+    if outcome == .broken { throw .EIO }
+    kick()
+  }
+
+  /// `submit` for those who cannot sleep: false when the queue is full. It has room again after a completion.
+  ///
+  /// - Throws: as `perform`.
+  @export(interface)
+  public func trySubmit(_ request: VirtioRequest) throws(Errno) -> Bool {
     guard !request.segments.isEmpty, request.segments.count <= size else { throw .EINVAL }
     request.state.store(false, ordering: .relaxed)
     request.written = 0
-    var outcome = enqueue(request)
-    if outcome == .full {
-      try room.wait(.uninterruptible, exclusive: true) {
-        outcome = enqueue(request)
-        return outcome != .full
-      }
+    switch enqueue(request) {
+    case .broken: throw .EIO
+    case .full: return false
+    case .queued:
+      kick()
+      return true
     }
-    if outcome == .broken { throw .EIO }
+  }
+
+  private func kick() {
     machine_device_kick(UInt64(device.number), UInt64(index))
     collect()
   }

@@ -1,4 +1,4 @@
-// /dev: a tmpfs that is filled with a node for every registered character device when it is mounted, and with the links
+// /dev: a tmpfs that is filled with a node for every registered device when it is mounted, and with the links
 // and directories that programs expect there. Devices that appear later add their node through `addNodes`.
 
 import FileSystem
@@ -25,12 +25,12 @@ public enum Devtmpfs {
   /// Adds the nodes of devices that the directory does not have yet.
   @export(interface)
   public static func addNodes(to root: Inode) throws(Errno) {
-    for device in CharacterDevices.all() {
+    for device in DeviceFiles.all() {
       guard let name = device.name else { continue }
       try root.withLock { () throws(Errno) in
         if (try? root.lookup(name)) != nil { return }
         _ = try root.makeNode(
-          name, kind: .characterDevice, permissions: device.permissions, device: device.number, owner: .root)
+          name, kind: device.kind, permissions: device.permissions, device: device.number, owner: .root)
       }
     }
   }

@@ -14,14 +14,14 @@ enum MemoryDevices {
     add(7, "full") { ZeroDevice(path: $0, flags: $1, isFull: true) }
     add(8, "random") { RandomDevice(path: $0, flags: $1, isSeekable: true) }
     add(9, "urandom") { RandomDevice(path: $0, flags: $1, isSeekable: true) }
-    CharacterDevices.register(major: 1, minor: 11, name: "kmsg", permissions: 0o644) {
+    DeviceFiles.register(major: 1, minor: 11, name: "kmsg", permissions: 0o644) {
       (path, flags, caller) throws(Errno) -> OpenFile in
       KernelLogDevice(path: path, flags: flags)
     }
   }
 
   private static func add(_ minor: UInt32, _ name: ByteString, _ make: @escaping (Path, OpenFlags) -> OpenFile) {
-    CharacterDevices.register(major: 1, minor: minor, name: name) {
+    DeviceFiles.register(major: 1, minor: minor, name: name) {
       (path, flags, caller) throws(Errno) -> OpenFile in make(path, flags)
     }
   }

@@ -1,5 +1,6 @@
 // The files directly below /proc, apart from processes: which there are, and where their contents come from.
 
+import Block
 import FileSystem
 import KernelCore
 import LinuxABI
@@ -51,9 +52,10 @@ enum SystemFiles {
       },
       .text("devices") { () throws(Errno) in devices() },
       .text("partitions") { () throws(Errno) in
-        var text = TextBuffer()
-        text.append("major minor  #blocks  name\n\n")
-        return text
+        SystemFormat.partitions(BlockDevices.all().map { SystemFormat.Disk($0) })
+      },
+      .text("diskstats") { () throws(Errno) in
+        SystemFormat.diskStatistics(BlockDevices.all().map { SystemFormat.Disk($0) })
       },
       .text("swaps") { () throws(Errno) in
         var text = TextBuffer()
@@ -117,11 +119,17 @@ enum SystemFiles {
   private static func devices() -> TextBuffer {
     var text = TextBuffer()
     text.append("Character devices:\n")
+    appendDevices(.characterDevice, to: &text)
+    text.append("\nBlock devices:\n")
+    appendDevices(.blockDevice, to: &text)
+    return text
+  }
+
+  private static func appendDevices(_ kind: FileKind, to text: inout TextBuffer) {
     var seen: [(UInt32, ByteString)] = []
-    for entry in CharacterDevices.all() {
-      let name = entry.name ?? "pts"
-      if !seen.contains(where: { $0.0 == entry.number.major && $0.1 == name }) {
-        seen.append((entry.number.major, name))
+    for entry in DeviceFiles.all() where entry.kind == kind {
+      if !seen.contains(where: { $0.0 == entry.number.major && $0.1 == entry.driver }) {
+        seen.append((entry.number.major, entry.driver))
       }
     }
     seen.sort { $0.0 != $1.0 ? $0.0 < $1.0 : $0.1 < $1.1 }
@@ -131,8 +139,6 @@ enum SystemFiles {
       text.append(name)
       text.append("\n")
     }
-    text.append("\nBlock devices:\n")
-    return text
   }
 
   private static func appendSwapArea(_ area: SwapAreaStatistics, to text: inout TextBuffer) {
@@ -167,6 +173,7 @@ enum SystemFiles {
       ("pages_anonymous", value(memory.anonymousPages)), ("pages_cached", value(memory.cachedPages)),
       ("pages_tables", value(memory.pageTablePages)), ("faults", value(memory.faults)),
       ("faults_major", value(memory.majorFaults)), ("copies_on_write", value(memory.copies)),
+      ("bytes_copied", value(memory.copiedBytes)),
       ("machine_maps", value(memory.machineMaps)), ("machine_unmaps", value(memory.machineUnmaps)),
       ("machine_protects", value(memory.machineProtects)), ("machine_commits", value(memory.machineCommits)),
       ("context_switches", Scheduler.contextSwitches), ("dentries", value(DentryCache.count)),

@@ -4,6 +4,7 @@ import CLinuxABI
 import FileSystem
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Synchronization
 import Virtio
 

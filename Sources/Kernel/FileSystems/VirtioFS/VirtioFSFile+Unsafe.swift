@@ -220,21 +220,12 @@ final class VirtioFSFile: VirtioFSInode, PageStore {
 
   /// The memory of frames, neighbours joined.
   private static func segments(_ frames: UnsafeBufferPointer<PageFrameNumber>, length: Int) -> [MemorySegment] {
-    var segments: [MemorySegment] = []
-    segments.reserveCapacity(unsafe frames.count)
-    var left = length
-    for index in 0..<frames.count where left > 0 {
+    var list = unsafe SegmentList(capacity: frames.count)
+    for index in 0..<frames.count where list.byteCount < length {
       // SAFETY: the index is within the buffer.
-      let address = unsafe frames[index].physicalAddress
-      let part = min(left, PhysicalMemory.pageSize)
-      left -= part
-      if let last = segments.last, last.physicalAddress + UInt64(last.length) == address {
-        segments[segments.count - 1].length += UInt32(part)
-      } else {
-        segments.append(MemorySegment(physicalAddress: address, length: UInt32(part)))
-      }
+      unsafe list.append(frames[index], length: min(length - list.byteCount, PhysicalMemory.pageSize))
     }
-    return segments
+    return list.segments
   }
 }
 

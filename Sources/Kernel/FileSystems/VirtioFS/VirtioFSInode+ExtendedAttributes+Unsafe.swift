@@ -6,6 +6,7 @@ import CLinuxABI
 import FileSystem
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Virtio
 
 extension VirtioFSInode {

@@ -82,6 +82,7 @@ import LinuxABI
   /// - Throws: EFAULT; the buffer has advanced by what could be copied. EINVAL when `count` exceeds `remaining`.
   @export(interface)
   public mutating func copyOut(_ source: UnsafeRawPointer, count: Int) throws(Errno) {
+    Counters.add(count, to: Counters.copiedBytes)
     try forEachPiece(count) { buffer, offset, count in
       if buffer.isKernel {
         // SAFETY: the creator vouched for the memory, and `count` is within it.
@@ -98,6 +99,7 @@ import LinuxABI
   /// - Throws: as `copyOut`.
   @export(interface)
   public mutating func copyIn(_ target: UnsafeMutableRawPointer, count: Int) throws(Errno) {
+    Counters.add(count, to: Counters.copiedBytes)
     try forEachPiece(count) { buffer, offset, count in
       if buffer.isKernel {
         // SAFETY: as above.
@@ -155,6 +157,38 @@ import LinuxABI
     if let failure { throw failure }
     return bytes
   }
+
+  /// Whether it is memory of a program, whose pages can be pinned.
+  public var isUserMemory: Bool { @export(interface) get { space != nil && !isKernel } }
+
+  /// Whether all pieces begin at a multiple of `unit`, a power of two, and have such a length.
+  @export(interface)
+  public func isAligned(to unit: Int) -> Bool {
+    var bits = address | UInt64(pieceRemaining)
+    for index in nextPiece..<max(pieces.count, nextPiece) { bits |= pieces[index].address | UInt64(pieces[index].count) }
+    return bits & UInt64(unit - 1) == 0
+  }
+
+  /// Calls `body` for each piece of user memory that remains, until it answers false. Nothing is consumed.
+  func forEachUserPiece(
+    _ body: (AddressSpace, _ address: UInt64, _ count: Int) throws(Errno) -> Bool
+  ) throws(Errno) {
+    guard let space, !isKernel else { throw .EFAULT }
+    var left = remaining
+    var piece = (address: address, count: pieceRemaining)
+    var next = nextPiece
+    while left > 0 {
+      let count = min(piece.count, left)
+      if count > 0, !(try body(space, piece.address, count)) { return }
+      left -= count
+      guard left > 0, next < pieces.count else { return }
+      piece = pieces[next]
+      next += 1
+    }
+  }
+
+  /// Passes over `count` bytes.
+  mutating func skip(_ count: Int) throws(Errno) { try forEachPiece(count) { _, _, count in count } }
 
   /// Calls `body` for each piece's part of the next `count` bytes with the offset within them; it answers how many bytes
   /// it could do.

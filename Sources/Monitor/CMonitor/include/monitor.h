@@ -35,8 +35,13 @@ struct monitor_hooks {
 extern struct monitor_hooks monitor_hooks;
 
 // Confines this process to the system calls that the machine and its devices need from now on; those that change files
-// only if `writes`. For good. 0 or a negative error number.
-int64_t monitor_confine(int writes);
+// only if `writes`, and those of disks only on their descriptors. For good. 0 or a negative error number.
+struct monitor_disk {
+  int descriptor;
+  int writes;
+};
+enum { MONITOR_MOST_DISKS = 8 };
+int64_t monitor_confine(int writes, const struct monitor_disk *disks, size_t count);
 
 // Ends the machine with waitpid status `status` after `nanoseconds`, from a thread of its own.
 int monitor_set_timeout(uint64_t nanoseconds, uint64_t status);

@@ -187,36 +187,15 @@ import Glibc
   }
 
   private func startWatching() {
-    var thread = pthread_t()
-    let context = unsafe Unmanaged.passRetained(self).toOpaque()
-    // All signals stay with the other threads: their handlers and masks are arranged for that. Except the one that tells
-    // which call the confinement does not allow.
-    var all = sigset_t()
-    var old = sigset_t()
-    unsafe sigfillset(&all)
-    unsafe sigdelset(&all, SIGSYS)
-    unsafe pthread_sigmask(SIG_SETMASK, &all, &old)
-    // SAFETY: the new thread takes over the reference; the thread handle is only detached.
-    let failure = unsafe pthread_create(
-      &thread, nil,
-      { context in
-        unsafe Unmanaged<HostStreams>.fromOpaque(context!).takeRetainedValue().watch()
-        return nil
-      }, context)
-    unsafe pthread_sigmask(SIG_SETMASK, &old, nil)
-    guard failure == 0 else {
-      // Without a thread the waiters are told that everything is ready: the guest tries again, which is slow but right.
-      unsafe Unmanaged<HostStreams>.fromOpaque(context).release()
-      let ended = withLock {
-        isWatching = false
-        let ended = waiters
-        waiters = []
-        return ended
-      }
-      for waiter in ended { waiter.completion(waiter.knownWindow == nil ? Int64(waiter.events) : -Int64(EAGAIN)) }
-      return
+    if HostThread.start({ [self] in watch() }) { return }
+    // Without a thread the waiters are told that everything is ready: the guest tries again, which is slow but right.
+    let ended = withLock {
+      isWatching = false
+      let ended = waiters
+      waiters = []
+      return ended
     }
-    pthread_detach(thread)
+    for waiter in ended { waiter.completion(waiter.knownWindow == nil ? Int64(waiter.events) : -Int64(EAGAIN)) }
   }
 
   /// The watching thread: completes waiters whose event has come; runs until the process ends.

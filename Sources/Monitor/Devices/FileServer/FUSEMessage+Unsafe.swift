@@ -1,6 +1,7 @@
 // Requests as bytes. A request is copied out of guest memory once; everything is read from the copy, with every length
 // checked, so that no message can do more than be answered with an error.
 
+import CDevices
 import CLinuxABI
 import Glibc
 

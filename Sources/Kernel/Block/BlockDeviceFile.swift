@@ -1,0 +1,112 @@
+// The file of a block device: its bytes through the page cache or, with O_DIRECT, between the device and the program's own
+// pages.
+
+import FileSystem
+import KernelCore
+import LinuxABI
+import Scheduling
+import Synchronization
+import VirtualMemory
+
+/// An open block device.
+final class BlockDeviceFile: OpenFile {
+  let device: BlockDevice
+
+  /// So much is written to the page cache before it goes to the device.
+  private static let unwrittenLimit = 8 << 20
+
+  init(_ device: BlockDevice, path: Path, flags: OpenFlags) {
+    self.device = device
+    device.openFiles.add(1, ordering: .relaxed)
+    super.init(path: path, flags: flags, isSeekable: true)
+  }
+
+  override func close() {
+    if device.openFiles.subtract(1, ordering: .acquiringAndReleasing).newValue == 0, device.content.isDirty {
+      // Nobody is left to tell of an error.
+      try? device.content.writeBack()
+    }
+  }
+
+  // MARK: Transfer
+
+  override func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
+    try atPosition(offset) { (offset) throws(Errno) in
+      if flags.contains(.direct), buffer.isUserMemory { return try readDirectly(at: offset, &buffer) }
+      return try device.content.read(at: offset, &buffer)
+    }
+  }
+
+  override func write(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
+    try atPosition(offset) { (offset) throws(Errno) in
+      if buffer.remaining == 0 { return 0 }
+      guard offset < device.byteCount else { throw .ENOSPC }
+      // What does not fit is not written; the next write is told.
+      let hidden = buffer.limit(to: Int(clamping: device.byteCount - offset))
+      defer { buffer.extend(by: hidden) }
+      if flags.contains(.direct), buffer.isUserMemory { return try writeDirectly(at: offset, &buffer) }
+      return try writeToCache(at: offset, &buffer)
+    }
+  }
+
+  /// Runs `body` with the offset, or with the position, which moves on by the result.
+  private func atPosition(
+    _ offset: UInt64?, _ body: (UInt64) throws(Errno) -> Int
+  ) throws(Errno) -> Int {
+    if let offset { return try body(offset) }
+    guard let position else { throw .EINVAL }
+    return try position.withLock { position throws(Errno) in
+      let count = try body(position)
+      position += UInt64(count)
+      return count
+    }
+  }
+
+  private func writeToCache(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    device.writeLock.acquire()
+    defer { device.writeLock.release() }
+    let count = try device.content.write(at: offset, &buffer)
+    if flags.contains(.dataSync) {
+      try device.content.writeBack(offset..<offset + UInt64(count))
+      try device.flush()
+    }
+    device.unwrittenBytes += count
+    if device.unwrittenBytes >= Self.unwrittenLimit {
+      device.unwrittenBytes = 0
+      try? device.content.writeBack()
+    }
+    return count
+  }
+
+  override func sync() throws(Errno) {
+    try device.content.writeBack()
+    if !device.isReadOnly { try device.flush() }
+  }
+
+  // MARK: Position and mapping
+
+  override func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 {
+    guard let position else { throw .ESPIPE }
+    let size = Int64(device.byteCount)
+    return try position.withLock { (position: inout UInt64) throws(Errno) -> UInt64 in
+      let base: Int64
+      switch whence {
+      case SEEK_SET: base = 0
+      case SEEK_CUR: base = Int64(position)
+      case SEEK_END: base = size
+      default: throw .EINVAL
+      }
+      let (target, overflow) = base.addingReportingOverflow(offset)
+      // Linux lets nobody seek beyond the end of a device.
+      guard !overflow, target >= 0, target <= size else { throw .EINVAL }
+      position = UInt64(target)
+      return position
+    }
+  }
+
+  override func ioctl(_ request: UInt32, _ argument: UInt64) throws(Errno) -> Int64 {
+    try control(request, argument)
+  }
+
+  override func mapping(offset: UInt64, length: UInt64) throws(Errno) -> MemoryObject { device.content }
+}
