@@ -113,7 +113,7 @@ extension VirtualMemoryTests {
         // One thread takes the pages away, the other uses the frames for something else.
         while readers.load(ordering: .relaxed) > 0 {
           if thread == 2 {
-            _ = object.dropClean(limit: 8, .all)
+            object.invalidate()
           } else if let frame = try? Frames.allocate() {
             unsafe Frames.pointer(frame).initializeMemory(as: UInt8.self, repeating: 0x77, count: 4096)
             FrameAllocator.free(frame)
@@ -165,7 +165,7 @@ extension VirtualMemoryTests {
       store.duringWrite = { object, _ in
         hasBegun.store(true, ordering: .releasing)
         // Clean pages in flight stay in memory.
-        _ = object.dropClean(limit: 100, .all)
+        _ = Reclaim().reclaim(frames: 100)
         if object.residentPages != 2 { early.add(1, ordering: .relaxed) }
         let end = Instant.now().advanced(byNanoseconds: 20_000_000)
         while Instant.now() < end {}

@@ -142,7 +142,6 @@ extension MemoryObject {
   @export(interface)
   public func invalidate() {
     guard hasStore else { return }
-    waitForWriteBack(0, .max)
     didRemovePages()
     unmapPages(0, .max)
     dropClean()
