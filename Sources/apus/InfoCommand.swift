@@ -63,7 +63,8 @@ struct InfoCommand: ParsableCommand {
   /// How a CPU and a user thread hand over to each other.
   private static func handOver(_ capabilities: HostCapabilities) -> String {
     capabilities.polls
-      ? "futex, on one host CPU; polling on two for threads with many quick calls" : "futex, on one host CPU"
+      ? "futex, on one host CPU; polling on two for threads with many quick calls; without traps where code repeats calls"
+      : "futex, on one host CPU; without traps where code repeats calls"
   }
 
   private static func kernelImage() -> Fact.Value {

@@ -26,3 +26,6 @@ const uint8_t *stub_code(void) { return um_stub_start; }
 uint64_t stub_code_length(void) { return (uint64_t)(um_stub_end - um_stub_start); }
 uint64_t stub_return_site(void) { return (uint64_t)(um_stub_site_return - um_stub_start); }
 uint64_t stub_wake(void) { return (uint64_t)(um_stub_wake - um_stub_start); }
+extern const uint8_t um_gate_begin[], um_gate_end[];
+uint64_t gate_start(void) { return (uint64_t)(um_gate_begin - um_stub_start) + 16 * 508; }
+uint64_t gate_end(void) { return (uint64_t)(um_gate_end - um_stub_start); }

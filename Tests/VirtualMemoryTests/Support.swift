@@ -30,7 +30,7 @@ enum TestMachine {
       TestMachine.lock.withLock { tlb in
         for offset in stride(from: 0, to: length, by: 4096) {
           tlb[space, default: [:]][address + offset] = Mapping(
-            frame: (physical + offset) >> 12, protection: UInt8(protection))
+            frame: (physical + offset) >> 12, protection: UInt8(protection & 7))
         }
       }
     }

@@ -34,6 +34,7 @@ extension Task {
       switch machine_event_kind(event.kind) {
       case MACHINE_EVENT_INTERRUPT: unsafe registers.pointee.orig_rax = .max
       case MACHINE_EVENT_SYSCALL:
+        if event.vector != 0 { unsafe runningAddressSpace.offerEntry(at: registers.pointee.rip &- 2) }
         Task.systemCallEntry?(self)
         // A restart code is for the signal code, even if the signal that caused it has gone to another thread meanwhile.
         if unsafe RestartDecision.isRestartCode(Int64(bitPattern: registers.pointee.rax)) {

@@ -11,6 +11,7 @@
 
 import KernelCore
 import LinuxABI
+import Machine
 import PhysicalMemory
 import Scheduling
 import Synchronization
@@ -351,6 +352,25 @@ extension AddressSpace {
       if offer.commands < Self.largestOffer || address == page { offer.add(address, entry) }
     }
     offer.finish()
+  }
+
+  /// Code at `address` makes system calls that the machine could make cheaper: lets it replace them in its copy of the
+  /// page, when that is a file's and nobody but programs that map it privately can see the difference.
+  ///
+  /// - Locks: the area lock for reading. May sleep.
+  @export(interface)
+  public func offerEntry(at address: UInt64) {
+    let page = address & ~pageMask
+    areas.withReadLock { state in
+      guard let area = state.map.find(page), !area.isShared, area.object?.hasStore == true else { return }
+      tables.withLock { tables in
+        guard let slot = unsafe tables.slot(page) else { return }
+        let entry = unsafe PageTableEntry(word: slot.pointee)
+        guard entry.isPresent, entry.machineRights & UInt64(MACHINE_MAP_TEXT) != 0 else { return }
+        machine_space_map(
+          machineSpace, page, entry.frame.rawValue << 12, pageSize, entry.machineRights | UInt64(MACHINE_MAP_ENTRY))
+      }
+    }
   }
 
   /// The aligned window around `page`, cut to the area. It lies within one table.

@@ -75,8 +75,9 @@ public final class AddressSpace {
 
   /// The first address behind those that programs may use. Set at boot from the machine's boot record.
   public nonisolated(unsafe) static var userLimit: UInt64 = 0x7fff_ffff_f000
-  /// The lowest address that may be mapped (/proc/sys/vm/mmap_min_addr).
-  public static var minimumAddress: UInt64 { 65536 }
+  /// The lowest address that may be mapped (/proc/sys/vm/mmap_min_addr). Below it, and above the 64 KiB that hosts keep
+  /// free, the user machine has a table which code reaches by an absolute jump of seven bytes.
+  public static var minimumAddress: UInt64 { 131_072 }
   /// Addresses that the kernel claims on bare machines (ARCHITECTURE.md); kept free everywhere, so that a program finds
   /// the same space on each machine.
   static var kernelWindow: Range<UInt64> { 0x4000_0000_0000..<0x5000_0000_0000 }

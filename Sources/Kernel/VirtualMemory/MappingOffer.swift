@@ -11,7 +11,7 @@ struct MappingOffer {
   private var address: UInt64 = 0
   private var physical: UInt64 = 0
   private var length: UInt64 = 0
-  private var protection: Protection = []
+  private var protection: UInt64 = 0
   /// Commands sent so far.
   private(set) var commands = 0
 
@@ -22,7 +22,7 @@ struct MappingOffer {
     // A page that reclaim has aged comes back through a fault, which notes the use.
     guard entry.isPresent, entry.isAccessed else { return }
     let physical = entry.frame.rawValue << 12
-    let protection = entry.machineProtection
+    let protection = entry.machineRights
     if length != 0, self.address &+ length == address, self.physical &+ length == physical,
       self.protection == protection
     {
@@ -35,7 +35,7 @@ struct MappingOffer {
 
   mutating func finish() {
     guard length != 0 else { return }
-    machine_space_map(space, address, physical, length, UInt64(protection.rawValue))
+    machine_space_map(space, address, physical, length, protection)
     Counters.add(1, to: Counters.machineMaps)
     commands &+= 1
     length = 0

@@ -1,6 +1,7 @@
 // One word of a page table, in the format of the processor (Intel SDM volume 3A, section 5.5, "4-Level Paging"; AMD64 APM
 // volume 2, section 5.3). The processor ignores bits 9–11 and 52–58: they hold what Apus remembers of a page.
 
+import Machine
 import PhysicalMemory
 
 /// An entry of a page table: zero, or a frame with its rights.
@@ -107,6 +108,12 @@ struct PageTableEntry: Equatable {
     if isWritable { protection.insert(.write) }
     if isExecutable { protection.insert(.execute) }
     return protection
+  }
+
+  /// What a mapping command says of the page: the rights, and whether it is the code of a file.
+  var machineRights: UInt64 {
+    let rights = UInt64(machineProtection.rawValue)
+    return isObjectPage && isExecutable && !isWritable ? rights | UInt64(MACHINE_MAP_TEXT) : rights
   }
 
   /// The same page under other rights of its area. Write access is not granted here: a fault decides about copying.

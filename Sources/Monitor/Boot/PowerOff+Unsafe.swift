@@ -28,7 +28,8 @@ enum RunStatistics {
     let text = """
       apus: ran \(milliseconds / 100).\(milliseconds % 100 / 10)\(milliseconds % 10) ms, \
       \(mebibytes(memory.own)) MiB of the monitor and \(mebibytes(memory.guest)) MiB of guest memory resident, \
-      \(machine.runs) runs of user code, \(machine.syscalls) system calls, \(machine.faults) faults, \
+      \(machine.runs) runs of user code, \(machine.syscalls) system calls (\(machine.gate_calls) without a trap, \
+      from \(machine.sites_replaced) places), \(machine.faults) faults, \
       \(machine.commands) mapping commands, \(machine.processes_made) stub processes
 
       """

@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 
@@ -79,7 +80,7 @@ struct um_ring {
 struct um_parameters {
   _Atomic uint32_t asleep;
   uint32_t padding;
-  uint64_t spin, fs_base, gs_base, frame, unused[3];
+  uint64_t spin, fs_base, gs_base, frame, result, unused[2];
 };
 
 // Everything in it may be changed by guest code at any time: read each word once, then check it.
@@ -87,8 +88,13 @@ struct um_report {
   _Atomic uint32_t event;
   uint32_t signal;
   uint64_t frame, fs_base, gs_base;
-  _Atomic uint32_t awake, resume;
+  _Atomic uint32_t awake, resume, deferred;
+  uint32_t padding;
+  uint64_t unused[2];
+  struct um_saved { uint64_t rax, rbx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r12, r13, r14, r15, rip, eflags; } saved;
 };
+_Static_assert(offsetof(struct um_report, saved) == UM_REPORT_SAVED && sizeof(struct um_report) <= UM_REPORT_STACK,
+               "report");
 
 // The host's signal frame: struct ucontext of the kernel with its sigcontext (arch/x86/include/uapi/asm/sigcontext.h
 // tells the layout), followed by the siginfo.
@@ -118,10 +124,6 @@ struct um_frame {
 };
 _Static_assert(sizeof(struct um_context) == 304 && sizeof(struct um_frame) == 432, "the host's signal frame");
 
-// Where the kernel process builds a frame of its own in a report.
-#define UM_BUILT_FRAME 1024
-#define UM_BUILT_EXTENDED 2048
-
 // MARK: The kernel process
 
 enum um_space_state { UM_SPACE_FREE, UM_SPACE_MAKING, UM_SPACE_READY, UM_SPACE_USED, UM_SPACE_PARKED, UM_SPACE_DYING };
@@ -135,8 +137,8 @@ struct um_thread {
   _Atomic uint32_t sequence;  // resumptions so far
   uint64_t frame;           // address (in the user process) of the frame to continue with; 0: starts afresh
   uint32_t polling;         // 1: it is the polling thread of a CPU, when that CPU's `poller` says so too
-  uint32_t padding;
-  uint64_t unused;
+  uint32_t in_gate;         // 1: it sleeps in the gate, and its registers there are `given`
+  struct machine_registers given;
 };
 
 // A user process: a guest address space, or an empty one in the pool.
@@ -159,6 +161,8 @@ struct um_space {
   uint64_t parked_at;             // monotonic nanoseconds
   int32_t call_file, status_file; // the host's /proc/…/syscall and stat of its first thread; 0: not open
 };
+
+#define UM_SITES 256
 
 struct um_cpu {
   _Atomic uint64_t pending;       // interrupts
@@ -184,6 +188,10 @@ struct um_cpu {
   struct um_thread *last, *poller;
   uint32_t quick, misses;
   uint64_t retreat, not_before;   // ticks to wait until polling is tried again, and the TSC then
+  // Addresses behind SYSCALL instructions that trapped, direct-mapped; and the one that is to be replaced now.
+  struct { int64_t space; uint64_t address; uint32_t count; } sites[UM_SITES];
+  uint64_t hot_site;
+  uint64_t gate_calls;
   uint64_t runs, syscalls, faults, interrupts, polled_runs, polling_begun, polling_ended;
 };
 enum um_cpu_state { UM_CPU_KERNEL, UM_CPU_USER, UM_CPU_IDLE };
@@ -222,6 +230,8 @@ struct um_machine {
   struct { uint64_t start, end; } clock_areas[4];
   uint32_t clock_area_count;
   uint64_t clock_offset;
+  bool gate;                      // the table at UM_GATE is in place
+  uint64_t sites_replaced;
   uint64_t ticks_per_microsecond;
   uint64_t xstate_size, xstate_features;
   uint32_t mxcsr_mask;
@@ -295,6 +305,14 @@ int64_t um_ring_acknowledge(uint32_t index, uint32_t command);
 void um_place(int32_t *placed, int32_t thread, int32_t host_cpu);
 // thread.c
 int64_t um_thread_make(uint32_t index, uint32_t thread);
+// patch.c, text.c: code in which SYSCALL instructions have been replaced
+bool um_gate_serves(uint32_t number);             // whether calls with this number may come through the gate
+bool um_site_is_hot(struct um_cpu *cpu, int64_t space, uint64_t address);
+#define UM_TEXT_SIZE 0x400000ull                  // behind guest memory, in its file
+bool um_text_start(void);
+void um_text_stop(void);
+uint64_t um_text_find(uint64_t physical);         // where the copy of a page lies in the memory file; or `physical`
+bool um_text_patch(uint64_t physical, uint64_t offset);  // makes a copy with the site at `offset` replaced
 // host_clock.c
 void um_host_clock_find(void);                    // in the monitor, before the zygote is forked
 bool um_host_clock_move(void);                    // in the zygote: system calls only
@@ -302,6 +320,7 @@ bool um_host_clock_move(void);                    // in the zygote: system calls
 void um_traps_install(void);
 // xstate.c
 void um_xstate_discover(void);
+void um_xstate_seal(struct um_thread *thread, uint32_t index, uint32_t slot);  // what the gate has saved, for a frame
 // cpu.c
 uint64_t um_now(void);
 // Lets the CPU's timer ring at its deadline, or before. To be called when the state is USER.

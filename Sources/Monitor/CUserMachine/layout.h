@@ -1,5 +1,7 @@
-// The map of the reserved region at the top of every user process, shared by C and assembly.
+// The map of the reserved region at the top of every user process, and of the page at the bottom, shared by C and
+// assembly.
 //
+//   UM_GATE        below all guest memory: the table of entries for code whose `syscall` was replaced, read-only
 //   UM_CODE        the stub's code, read-execute
 //   UM_CONSTANTS   read-only: table of acknowledgement values, filter programs
 //   UM_ZYGOTE_RING commands for the zygote (mapped in the zygote only)
@@ -16,6 +18,12 @@
 
 #define UM_LIMIT 0x7ffff0000000
 #define UM_TASK_END 0x7ffffffff000
+
+// Guest memory begins here. What lies below is reached by a jump through an absolute address of 32 bits.
+#define UM_USER_START 0x20000
+#define UM_GATE 0x10000
+#define UM_GATE_SIZE 0x1000
+#define UM_GATE_ENTRIES 512      // one for each number; the last: the number is in rax
 
 #define UM_CODE UM_LIMIT
 #define UM_CONSTANTS (UM_LIMIT + 0x10000)
@@ -47,6 +55,8 @@
 #define UM_USER_FILTER (UM_CONSTANTS + 0x9000)
 #define UM_STUB_FLAGS (UM_CONSTANTS + 0xa000)
 #define UM_STUB_FLAG_UNFILTERED 1
+#define UM_XSTATE_FEATURES (UM_CONSTANTS + 0xa008)
+#define UM_GATE_TABLE (UM_CONSTANTS + 0xb000)  // what is shown at UM_GATE
 
 // A ring: the count of published commands (a futex), then entries of 64 bytes: number, six arguments, one operand.
 #define UM_RING_ENTRIES 0x1000
@@ -72,7 +82,8 @@
 #define UM_PARAMETER_SPIN 8      // TSC ticks
 #define UM_PARAMETER_FS 16
 #define UM_PARAMETER_GS 24
-#define UM_PARAMETER_FRAME 32    // the ucontext to continue with
+#define UM_PARAMETER_FRAME 32    // the ucontext to continue with; 0: return through the gate
+#define UM_PARAMETER_RESULT 40   // rax for that
 
 // Report of a thread. The alternate signal stack begins at UM_REPORT_STACK.
 #define UM_REPORT_EVENT 0        // u32, futex: the resumption that the thread has finished
@@ -82,7 +93,20 @@
 #define UM_REPORT_GS 24
 #define UM_REPORT_RESUME 36      // u32: counts resumptions; written by the kernel process, or by the mapper for it
 #define UM_REPORT_AWAKE 32       // u32, futex: 0 while the thread sleeps and wants a wake-up for its resumption
+#define UM_REPORT_DEFERRED 40    // u32: 1 when a preemption signal met the thread in the gate
+#define UM_REPORT_SAVED 64       // registers of a call through the gate: struct um_saved
 #define UM_REPORT_STACK 256
+// Where the kernel process builds a frame of its own, and the gate saves the extended state.
+#define UM_BUILT_FRAME 1024
+#define UM_BUILT_EXTENDED 2048
+// Values of UM_REPORT_SIGNAL that are no signals of the host.
+#define UM_REPORT_CALL 101       // a system call through the gate
+#define UM_REPORT_AGAIN 102      // preempted before anything of the program ran
+
+// The offsets of registers in the host's ucontext.
+#define UM_CONTEXT_R12 72
+#define UM_CONTEXT_RBX 128
+#define UM_CONTEXT_RIP 168
 
 // Descriptors of a user process.
 #define UM_FD_MEMORY 0

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 struct um_machine um;
-extern const uint8_t um_stub_start[], um_stub_end[];
+extern const uint8_t um_stub_start[], um_stub_end[], um_gate_begin[], um_gate_enter[];
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
@@ -80,6 +80,7 @@ void um_statistics(struct um_statistics *s) {
   s->processes_reused = um.processes_reused;
   s->threads_made = um.threads_made;
   s->kicks = um.kicks;
+  s->sites_replaced = um.sites_replaced;
   s->commands = um.commands;
   s->acknowledgements = um.acknowledgements;
   for (uint32_t i = 0; i < um.config.cpu_count; i++) {
@@ -87,6 +88,7 @@ void um_statistics(struct um_statistics *s) {
     s->syscalls += um.cpus[i].syscalls;
     s->faults += um.cpus[i].faults;
     s->interrupts += um.cpus[i].interrupts;
+    s->gate_calls += um.cpus[i].gate_calls;
     s->polled_runs += um.cpus[i].polled_runs;
     s->polling_begun += um.cpus[i].polling_begun;
     s->polling_ended += um.cpus[i].polling_ended;
@@ -117,6 +119,11 @@ static void write_constants(void) {
   uint8_t *constants = um.control + UM_CONTROL_CONSTANTS;
   for (uint64_t i = 0; i < UM_ACKNOWLEDGEMENT_COUNT; i++) ((uint64_t *)constants)[i] = i + 1;
   um_write_filters(constants);
+  *(uint64_t *)(constants + (UM_XSTATE_FEATURES - UM_CONSTANTS)) = um.xstate_features;
+  uint64_t *gate = (uint64_t *)(constants + (UM_GATE_TABLE - UM_CONSTANTS));
+  uint64_t code = UM_CODE - (uint64_t)um_stub_start;
+  for (uint64_t i = 0; i < UM_GATE_ENTRIES - 1; i++) gate[i] = code + (uint64_t)um_gate_begin + 16 * i;
+  gate[UM_GATE_ENTRIES - 1] = code + (uint64_t)um_gate_enter;
   *(uint32_t *)(constants + (UM_STUB_FLAGS - UM_CONSTANTS)) =
       um.config.test_switches & UM_TEST_NO_FILTERS ? UM_STUB_FLAG_UNFILTERED : 0;
 }
@@ -132,7 +139,7 @@ static int64_t start(const char **step) {
   *step = "fitting the host's signal frame into a report";
   if (getauxval(AT_MINSIGSTKSZ) > UM_REPORT_SIZE - UM_REPORT_STACK) return -ENOTSUP;
   *step = "making guest memory";
-  int64_t error = map_file("apus-memory", um.config.memory_size, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, &um.memory_fd,
+  int64_t error = map_file("apus-memory", um.config.memory_size + UM_TEXT_SIZE, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, &um.memory_fd,
                            &um.memory);
   if (error) return error;
   *step = "making the control memory";
@@ -141,7 +148,7 @@ static int64_t start(const char **step) {
   if (error) return error;
   um.spaces = reserve(um.config.maximum_spaces * sizeof(struct um_space));
   um.threads = reserve((uint64_t)um.config.maximum_spaces * UM_MAX_THREADS_PER_SPACE * sizeof(struct um_thread));
-  if (!um.spaces || !um.threads) return -ENOMEM;
+  if (!um.spaces || !um.threads || !um_text_start()) return -ENOMEM;
   write_constants();
   *step = "finding the host's CPUs";
   cpu_set_t cpus;
@@ -180,11 +187,12 @@ static int64_t start(const char **step) {
 
 static void release(void) {
   for (uint32_t i = 0; um.spaces && i < atomic_load(&um.space_limit); i++) um_process_forget(i);
-  if (um.memory) munmap(um.memory, um.config.memory_size);
+  if (um.memory) munmap(um.memory, um.config.memory_size + UM_TEXT_SIZE);
   if (um.control) munmap(um.control, um.control_size);
   if (um.spaces) munmap(um.spaces, um.config.maximum_spaces * sizeof(struct um_space));
   if (um.threads)
     munmap(um.threads, (uint64_t)um.config.maximum_spaces * UM_MAX_THREADS_PER_SPACE * sizeof(struct um_thread));
+  um_text_stop();
   if (um.memory_fd >= 0) close(um.memory_fd);
   if (um.control_fd >= 0) close(um.control_fd);
   if (um.maker_eventfd >= 0) close(um.maker_eventfd);

@@ -144,6 +144,7 @@ static void clean(uint32_t index) {
   if (data != -ENXIO && (data < 0 || (uint64_t)data < end))
     um_call4(SYS_fallocate, um.control_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, rest, end - rest);
   thread->frame = 0;
+  thread->in_gate = 0;
   atomic_store(&thread->state, UM_THREAD_IDLE);
   space->error = 0;
   space->uncertain = 0;

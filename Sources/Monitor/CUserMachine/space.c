@@ -105,7 +105,7 @@ void um_space_destroy(int64_t handle) {
   struct um_space *space = take(handle);
   if (!space) return;
   uint32_t index = index_of(space);
-  struct um_entry entry = {SYS_munmap, {0, UM_LIMIT}, 0};
+  struct um_entry entry = {SYS_munmap, {UM_USER_START, UM_LIMIT - UM_USER_START}, 0};
   um_ring_add(index, &entry);
   int64_t result = um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
   um.spaces_destroyed++;
@@ -114,23 +114,38 @@ void um_space_destroy(int64_t handle) {
   um_lock_release(&space->lock);
 }
 
+// One command, or the growth of the last one. `physical` is an offset in the memory file.
+static void map(struct um_space *space, uint64_t address, uint64_t physical, uint64_t length, uint64_t protection) {
+  struct um_entry *before = last(space, SYS_mmap);
+  uint64_t populate = length <= POPULATE_LIMIT ? MAP_POPULATE : 0;
+  if (before && before->arguments[0] + before->arguments[1] == address && before->arguments[2] == protection &&
+      before->arguments[5] + before->arguments[1] == physical) {
+    before->arguments[1] += length;
+    if (before->arguments[1] > POPULATE_LIMIT) before->arguments[3] &= ~(uint64_t)MAP_POPULATE;
+  } else {
+    struct um_entry entry = {
+        SYS_mmap, {address, length, protection, MAP_SHARED | MAP_FIXED | populate, UM_FD_MEMORY, physical}, 0};
+    um_ring_add(index_of(space), &entry);
+  }
+}
+
 void um_space_map(int64_t handle, uint64_t address, uint64_t physical, uint64_t length, uint64_t protection) {
   struct um_space *space = take(handle);
   if (!space) return;
-  if (outside(address, length, UM_LIMIT) || outside(physical, length, um.config.memory_size) || protection & ~7ull) {
+  uint64_t rights = protection & 7;
+  bool text = protection & MACHINE_MAP_TEXT && !(rights & MACHINE_ACCESS_WRITE) && um.gate;
+  if (outside(address, length, UM_LIMIT) || address < UM_USER_START || outside(physical, length, um.config.memory_size) ||
+      protection & ~31ull) {
     space->error = -EINVAL;
+  } else if (text && protection & MACHINE_MAP_ENTRY) {
+    uint64_t site = um_this_cpu ? um_this_cpu->hot_site - 2 : 0;
+    if (site - address < MACHINE_PAGE_SIZE && um_text_patch(physical, site - address))
+      map(space, address, um_text_find(physical), MACHINE_PAGE_SIZE, rights);
+  } else if (text && um.sites_replaced) {
+    for (uint64_t at = 0; at < length; at += MACHINE_PAGE_SIZE)
+      map(space, address + at, um_text_find(physical + at), MACHINE_PAGE_SIZE, rights);
   } else {
-    struct um_entry *before = last(space, SYS_mmap);
-    uint64_t populate = length <= POPULATE_LIMIT ? MAP_POPULATE : 0;
-    if (before && before->arguments[0] + before->arguments[1] == address && before->arguments[2] == protection &&
-        before->arguments[5] + before->arguments[1] == physical) {
-      before->arguments[1] += length;
-      if (before->arguments[1] > POPULATE_LIMIT) before->arguments[3] &= ~(uint64_t)MAP_POPULATE;
-    } else {
-      struct um_entry entry = {
-          SYS_mmap, {address, length, protection, MAP_SHARED | MAP_FIXED | populate, UM_FD_MEMORY, physical}, 0};
-      um_ring_add(index_of(space), &entry);
-    }
+    map(space, address, physical, length, rights);
   }
   um_lock_release(&space->lock);
 }
@@ -138,7 +153,10 @@ void um_space_map(int64_t handle, uint64_t address, uint64_t physical, uint64_t 
 static void invalidate(int64_t handle, uint64_t number, uint64_t address, uint64_t length, uint64_t protection) {
   struct um_space *space = take(handle);
   if (!space) return;
-  if (outside(address, length, UM_LIMIT) || protection & ~7ull) {
+  // Copies of code are shared by all spaces: none becomes writable in place.
+  if (protection & MACHINE_ACCESS_WRITE && um.sites_replaced) number = SYS_munmap;
+  if (number == SYS_munmap) protection = 0;
+  if (outside(address, length, UM_LIMIT) || address < UM_USER_START || protection & ~7ull) {
     space->error = -EINVAL;
   } else {
     struct um_entry *before = last(space, number);

@@ -126,8 +126,8 @@ um_stub_load:
   jns um_stub_loop
 3:
   mov $__NR_munmap, %eax
-  xor %edi, %edi
-  movabs $UM_LIMIT, %rsi
+  mov $UM_USER_START, %edi
+  movabs $(UM_LIMIT - UM_USER_START), %rsi
   syscall
   test %rax, %rax
   js um_stub_error
@@ -245,10 +245,124 @@ um_stub_thread:
   lea UM_REPORT_AWAKE(%rbx), %rdi
   jmp um_stub_sleep
 
+// The gate: code whose SYSCALL was replaced comes here by a jump, with rcx the address behind the replaced instruction.
+// First an entry for each number, 16 bytes apart, for places where the `mov` of the number was replaced too.
+// GS is our report as long as the program does not use it.
+  .balign 64
+  .globl um_gate_begin
+um_gate_begin:
+  .set number, 0
+  .rept UM_GATE_ENTRIES
+  mov $number, %eax
+  .byte 0xe9
+  .long um_gate_enter - . - 4
+  .balign 16
+  .set number, number + 1
+  .endr
+
+  .balign 64
+  .globl um_gate_enter
+um_gate_enter:
+  rdgsbase %r11
+  shr $24, %r11
+  cmp $(UM_REPORTS >> 24), %r11
+  jne um_gate_trap
+  cmp $(UM_GATE_ENTRIES - 1), %eax
+  ja um_gate_trap
+  bt %eax, um_gate_trapping(%rip)
+  jc um_gate_trap
+  rdgsbase %r11
+  mov %rax, UM_REPORT_SAVED(%r11)
+  mov %rbx, UM_REPORT_SAVED+8(%r11)
+  mov %rdx, UM_REPORT_SAVED+16(%r11)
+  mov %rsi, UM_REPORT_SAVED+24(%r11)
+  mov %rdi, UM_REPORT_SAVED+32(%r11)
+  mov %rbp, UM_REPORT_SAVED+40(%r11)
+  mov %rsp, UM_REPORT_SAVED+48(%r11)
+  mov %r8, UM_REPORT_SAVED+56(%r11)
+  mov %r9, UM_REPORT_SAVED+64(%r11)
+  mov %r10, UM_REPORT_SAVED+72(%r11)
+  mov %r12, UM_REPORT_SAVED+80(%r11)
+  mov %r13, UM_REPORT_SAVED+88(%r11)
+  mov %r14, UM_REPORT_SAVED+96(%r11)
+  mov %r15, UM_REPORT_SAVED+104(%r11)
+  mov %rcx, UM_REPORT_SAVED+112(%r11)
+  mov %r11, %rbx
+  lea UM_REPORT_SIZE-64(%rbx), %rsp
+  pushfq
+  popq UM_REPORT_SAVED+120(%rbx)
+  rdfsbase %rax
+  mov %rax, UM_REPORT_FS(%rbx)
+  mov %rbx, UM_REPORT_GS(%rbx)
+  movabs $UM_XSTATE_FEATURES, %rdx
+  mov (%rdx), %eax
+  mov 4(%rdx), %edx
+  xsave64 UM_BUILT_EXTENDED(%rbx)
+  mov %rbx, %r12
+  movabs $UM_REPORTS, %rax
+  sub %rax, %r12
+  shr $(UM_REPORT_SHIFT - UM_PARAMETER_SHIFT), %r12
+  movabs $UM_PARAMETERS, %rax
+  add %rax, %r12
+  movl $UM_REPORT_CALL, UM_REPORT_SIGNAL(%rbx)
+  jmp um_stub_publish
+
+// Calls that must leave all registers in a signal frame, and programs that use GS: the kernel knows the trap's place.
+um_gate_trap:
+  int3
+  .globl um_gate_trapped
+um_gate_trapped:
+  ud2
+  .balign 8
+  .globl um_gate_trapping
+um_gate_trapping:                     // a bit for each number: exit, clone and the like, see um_gate_serves
+#define SLOW(number) (1 << ((number) & 31))
+  .long SLOW(__NR_rt_sigreturn)
+  .long SLOW(__NR_clone) | SLOW(__NR_fork) | SLOW(__NR_vfork) | SLOW(__NR_execve) | SLOW(__NR_exit)
+  .rept 5
+  .long 0
+  .endr
+  .long SLOW(__NR_exit_group)
+  .long 0, 0
+  .long SLOW(__NR_execveat)
+  .long 0, 0
+  .long SLOW(__NR_clone3)
+  .long 0, 0
+
+// The preemption signal met code of the gate, whose registers are no program's: it takes notice and goes on. On the way
+// back to the program it begins that way anew, where the notice is seen.
+um_stub_preempted:
+  mov UM_CONTEXT_RIP(%rdx), %rax
+  movabs $(UM_CODE + um_gate_begin - um_stub_start), %rcx
+  sub %rcx, %rax
+  cmp $(um_gate_end - um_gate_begin), %rax
+  jae um_stub_signal
+  mov %rsp, %rbx
+  and $-UM_REPORT_SIZE, %rbx
+  movl $1, UM_REPORT_DEFERRED(%rbx)
+  cmp $(um_stub_continue - um_gate_begin), %rax
+  jb 1f
+  mov %rbx, %r12
+  movabs $UM_REPORTS, %rax
+  sub %rax, %r12
+  shr $(UM_REPORT_SHIFT - UM_PARAMETER_SHIFT), %r12
+  movabs $UM_PARAMETERS, %rax
+  add %rax, %r12
+  mov %rbx, UM_CONTEXT_RBX(%rdx)
+  mov %r12, UM_CONTEXT_R12(%rdx)
+  movabs $(UM_CODE + um_stub_continue - um_stub_start), %rax
+  mov %rax, UM_CONTEXT_RIP(%rdx)
+1:
+  mov %rdx, %rsp
+  jmp um_stub_return
+
 // Entered by the host for every signal, on the alternate stack: rdi signal, rdx ucontext. All signals are blocked.
   .balign 64
   .globl um_stub_handler
 um_stub_handler:
+  cmp $UM_PREEMPT_SIGNAL, %edi
+  je um_stub_preempted
+um_stub_signal:
   mov %rsp, %rbx
   and $-UM_REPORT_SIZE, %rbx          // our report; its number is our number
   movabs $UM_REPORTS, %rax
@@ -263,6 +377,9 @@ um_stub_handler:
   mov %rax, UM_REPORT_GS(%rbx)
   mov %edi, UM_REPORT_SIGNAL(%rbx)
   mov %rdx, UM_REPORT_FRAME(%rbx)
+
+// Tells the kernel process, and waits until it resumes us. rbx: our report, r12: our parameters.
+um_stub_publish:
   mov UM_REPORT_RESUME(%rbx), %r9d
   mov UM_PARAMETER_SPIN(%r12), %r14
   movl $1, UM_REPORT_AWAKE(%rbx)
@@ -322,8 +439,9 @@ um_stub_sleep:
 um_stub_site_wait:
   jmp um_stub_sleep
 1:
-  mov %rdi, %r12
-  and $-UM_REPORT_SIZE, %r12
+  mov %rdi, %rbx
+  and $-UM_REPORT_SIZE, %rbx
+  mov %rbx, %r12
   movabs $UM_REPORTS, %rax
   sub %rax, %r12
   shr $(UM_REPORT_SHIFT - UM_PARAMETER_SHIFT), %r12
@@ -331,6 +449,11 @@ um_stub_site_wait:
   add %rax, %r12
 
 um_stub_continue:
+  cmpl $0, UM_REPORT_DEFERRED(%rbx)
+  jne um_stub_again
+  mov UM_PARAMETER_FRAME(%r12), %rsp
+  test %rsp, %rsp
+  jz um_gate_return
   xor %eax, %eax                      // selectors are in no frame, and a thread serves one program after another
   mov %eax, %ds
   mov %eax, %es
@@ -340,12 +463,38 @@ um_stub_continue:
   wrfsbase %rax
   mov UM_PARAMETER_GS(%r12), %rax
   wrgsbase %rax
-  mov UM_PARAMETER_FRAME(%r12), %rsp
+um_stub_return:
   mov $__NR_rt_sigreturn, %eax
   syscall
   .globl um_stub_site_return
 um_stub_site_return:
   ud2
+
+um_stub_again:
+  movl $UM_REPORT_AGAIN, UM_REPORT_SIGNAL(%rbx)
+  jmp um_stub_publish
+
+// Back to the program behind the SYSCALL that it did not execute: all registers as they were, but the result.
+um_gate_return:
+  mov UM_PARAMETER_RESULT(%r12), %rax
+  mov UM_REPORT_SAVED+16(%rbx), %rdx
+  mov UM_REPORT_SAVED+24(%rbx), %rsi
+  mov UM_REPORT_SAVED+32(%rbx), %rdi
+  mov UM_REPORT_SAVED+40(%rbx), %rbp
+  mov UM_REPORT_SAVED+48(%rbx), %rsp
+  mov UM_REPORT_SAVED+56(%rbx), %r8
+  mov UM_REPORT_SAVED+64(%rbx), %r9
+  mov UM_REPORT_SAVED+72(%rbx), %r10
+  mov UM_REPORT_SAVED+80(%rbx), %r12
+  mov UM_REPORT_SAVED+88(%rbx), %r13
+  mov UM_REPORT_SAVED+96(%rbx), %r14
+  mov UM_REPORT_SAVED+104(%rbx), %r15
+  mov UM_REPORT_SAVED+112(%rbx), %rcx
+  mov UM_REPORT_SAVED+120(%rbx), %r11
+  mov UM_REPORT_SAVED+8(%rbx), %rbx
+  jmp *%rcx
+  .globl um_gate_end
+um_gate_end:
 
   .balign 16
   .globl um_stub_end

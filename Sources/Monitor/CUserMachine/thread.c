@@ -5,6 +5,10 @@
 // `resume` up and sleeps until the thread has written the same number into `event`. When commands for the mapper wait in
 // the ring, the mapper does the resuming, behind them.
 //
+// A system call may also come through the gate (text.c), without a signal: the stub saves the registers in the report and
+// the extended state behind it. When the kernel changes nothing but the result, the thread returns as it came, by a jump;
+// otherwise from a frame that is built around the saved state.
+//
 // The report and the frame are memory that the guest's threads can change. All of it is copied once and then checked;
 // what is wrong in it harms only the guest process itself.
 
@@ -22,6 +26,8 @@
 
 #define SIGNAL_SYSTEM_SECCOMP 1   // SYS_SECCOMP
 #define SIGNAL_CODE_KERNEL 0x80   // SI_KERNEL
+
+extern const uint8_t um_stub_start[], um_gate_trapped[];
 
 // MARK: Creation
 
@@ -47,6 +53,7 @@ int64_t um_thread_make(uint32_t index, uint32_t slot) {
   thread->host_cpu = -1;
   atomic_store(&thread->sequence, 0);
   thread->frame = 0;
+  thread->in_gate = 0;
   atomic_store(&thread->id, (int32_t)id);
   um_ask_for_slices((int32_t)id, UM_USER_SLICE);
   atomic_store(&thread->state, UM_THREAD_IDLE);
@@ -68,6 +75,7 @@ int64_t um_user_create(int64_t handle) {
   if (result == 0) {
     struct um_thread *thread = um_thread_at(index, slot);
     thread->frame = 0;
+    thread->in_gate = 0;
     thread->polling = 0;
     atomic_store(&thread->state, UM_THREAD_USED);
     result = (handle << 10) | slot;
@@ -98,11 +106,31 @@ static inline struct um_frame *frame_at(uint32_t index, uint32_t slot, uint64_t 
   return (struct um_frame *)((uint8_t *)um_thread_report(index, slot) + (address - um_report_address(slot)));
 }
 
+// Whether a thread in the gate may return as it came: nothing has changed but the result and what SYSCALL destroys.
+static bool returns_through_gate(struct um_thread *thread, const struct machine_registers *registers) {
+  if (!thread->in_gate) return false;
+  struct machine_registers given = thread->given;
+  given.rax = registers->rax;
+  given.orig_rax = registers->orig_rax;
+  given.rcx = registers->rcx;
+  given.r11 = registers->r11;
+  return memcmp(&given, registers, sizeof given) == 0;
+}
+
 // Writes `registers` into the frame from which the thread continues; a thread without one gets one of our making, whose
 // extended state is the processor's initial one.
 static void load(struct um_thread *thread, uint32_t index, uint32_t slot, const struct machine_registers *registers,
                  bool polling) {
   uint64_t report = um_report_address(slot);
+  struct um_parameters *parameters = um_thread_parameters(index, slot);
+  parameters->spin = polling ? um.config.user_spin : 0;
+  if (returns_through_gate(thread, registers)) {
+    parameters->frame = 0;
+    parameters->result = registers->rax;
+    return;
+  }
+  if (thread->in_gate) um_xstate_seal(thread, index, slot);
+  thread->in_gate = 0;
   if (thread->frame == 0) {
     thread->frame = report + UM_BUILT_FRAME;
     frame_at(index, slot, thread->frame)->context.extended = 0;
@@ -134,11 +162,10 @@ static void load(struct um_thread *thread, uint32_t index, uint32_t slot, const 
   context->cs = USER_CS;
   context->ss = USER_SS;
   context->gs = context->fs = 0;
-  struct um_parameters *parameters = um_thread_parameters(index, slot);
   parameters->fs_base = registers->fs_base;
-  parameters->gs_base = registers->gs_base;
+  // A program that does not use GS lends it to the gate.
+  parameters->gs_base = registers->gs_base || !um.gate ? registers->gs_base : report;
   parameters->frame = thread->frame;
-  parameters->spin = polling ? um.config.user_spin : 0;
 }
 
 static void store(const struct um_context *context, struct machine_registers *registers) {
@@ -161,6 +188,28 @@ static void store(const struct um_context *context, struct machine_registers *re
   registers->rip = context->rip;
   registers->eflags = (context->eflags & USER_FLAGS) | 0x202;
   registers->orig_rax = UINT64_MAX;
+  registers->cs = USER_CS;
+  registers->ss = USER_SS;
+  registers->ds = registers->es = registers->fs = registers->gs = 0;
+}
+
+static void store_saved(const struct um_saved *saved, struct machine_registers *registers) {
+  registers->rax = registers->orig_rax = saved->rax;
+  registers->rbx = saved->rbx;
+  registers->rdx = saved->rdx;
+  registers->rsi = saved->rsi;
+  registers->rdi = saved->rdi;
+  registers->rbp = saved->rbp;
+  registers->rsp = saved->rsp;
+  registers->r8 = saved->r8;
+  registers->r9 = saved->r9;
+  registers->r10 = saved->r10;
+  registers->r12 = saved->r12;
+  registers->r13 = saved->r13;
+  registers->r14 = saved->r14;
+  registers->r15 = saved->r15;
+  registers->rip = registers->rcx = saved->rip;
+  registers->eflags = registers->r11 = (saved->eflags & USER_FLAGS) | 0x202;
   registers->cs = USER_CS;
   registers->ss = USER_SS;
   registers->ds = registers->es = registers->fs = registers->gs = 0;
@@ -202,6 +251,15 @@ static void decode(uint32_t number, const struct um_frame *frame, struct machine
         return;
       }
       break;
+    case SIGTRAP:
+      // The gate's own breakpoint: a system call that wants a signal frame.
+      if (context->rip == UM_CODE + (uint64_t)(um_gate_trapped - um_stub_start)) {
+        event->kind = MACHINE_EVENT_SYSCALL;
+        registers->orig_rax = registers->rax;
+        registers->rip = registers->rcx;
+        return;
+      }
+      break;
     case SIGSEGV:
     case SIGBUS:
       if (context->trap == 14 && frame->information.code != SIGNAL_CODE_KERNEL) {
@@ -219,6 +277,30 @@ static void decode(uint32_t number, const struct um_frame *frame, struct machine
   event->kind = MACHINE_EVENT_TRAP;
   event->error_code = (uint32_t)context->error;
   event->vector = context->trap < 32 && context->trap != 14 ? (uint32_t)context->trap : 13;
+}
+
+// A system call through the gate: the registers are copied once, and become the kernel's as they are.
+static void take_call(struct um_thread *thread, uint32_t index, uint32_t slot, struct machine_registers *registers) {
+  struct um_saved copy;
+  memcpy(&copy, &um_thread_report(index, slot)->saved, sizeof copy);
+  store_saved(&copy, registers);
+  thread->frame = um_report_address(slot) + UM_BUILT_FRAME;
+  frame_at(index, slot, thread->frame)->context.extended = um_report_address(slot) + UM_BUILT_EXTENDED;
+  thread->in_gate = 1;
+  thread->given = *registers;
+}
+
+// A signal of the host; false when the frame is not where a frame can be.
+static bool take_frame(struct um_thread *thread, uint32_t index, uint32_t slot, uint32_t number,
+                       struct machine_registers *registers, struct machine_event *event) {
+  uint64_t frame = *(volatile uint64_t *)&um_thread_report(index, slot)->frame, start = um_report_address(slot);
+  if (frame & 7 || frame < start + UM_REPORT_STACK || frame > start + UM_REPORT_SIZE - sizeof(struct um_frame)) return false;
+  thread->frame = frame;
+  thread->in_gate = 0;
+  struct um_frame copy;
+  memcpy(&copy, frame_at(index, slot, frame), sizeof copy);
+  decode(number, &copy, registers, event);
+  return true;
 }
 
 // MARK: Adapting
@@ -330,6 +412,8 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
   atomic_store_explicit(&cpu->running, thread, memory_order_relaxed);
   atomic_store_explicit(&cpu->running_process, atomic_load(&space->process), memory_order_relaxed);
   cpu->report = report;
+  // Notice of preemption that came too late for the last run; from the next line but one on it is for this one.
+  atomic_store_explicit(&report->deferred, 0, memory_order_relaxed);
   atomic_store_explicit(&cpu->deadline, deadline, memory_order_relaxed);
   atomic_store(&cpu->state, UM_CPU_USER);
   if (atomic_load(&cpu->pending)) {
@@ -357,17 +441,24 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
 
   if (atomic_load_explicit(&report->event, memory_order_acquire) != sequence || atomic_load(&space->dead)) return;
   uint32_t number = *(volatile uint32_t *)&report->signal;
-  uint64_t frame = *(volatile uint64_t *)&report->frame, start = um_report_address(slot);
-  if (frame & 7 || frame < start + UM_REPORT_STACK || frame > start + UM_REPORT_SIZE - sizeof(struct um_frame)) {
-    um_call2(SYS_kill, atomic_load(&space->process), SIGKILL);  // only forgery leads here
-    return;
+  if (number == UM_REPORT_AGAIN) {
+    event->kind = MACHINE_EVENT_INTERRUPT;
+  } else {
+    registers->fs_base = *(volatile uint64_t *)&report->fs_base;
+    registers->gs_base = *(volatile uint64_t *)&report->gs_base;
+    if (registers->gs_base == um_report_address(slot)) registers->gs_base = 0;
+    if (number == UM_REPORT_CALL) {
+      take_call(thread, index, slot, registers);
+      event->kind = MACHINE_EVENT_SYSCALL;
+      cpu->gate_calls++;
+    } else if (!take_frame(thread, index, slot, number, registers, event)) {
+      event->kind = MACHINE_EVENT_DEAD;
+      um_call2(SYS_kill, atomic_load(&space->process), SIGKILL);  // only forgery leads here
+      return;
+    } else if (event->kind == MACHINE_EVENT_SYSCALL && um.gate && um_site_is_hot(cpu, user >> 10, registers->rip)) {
+      event->vector = 1;
+    }
   }
-  thread->frame = frame;
-  struct um_frame copy;
-  memcpy(&copy, frame_at(index, slot, frame), sizeof copy);
-  registers->fs_base = *(volatile uint64_t *)&report->fs_base;
-  registers->gs_base = *(volatile uint64_t *)&report->gs_base;
-  decode(number, &copy, registers, event);
   if (um.config.hand_over == UM_HAND_OVER_ADAPTIVE)
     adapt(cpu, thread, polling, event->kind == MACHINE_EVENT_SYSCALL && !mapped, begun);
   if (event->kind == MACHINE_EVENT_SYSCALL) cpu->syscalls++;

@@ -108,6 +108,22 @@ static uint8_t *area_of(struct um_thread *thread, uint32_t index, uint32_t slot)
   return report + (address - start);
 }
 
+// What tells the host that an area holds extended state.
+static void seal(uint8_t *area) {
+  struct software_bytes software = {MAGIC1, (uint32_t)um.xstate_size + 4, um.xstate_features, (uint32_t)um.xstate_size, {0}};
+  uint32_t magic2 = MAGIC2;
+  memcpy(area + SOFTWARE_BYTES, &software, sizeof software);
+  memcpy(area + um.xstate_size, &magic2, 4);
+}
+
+void um_xstate_seal(struct um_thread *thread, uint32_t index, uint32_t slot) {
+  uint8_t *area = area_of(thread, index, slot);
+  if (!area) return;
+  // XSAVE writes the first word of the header only.
+  memset(area + LEGACY_SIZE + 8, 0, HEADER_SIZE - 8);
+  seal(area);
+}
+
 int64_t um_user_xstate_read(int64_t user, void *buffer, uint64_t size) {
   uint32_t index, slot;
   struct um_thread *thread = um_thread_find(user, &index, &slot);
@@ -140,10 +156,8 @@ int64_t um_user_xstate_write(int64_t user, const void *buffer, uint64_t size) {
     area = report + UM_BUILT_EXTENDED;
   }
   memcpy(area, buffer, um.xstate_size);
-  struct software_bytes software = {MAGIC1, (uint32_t)um.xstate_size + 4, um.xstate_features, (uint32_t)um.xstate_size, {0}};
-  uint32_t magic2 = MAGIC2;
-  memcpy(area + SOFTWARE_BYTES, &software, sizeof software);
-  memcpy(area + um.xstate_size, &magic2, 4);
+  seal(area);
+  thread->in_gate = 0;  // what is in its registers is no longer its state
   return 0;
 }
 

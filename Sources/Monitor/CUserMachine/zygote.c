@@ -373,6 +373,10 @@ int64_t um_zygote_start(void) {
     zygote_add(SYS_munmap, 0, UM_LIMIT, 0, 0, 0, 0, 0);
     int64_t answer = zygote_result(UM_COMMAND_ACKNOWLEDGE);
     um.zygote_error = answer > 0 ? -answer : answer;
+    // A host that keeps this page free as well has no gate, and every call traps.
+    zygote_add(SYS_mmap, UM_GATE, UM_GATE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, UM_FD_CONTROL,
+               UM_CONTROL_CONSTANTS + (UM_GATE_TABLE - UM_CONSTANTS), 0);
+    um.gate = zygote_result(UM_COMMAND_ACKNOWLEDGE) == 0 && !(um.config.test_switches & UM_TEST_NO_GATE);
     um_lock_release(&um.zygote_lock);
   }
   if (um.zygote_error == 0) {

@@ -19,6 +19,9 @@ uint64_t stub_code_length(void);
 uint64_t stub_return_site(void);
 // The offset of the stub's futex wake, which falls into its poll and its sleep.
 uint64_t stub_wake(void);
+// The gate, from its last few entries on.
+uint64_t gate_start(void);
+uint64_t gate_end(void);
 // Executes UD2 in a pretended kernel image (`load` 0), or reads `address` there; what its trap routine saw. Returns rbx.
 uint64_t trap_test(int load, uint64_t address, uint64_t *vector, uint64_t *fault, int64_t *stack_distance);
 #endif

@@ -14,7 +14,9 @@
 
 #include "machine.h"
 
-// The first address that user programs may not use: the stub code and its data live above it, in every user process.
+// User programs may use the addresses from the first of these up to the second: below and above it lie the stub's
+// code and data, in every user process.
+#define UM_USER_MINIMUM 0x20000ull
 #define UM_USER_LIMIT 0x7ffff0000000ull
 #define UM_MAX_THREADS_PER_SPACE 1024
 #define UM_MAX_SPACES 4096
@@ -26,6 +28,7 @@ enum um_test_switch {
   UM_TEST_NO_EXECUTION_LIMIT = 4,   // a thread that ignores the preemption signal is not killed
   UM_TEST_NO_PROOF = 8,             // a user process gets its next program without a proof that its thread is at rest
   UM_TEST_UNCONFINED = 16,          // um_confine does nothing
+  UM_TEST_NO_GATE = 32,             // every system call traps
 };
 
 // How a CPU and its user threads wait for each other.
@@ -139,9 +142,15 @@ struct um_probe {
 };
 void um_probe(struct um_probe *probe);
 
+// For tests: the length of the instruction at `at` (0: not known), and the replacement of the SYSCALL at `site` in a page of
+// code, with what else can be replaced there; how many were.
+uint32_t um_instruction_length(const uint8_t *at, uint32_t available);
+uint32_t um_patch_page(const uint8_t *original, uint8_t *page, uint32_t site);
+
 struct um_statistics {
   uint64_t spaces_created, spaces_destroyed, processes_made, processes_reaped, processes_reused, threads_made;
   uint64_t runs, syscalls, faults, interrupts, kicks, commands, acknowledgements;
+  uint64_t gate_calls, sites_replaced;  // system calls that came without a trap, and the places where they were made
   uint64_t polled_runs, polling_begun, polling_ended;  // runs on two host CPUs, and how often threads went there and back
 };
 void um_statistics(struct um_statistics *statistics);

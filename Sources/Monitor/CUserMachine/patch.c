@@ -1,0 +1,247 @@
+// Replacing SYSCALL instructions by jumps, in a copy of one page of code.
+//
+//   A   mov $number,%eax; syscall    the `mov` becomes a jump of five bytes to a trampoline, the SYSCALL stays
+//   B   syscall                      becomes a jump of two bytes to a jump of five bytes to a trampoline
+//
+// Either way every boundary between instructions stays one: a thread that is behind the `mov` executes the SYSCALL and
+// traps, and a call that starts again two bytes before its end comes through the gate again. A trampoline notes the
+// address behind the SYSCALL in rcx, as the processor would, and jumps through the table at UM_GATE, which has an entry
+// for each number. It lies in the same page, so that a copy is good wherever the page is mapped.
+//
+// Trampolines use bytes that no program executes: no-operations which fill the gap behind a return or jump up to an
+// address divisible by 16. Whether bytes are that depends on where instructions begin; so they are looked for by decoding
+// all instructions from one that is known to be one, the SYSCALL that trapped.
+
+#include "internal.h"
+
+#include <string.h>
+
+#define PAGE 4096
+#define TRAMPOLINE 14  // lea return(%rip),%rcx (7); jmp *entry (7)
+#define JUMP 5         // jmp rel32
+#define MAXIMUM_GAPS 64
+
+// MARK: Lengths of instructions (Intel SDM volume 2, appendix A; 64-bit mode)
+
+enum operands { NONE, MODRM = 1, BYTE = 2, WORD = 4, LONG = 8, UNKNOWN = 16 };  // what follows the opcode
+
+static unsigned one_byte(uint8_t op) {
+  if (op < 0x40) return (op & 7) < 4 ? MODRM : (op & 7) == 4 ? BYTE : (op & 7) == 5 ? LONG : UNKNOWN;
+  if (op >= 0x50 && op < 0x60) return NONE;
+  if (op >= 0x70 && op < 0x80) return BYTE;
+  if (op >= 0x84 && op < 0x90) return MODRM;
+  if (op >= 0x90 && op < 0xa0) return op == 0x9a ? UNKNOWN : NONE;
+  if (op >= 0xb0 && op < 0xb8) return BYTE;
+  if (op >= 0xb8 && op < 0xc0) return LONG;
+  if (op >= 0xd8 && op < 0xe0) return MODRM;
+  switch (op) {
+    case 0x63: case 0xd0: case 0xd1: case 0xd2: case 0xd3: case 0xf6: case 0xf7: case 0xfe: case 0xff: return MODRM;
+    case 0x68: case 0xa9: case 0xe8: case 0xe9: return LONG;
+    case 0x69: case 0x81: case 0xc7: return MODRM | LONG;
+    case 0x6a: case 0xa8: case 0xeb: case 0xe0: case 0xe1: case 0xe2: case 0xe3: return BYTE;
+    case 0x6b: case 0x80: case 0x83: case 0xc0: case 0xc1: case 0xc6: return MODRM | BYTE;
+    case 0xa4: case 0xa5: case 0xa6: case 0xa7: case 0xaa: case 0xab: case 0xac: case 0xad: case 0xae: case 0xaf:
+    case 0xc3: case 0xc9: case 0xcc: case 0xf4: case 0xf5: case 0xf8: case 0xf9: case 0xfc: case 0xfd: return NONE;
+    case 0xc2: return WORD;
+    default: return UNKNOWN;
+  }
+}
+
+static unsigned two_byte(uint8_t op) {
+  if (op >= 0x80 && op < 0x90) return LONG;
+  if (op >= 0x10 && op < 0x20) return MODRM;
+  if (op >= 0x28 && op < 0x30) return MODRM;
+  if (op >= 0x70 && op < 0x74) return MODRM | BYTE;
+  if (op == 0x77) return NONE;
+  if (op >= 0x40 && op < 0x80) return op == 0x78 || op == 0x79 || op == 0x7a || op == 0x7b ? UNKNOWN : MODRM;
+  if (op >= 0xc8 && op < 0xd0) return NONE;
+  if (op >= 0x90 && op < 0xa0) return MODRM;
+  if (op >= 0xd0) return MODRM;
+  switch (op) {
+    case 0x05: case 0x0b: case 0x31: case 0xa2: return NONE;
+    case 0x01: case 0x0d: case 0xa3: case 0xa5: case 0xab: case 0xad: case 0xae: case 0xaf: case 0xc0: case 0xc1:
+    case 0xc3: case 0xc7: return MODRM;
+    case 0xa4: case 0xac: case 0xba: case 0xc2: case 0xc4: case 0xc5: case 0xc6: return MODRM | BYTE;
+    default: return op >= 0xb0 && op < 0xc0 ? MODRM : UNKNOWN;
+  }
+}
+
+struct instruction {
+  uint32_t length;  // 0: not known
+  bool ends;        // control never goes on behind it
+  bool fills;       // does nothing
+};
+
+static struct instruction decode(const uint8_t *at, uint32_t available) {
+  struct instruction result = {0}, none = {0};
+  uint32_t i = 0;
+  bool narrow = false, wide = false;
+  while (i < available && (at[i] == 0x66 || at[i] == 0xf2 || at[i] == 0xf3 || at[i] == 0x2e || at[i] == 0x36 ||
+                           at[i] == 0x3e || at[i] == 0x26 || at[i] == 0x64 || at[i] == 0x65 || at[i] == 0xf0)) {
+    narrow |= at[i] == 0x66;
+    if (++i > 12) return none;
+  }
+  if (i + 4 > available) return none;  // too near to the end to matter
+  if ((at[i] & 0xf0) == 0x40) wide = at[i++] & 8;
+  uint8_t op = at[i++];
+  unsigned operands;
+  if (op == 0x0f) {
+    op = at[i++];
+    if (op == 0x38 || op == 0x3a) {
+      operands = op == 0x38 ? MODRM : MODRM | BYTE;
+      i++;
+    } else {
+      operands = two_byte(op);
+      result.ends = op == 0x0b;
+      result.fills = op == 0x1f;
+    }
+  } else if (op == 0xc4 || op == 0xc5 || op == 0x62) {
+    // VEX and EVEX: the map of opcodes is in the prefix.
+    unsigned map = op == 0xc5 ? 1 : op == 0xc4 ? at[i] & 31 : at[i] & 7;
+    i += op == 0xc5 ? 1 : op == 0xc4 ? 2 : 3;
+    if (i >= available || map == 0 || map > 3) return none;
+    op = at[i++];
+    operands = map == 1 ? two_byte(op) & ~(unsigned)LONG : map == 2 ? MODRM : MODRM | BYTE;
+  } else {
+    operands = one_byte(op);
+    result.ends = op == 0xc3 || op == 0xc2 || op == 0xe9 || op == 0xeb || op == 0xf4;
+    result.fills = op == 0x90 || op == 0xcc;
+    if (op == 0xf6 && i < available && (at[i] & 0x38) < 0x10) operands |= BYTE;
+    if (op == 0xf7 && i < available && (at[i] & 0x38) < 0x10) operands |= LONG;
+    if (op == 0xff && i < available && (at[i] & 0x30) == 0x20) result.ends = true;
+    if (op >= 0xb8 && op < 0xc0 && wide) i += 4;
+  }
+  if (operands & UNKNOWN) return none;
+  if (operands & MODRM) {
+    if (i + 2 > available) return none;
+    uint8_t modrm = at[i++], mode = modrm >> 6;
+    bool based = true;
+    if (mode != 3 && (modrm & 7) == 4) based = (at[i++] & 7) != 5 || mode != 0;
+    else if (mode == 0 && (modrm & 7) == 5) based = false;
+    i += mode == 1 ? 1 : mode == 2 || (mode == 0 && !based) ? 4 : 0;
+  }
+  i += operands & BYTE ? 1 : 0;
+  i += operands & WORD ? 2 : 0;
+  i += operands & LONG ? (narrow && !wide ? 2 : 4) : 0;
+  if (i > available || i > 15) return none;
+  result.length = i;
+  return result;
+}
+
+uint32_t um_instruction_length(const uint8_t *at, uint32_t available) { return decode(at, available).length; }
+
+// MARK: Gaps
+
+struct gap {
+  uint32_t start, end;
+};
+struct gaps {
+  struct gap list[MAXIMUM_GAPS];
+  uint32_t count;
+};
+
+// The gaps behind `from`, a boundary between instructions. What a trampoline has been put into is none any more.
+static void find(struct gaps *gaps, const uint8_t *original, const uint8_t *page, uint32_t from) {
+  bool ended = false;
+  gaps->count = 0;
+  for (uint32_t at = from; at < PAGE && gaps->count < MAXIMUM_GAPS;) {
+    struct instruction one = decode(original + at, PAGE - at);
+    if (one.length == 0) return;
+    if (ended && one.fills) {
+      uint32_t end = at;
+      while (one.length && one.fills && (end & 15 || end == at)) {
+        end += one.length;
+        one = decode(original + end, end < PAGE ? PAGE - end : 0);
+      }
+      uint32_t start = at;
+      while (start < end && page[start] != original[start]) start++;
+      for (uint32_t i = start; i < end; i++)
+        if (page[i] != original[i]) start = i + 1;
+      if (end % 16 == 0 && end <= PAGE && end > start) gaps->list[gaps->count++] = (struct gap){start, end};
+      at = end;
+      ended = false;
+      continue;
+    }
+    at += one.length;
+    ended = one.ends;
+  }
+}
+
+// The tightest gap of `size` bytes that begins in the range; NULL when there is none.
+static struct gap *choose(struct gaps *gaps, uint32_t size, int64_t low, int64_t high, const struct gap *except) {
+  struct gap *best = NULL;
+  for (uint32_t i = 0; i < gaps->count; i++) {
+    struct gap *gap = &gaps->list[i];
+    if (gap == except || gap->end - gap->start < size || (int64_t)gap->start < low || (int64_t)gap->start > high) continue;
+    if (!best || gap->end - gap->start < best->end - best->start) best = gap;
+  }
+  return best;
+}
+
+// MARK: Writing
+
+static void put_word(uint8_t *at, uint32_t value) { memcpy(at, &value, 4); }
+
+static void put_jump(uint8_t *page, uint32_t from, uint32_t to) {
+  page[from] = 0xe9;
+  put_word(page + from + 1, to - (from + JUMP));
+}
+
+static uint32_t put_trampoline(uint8_t *page, struct gap *gap, uint32_t back, uint32_t entry) {
+  uint32_t at = gap->start;
+  gap->start += TRAMPOLINE;
+  const uint8_t lea[] = {0x48, 0x8d, 0x0d}, jump[] = {0xff, 0x24, 0x25};
+  memcpy(page + at, lea, 3);
+  put_word(page + at + 3, back - (at + 7));
+  memcpy(page + at + 7, jump, 3);
+  put_word(page + at + 10, UM_GATE + 8 * entry);
+  return at;
+}
+
+static bool is_call(const uint8_t *page, uint32_t site) { return page[site] == 0x0f && page[site + 1] == 0x05; }
+
+static bool replace_with_number(uint8_t *page, struct gaps *gaps, uint32_t site) {
+  if (site < 5 || page[site - 5] != 0xb8) return false;
+  uint32_t number;
+  memcpy(&number, page + site - 4, 4);
+  if (!um_gate_serves(number)) return false;
+  struct gap *gap = choose(gaps, TRAMPOLINE, 0, PAGE, NULL);
+  if (!gap) return false;
+  put_jump(page, site - 5, put_trampoline(page, gap, site + 2, number));
+  return true;
+}
+
+static bool replace_alone(uint8_t *page, struct gaps *gaps, uint32_t site) {
+  int64_t end = (int64_t)site + 2;
+  struct gap *near = choose(gaps, TRAMPOLINE, end - 128, end + 127, NULL), *far = NULL;
+  if (!near) {
+    near = choose(gaps, JUMP, end - 128, end + 127, NULL);
+    far = choose(gaps, TRAMPOLINE, 0, PAGE, near);
+    if (!near || !far) return false;
+  }
+  uint32_t first = near->start;
+  if (far) {
+    near->start += JUMP;
+    put_jump(page, first, put_trampoline(page, far, site + 2, UM_GATE_ENTRIES - 1));
+  } else {
+    put_trampoline(page, near, site + 2, UM_GATE_ENTRIES - 1);
+  }
+  page[site] = 0xeb;
+  page[site + 1] = (uint8_t)(first - (uint32_t)end);
+  return true;
+}
+
+uint32_t um_patch_page(const uint8_t *original, uint8_t *page, uint32_t site) {
+  // Not the last bytes of the page: what follows them may be anything.
+  if (site + 2 >= PAGE || !is_call(original, site) || !is_call(page, site)) return 0;
+  if (site >= 5 && page[site - 5] == 0xe9 && original[site - 5] == 0xb8) return 0;
+  struct gaps gaps;
+  find(&gaps, original, page, site + 2);
+  if (!replace_with_number(page, &gaps, site) && !replace_alone(page, &gaps, site)) return 0;
+  // While we are here: other sites of the first kind, whose seven bytes are never anything else.
+  uint32_t count = 1;
+  for (uint32_t at = 5; at + 2 < PAGE; at++)
+    if (is_call(page, at) && original[at - 5] == 0xb8 && memcmp(page + at - 5, original + at - 5, 7) == 0)
+      count += replace_with_number(page, &gaps, at);
+  return count;
+}

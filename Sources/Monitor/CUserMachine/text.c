@@ -1,0 +1,103 @@
+// Code in which SYSCALL instructions have been replaced, so that calls come through the gate and not by a trap.
+//
+// The copies of pages lie behind guest memory in its file, and are shown to user processes in place of the pages: the
+// kernel's page tables, and all that the kernel reads for a program, know of none. A copy is never changed once it is
+// shown, because other processes may be executing it: one more replacement makes one more copy. Copies are not given
+// back, since nobody knows where they are mapped; when there is no room for more, calls trap.
+//
+// A copy belongs to the contents of a page. The page may be changed or be used for something else later: so it is
+// compared with what it was each time before the copy is shown.
+
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define COPIES (UM_TEXT_SIZE / MACHINE_PAGE_SIZE)
+#define HITS 4  // traps at one place before it is worth a copy
+
+extern const uint8_t um_gate_trapping[];
+
+static struct {
+  um_lock lock;
+  uint32_t count;
+  uint8_t *originals;             // of each copy, the page as it was
+  uint64_t physical[COPIES];      // of each copy, the page's address; 1: out of use
+  uint32_t newest[COPIES];        // by the page's number: 1 + its newest copy, or that of another page
+  uint32_t next[COPIES];          // of each copy: 1 + an older one
+} text;
+
+bool um_text_start(void) {
+  memset(&text, 0, sizeof text);
+  text.originals = mmap(NULL, UM_TEXT_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (text.originals != MAP_FAILED) return true;
+  text.originals = NULL;
+  return false;
+}
+
+void um_text_stop(void) {
+  if (text.originals) munmap(text.originals, UM_TEXT_SIZE);
+  text.originals = NULL;
+}
+
+bool um_gate_serves(uint32_t number) {
+  return number < UM_GATE_ENTRIES - 1 && !(um_gate_trapping[number / 8] >> (number % 8) & 1);
+}
+
+bool um_site_is_hot(struct um_cpu *cpu, int64_t space, uint64_t address) {
+  uint32_t place = (uint32_t)(address * 0x9e3779b1u >> 24) % UM_SITES;
+  if (cpu->sites[place].space != space || cpu->sites[place].address != address) {
+    cpu->sites[place].space = space;
+    cpu->sites[place].address = address;
+    cpu->sites[place].count = 0;
+  }
+  if (++cpu->sites[place].count != HITS) return false;
+  cpu->hot_site = address;
+  return true;
+}
+
+static uint8_t *copy_at(uint32_t i) { return um.memory + um.config.memory_size + (uint64_t)i * MACHINE_PAGE_SIZE; }
+static uint8_t *original_at(uint32_t i) { return text.originals + (uint64_t)i * MACHINE_PAGE_SIZE; }
+
+static uint64_t bucket(uint64_t physical) { return physical / MACHINE_PAGE_SIZE % COPIES; }
+
+// The newest copy of the page, when it still is what it was. Under the lock.
+static int64_t current(uint64_t physical) {
+  for (uint32_t i = text.newest[bucket(physical)]; i-- != 0; i = text.next[i]) {
+    if (text.physical[i] != physical) continue;
+    if (memcmp(original_at(i), um.memory + physical, MACHINE_PAGE_SIZE) == 0) return i;
+    text.physical[i] = 1;
+  }
+  return -1;
+}
+
+uint64_t um_text_find(uint64_t physical) {
+  um_lock_take(&text.lock);
+  int64_t found = current(physical);
+  um_lock_release(&text.lock);
+  return found < 0 ? physical : um.config.memory_size + (uint64_t)found * MACHINE_PAGE_SIZE;
+}
+
+bool um_text_patch(uint64_t physical, uint64_t offset) {
+  um_lock_take(&text.lock);
+  uint32_t count = 0;
+  int64_t old = current(physical);
+  if (text.count < COPIES) {
+    uint32_t new = text.count;
+    // The page may change under our hands: the copy is made of what was read once.
+    memcpy(original_at(new), old < 0 ? um.memory + physical : original_at((uint32_t)old), MACHINE_PAGE_SIZE);
+    memcpy(copy_at(new), old < 0 ? original_at(new) : copy_at((uint32_t)old), MACHINE_PAGE_SIZE);
+    count = um_patch_page(original_at(new), copy_at(new), (uint32_t)offset);
+    if (count) {
+      if (old >= 0) text.physical[old] = 1;
+      text.physical[new] = physical;
+      text.next[new] = text.newest[bucket(physical)];
+      text.newest[bucket(physical)] = text.count = new + 1;
+      um.sites_replaced += count;
+    }
+  }
+  um_lock_release(&text.lock);
+  // Another program may have had it replaced already: then all that is missing is the mapping.
+  return count || old >= 0;
+}
