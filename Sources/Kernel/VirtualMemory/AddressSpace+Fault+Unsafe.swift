@@ -364,8 +364,7 @@ extension AddressSpace {
     areas.withReadLock { state in
       guard let area = state.map.find(page), !area.isShared, area.object?.hasStore == true else { return }
       tables.withLock { tables in
-        guard let slot = unsafe tables.slot(page) else { return }
-        let entry = unsafe PageTableEntry(word: slot.pointee)
+        let entry = tables.entry(page)
         guard entry.isPresent, entry.machineRights & UInt64(MACHINE_MAP_TEXT) != 0 else { return }
         machine_space_map(
           machineSpace, page, entry.frame.rawValue << 12, pageSize, entry.machineRights | UInt64(MACHINE_MAP_ENTRY))
