@@ -109,7 +109,8 @@ static void *signal_stack(void) {
 
 // The host's scheduler (EEVDF, since Linux 6.12) lets a thread that asks for short slices in before one that is in the
 // middle of a long one: without it, a CPU whose deadline has passed waits for its user thread's slice to end, 3 ms.
-// Mappers ask too, so that they run before the user thread which is to find their work done.
+// Mappers ask for shorter ones still: a mapper that interrupts the CPU which wakes it has done its work before the CPU or
+// the user thread looks for it, and neither has to sleep and be woken.
 // User threads get longer ones, because only who asks for less than the running thread interrupts it when woken; but
 // shorter ones than other processes of a busy host, which would delay their answer to the preemption signal.
 void um_ask_for_slices(int32_t thread, uint64_t nanoseconds) {
@@ -138,7 +139,7 @@ int64_t um_cpu_attach(uint64_t index) {
   pthread_sigmask(SIG_UNBLOCK, &needed, &cpu->old_mask);
   int64_t error = make_timer(cpu);
   if (error < 0) return error;
-  um_ask_for_slices(0, UM_SHORT_SLICE);
+  um_ask_for_slices(0, UM_CPU_SLICE);
   int32_t placed = -1;
   um_place(&placed, (int32_t)gettid(), cpu->host_cpu);
   atomic_store(&cpu->state, UM_CPU_KERNEL);

@@ -328,8 +328,9 @@ void um_xstate_seal(struct um_thread *thread, uint32_t index, uint32_t slot);  /
 uint64_t um_now(void);
 // Lets the CPU's timer ring at its deadline, or before. To be called when the state is USER.
 void um_arm(struct um_cpu *cpu);
-#define UM_SHORT_SLICE 100000  // of CPUs and mappers
-#define UM_USER_SLICE 300000   // of user threads
+#define UM_MAPPER_SLICE 100000  // the least that the host grants
+#define UM_CPU_SLICE 200000
+#define UM_USER_SLICE 400000
 void um_ask_for_slices(int32_t thread, uint64_t nanoseconds);
 
 #endif

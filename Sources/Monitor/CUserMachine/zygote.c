@@ -278,7 +278,7 @@ static int64_t make_process(void) {
       atomic_store(&space->dead, 1);
     }
   um_lock_release(&um.table_lock);
-  um_ask_for_slices((int32_t)process, UM_SHORT_SLICE);
+  um_ask_for_slices((int32_t)process, UM_MAPPER_SLICE);
   // Its first thread, and with the answer the certainty that the first steps are done.
   um_lock_take(&space->lock);
   int64_t result = um_thread_make(index, 0);
