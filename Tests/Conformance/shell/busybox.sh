@@ -16,8 +16,7 @@ case abc.txt in *.txt) echo text ;; *) echo other ;; esac
 x=hello; echo "${x%lo}" "${x#he}" "${#x}" "${y:-default}"
 
 ## background-jobs busybox
-for i in 1 2 3; do (busybox sleep 0.0$i; echo "job $i") & done
-wait
+(for i in 1 2 3; do (busybox sleep 0.0$i; echo "job $i") & done; wait; echo waited) | sort
 busybox sleep 10 & p=$!
 kill $p; wait $p; echo "killed: $?"
 (exit 7) & wait $!; echo "status $?"
