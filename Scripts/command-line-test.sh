@@ -165,9 +165,9 @@ if section world; then
   inside "symbolic links do not leave the root" 1 '' '*' --root "$scratch/root" -- /bin/busybox cat /link-out /link-up
 fi
 
+truncate -s 8M "$scratch/disk" "$scratch/pages"
+truncate -s 100 "$scratch/tiny"
 if section disks; then
-  truncate -s 8M "$scratch/disk"
-  truncate -s 100 "$scratch/tiny"
   mkfifo "$scratch/fifo"
   gcc -w -O1 -static -pthread Tests/Conformance/programs/direct_io.c -o "$scratch/direct_io"
   inside "direct input and output on a disk" 0 '*, 0 failed' '' --user 0:0 --disk "$scratch/disk" -- "$scratch/direct_io" /dev/vda
@@ -189,6 +189,27 @@ if section disks; then
   verify "a disk that is in use" 125 '' "apus: --disk: '$scratch/disk' is in use by another process" \
     flock "$scratch/disk" "$apus" run --disk "$scratch/disk" -- true
   verify "too many disks" 125 '' "apus: more than 8 disks*" "$apus" run $(for i in $(seq 9); do echo --disk "$scratch/disk:ro"; done) -- true
+fi
+
+if section swap; then
+  inside "swap space is made and in use from the start" 0 '*/dev/vda*partition*65532*0*-2' '' --swap "$scratch/swap:64M" -- cat /proc/swaps
+  holds "it is sparse and the user's" test "$(stat -c '%s %a' "$scratch/swap")" = '67108864 600' -a "$(stat -c %b "$scratch/swap")" -lt 1000
+  inside "again, by name or by size" 0 '*65532*65532*' '' --swap "$scratch/swap" -- cat /proc/swaps /proc/swaps
+  inside "mkswap and swapon in the sandbox" 0 '*vda*partition*8188*5' '*' --user 0:0 --disk "$scratch/pages" -- \
+    busybox sh -c 'PATH=$PATH:/sbin:/usr/sbin; mkswap /dev/vda >&2 && swapon -p 5 /dev/vda && cat /proc/swaps'
+  inside "only root may" 1 '' '*' --user 1000 --disk "$scratch/pages" -- busybox sh -c 'PATH=$PATH:/sbin:/usr/sbin; swapon /dev/vda'
+  inside "memory beyond memory" 0 'same' '' --memory 128M --swap "$scratch/swap-large:512M" --timeout 50 -- python3 -c '
+import random
+pages = [bytearray(bytes([i % 251]) * 65536) for i in range(4000)]
+order = list(range(4000))
+random.Random(1).shuffle(order)
+print("same" if all(pages[i][0] == i % 251 and pages[i][65535] == i % 251 for i in order) else "lost")'
+  verify "swap space that is missing" 125 '' "apus: --swap: '/none' does not exist; give a size to make it, as in /none:1G" "$apus" run --swap /none -- true
+  verify "swap space of another size" 125 '' "apus: --swap: '$scratch/swap' exists and has 67108864 bytes, not 1048576" "$apus" run --swap "$scratch/swap:1M" -- true
+  cp /bin/busybox "$scratch/program"
+  verify "a file with something in it" 125 '' "apus: --swap: '$scratch/program' holds something that is not swap space*" "$apus" run --swap "$scratch/program" -- true
+  holds "which stays" cmp /bin/busybox "$scratch/program"
+  verify "swap space that is too small" 125 '' "apus: --swap: * has 100 bytes; the least is 65536" "$apus" run --swap "$scratch/tiny" -- true
 fi
 
 if section trace; then

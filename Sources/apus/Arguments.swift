@@ -79,6 +79,11 @@ struct DiskArgument: Equatable {
   var path: String
   var isReadOnly: Bool
 
+  init(path: String, isReadOnly: Bool) {
+    self.path = path
+    self.isReadOnly = isReadOnly
+  }
+
   init(_ text: String) throws {
     isReadOnly = text.hasSuffix(":ro")
     path = isReadOnly ? String(text.dropLast(3)) : text
@@ -90,6 +95,11 @@ struct DiskArgument: Equatable {
 struct SwapArgument: Equatable {
   var path: String
   var size: UInt64?
+
+  init(path: String, size: UInt64?) {
+    self.path = path
+    self.size = size
+  }
 
   static let minimum: UInt64 = 64 << 10
   static let maximum: UInt64 = 1 << 40

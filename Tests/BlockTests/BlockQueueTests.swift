@@ -99,7 +99,9 @@ import Testing
     func settle() {
       for entry in pending where entry.io.isComplete {
         #expect(entry.io.completions == 1 && entry.io.error == nil)
-        if entry.io.operation == .write { model[entry.page] = entry.value } else {
+        if entry.io.operation == .write {
+          model[entry.page] = entry.value
+        } else {
           #expect(entry.io.content.allSatisfy { $0 == model[entry.page] })
         }
         busy.remove(entry.page)

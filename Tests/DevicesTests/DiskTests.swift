@@ -156,8 +156,10 @@ private final class DiskGuest {
       }
       // Heads are of any kind but those that change the file.
       for place in stride(from: 4096, to: DiskGuest.memorySize - 16, by: 1 << 12) {
-        guest.bytes.storeBytes(of: [0, 4, 8, 9, 99].randomElement(using: &random)!, toByteOffset: place, as: UInt32.self)
-        guest.bytes.storeBytes(of: random.next() >> UInt64.random(in: 0...63, using: &random), toByteOffset: place + 8,
+        guest.bytes.storeBytes(
+          of: [0, 4, 8, 9, 99].randomElement(using: &random)!, toByteOffset: place, as: UInt32.self)
+        guest.bytes.storeBytes(
+          of: random.next() >> UInt64.random(in: 0...63, using: &random), toByteOffset: place + 8,
           as: UInt64.self)
       }
       guest.offer(

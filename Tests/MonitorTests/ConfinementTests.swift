@@ -15,7 +15,8 @@ private func startConfined(writes: Bool = true, switches: UInt32 = 0) {
   configuration.memory_size = 16 << 20
   configuration.cpu_count = 1
   configuration.test_switches = switches
-  guard um_initialize(&configuration, nil) == 0, um_cpu_attach(0) == 0, monitor_confine(writes ? 1 : 0, nil, 0) == 0 else {
+  guard um_initialize(&configuration, nil) == 0, um_cpu_attach(0) == 0, monitor_confine(writes ? 1 : 0, nil, 0) == 0
+  else {
     _exit(99)
   }
 }

@@ -1,9 +1,11 @@
+import Block
 import KernelCore
 import LinuxABI
 import Scheduling
 import Testing
 
 @testable import Procfs
+@testable import VirtualMemory
 
 extension TextBuffer {
   fileprivate var string: String { String(decoding: bytes, as: UTF8.self) }
@@ -55,6 +57,23 @@ extension TextBuffer {
     #expect(lines[2] == "cpu1 2 0 0 999 0 0 0 0 0 0")
     #expect(lines.contains("btime 1700000000"))
     #expect(lines.contains("ctxt 7"))
+  }
+
+  @Test func `disks and swap areas are listed as Linux lists them`() {
+    var disk = SystemFormat.Disk(major: 254, minor: 16, name: "vdb", sectorCount: 4096)
+    disk.statistics.reads.count = 3
+    disk.statistics.reads.nanoseconds = 5_999_999
+    disk.statistics.flushes.count = 7
+    #expect(
+      SystemFormat.partitions([disk]).byteString.string
+        == "major minor  #blocks  name\n\n 254       16       2048 vdb\n")
+    #expect(
+      SystemFormat.diskStatistics([disk]).byteString.string
+        == " 254      16 vdb 3 0 0 5 0 0 0 0 0 0 0 0 0 0 0 7 0\n")
+    let area = SwapAreaStatistics(name: "/dev/vdb", isFile: false, size: 262_143, used: 5, priority: -2)
+    #expect(
+      SystemFormat.swaps([area]).byteString.string.split(separator: "\n").last.map(String.init)
+        == "/dev/vdb                                partition\t1048572\t\t20\t\t-2")
   }
 
   @Test func `a UUID says version 4 and variant 1`() {

@@ -38,9 +38,10 @@ private final class HostFile {
   }
 
   @Test func `disks are named as elsewhere`() {
-    #expect([0, 1, 25, 26, 27, 701, 702].map { VirtioBlock.name($0).string } == [
-      "vda", "vdb", "vdz", "vdaa", "vdab", "vdzz", "vdaaa",
-    ])
+    #expect(
+      [0, 1, 25, 26, 27, 701, 702].map { VirtioBlock.name($0).string } == [
+        "vda", "vdb", "vdz", "vdaa", "vdab", "vdzz", "vdaaa",
+      ])
   }
 
   @Test func `a disk has the size and the rights of its file`() throws {

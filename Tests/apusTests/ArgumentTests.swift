@@ -69,4 +69,20 @@ private func refusal(_ body: () throws -> Void) -> String? {
       #expect(refusal { _ = try TimeoutArgument(text) } != nil, "\(text)")
     }
   }
+
+  @Test func `a disk is a file that may be read-only`() throws {
+    #expect(try DiskArgument("/a:b") == DiskArgument(path: "/a:b", isReadOnly: false))
+    #expect(try DiskArgument("a:ro") == DiskArgument(path: "a", isReadOnly: true))
+    #expect(refusal { _ = try DiskArgument(":ro") } == "':ro' is not FILE or FILE:ro")
+  }
+
+  @Test func `a swap file may have a size`() throws {
+    #expect(try SwapArgument("/swap") == SwapArgument(path: "/swap", size: nil))
+    #expect(try SwapArgument("/swap:2G") == SwapArgument(path: "/swap", size: 2 << 30))
+    #expect(try SwapArgument("a:b") == SwapArgument(path: "a:b", size: nil))
+    #expect(
+      refusal { _ = try SwapArgument("a:1K") } == "'a:1K': the size of swap space is a multiple of 4K from 64K to 1T")
+    #expect(refusal { _ = try SwapArgument("a:65537") }?.contains("multiple of 4K") == true)
+    #expect(refusal { _ = try SwapArgument(":1G") } == "':1G' is not FILE or FILE:SIZE")
+  }
 }

@@ -1,5 +1,6 @@
 // What the kernel does once the scheduler runs: drivers, file systems, the root, and the command that it was booted for.
 
+import Block
 import Console
 import Devtmpfs
 import FileSystem
@@ -16,6 +17,7 @@ import Tmpfs
 import VirtualMemory
 import VirtioBlock
 import VirtioFS
+import VirtualMemory
 
 /// Why the machine cannot run its command: the sentence for the user, and the exit status of the monitor.
 struct StartUpFailure: Error {
@@ -57,6 +59,21 @@ private func startDrivers() throws(StartUpFailure) {
     try VirtioBlock.start()
   } catch {
     throw StartUpFailure(sentence: "the disks do not start (\(error.name))")
+  }
+  for place in BootParameters.values("swap") { try enableSwap(place) }
+}
+
+/// `swap=N`: the Nth disk is swap space.
+private func enableSwap(_ place: ByteString) throws(StartUpFailure) {
+  let disks = BlockDevices.all()
+  guard let number = place.decimal(), number < UInt64(disks.count) else {
+    throw StartUpFailure(sentence: "bad boot parameter swap=\(place.string)")
+  }
+  let disk = disks[Int(number)]
+  do throws(Errno) {
+    try SwapSpace.enable(try SwapDisk(disk))
+  } catch {
+    throw StartUpFailure(sentence: "--swap: \(disk.name.string) cannot be used (\(error.name))")
   }
 }
 

@@ -26,7 +26,8 @@ public enum DeviceFiles {
   /// Announces a device. Register before Devtmpfs is mounted for the node to appear.
   @export(interface)
   public static func register(
-    _ kind: FileKind = .characterDevice, major: UInt32, minor: UInt32, minors: UInt32 = 1, name: ByteString?, driver: ByteString? = nil,
+    _ kind: FileKind = .characterDevice, major: UInt32, minor: UInt32, minors: UInt32 = 1, name: ByteString?,
+    driver: ByteString? = nil,
     permissions: UInt32 = 0o666, open: @escaping Open
   ) {
     let entry = Entry(

@@ -1,9 +1,10 @@
-// The texts about block devices: /proc/partitions and /proc/diskstats (Linux: Documentation/admin-guide/iostats.rst).
+// The texts about block devices: /proc/partitions, /proc/diskstats and /proc/swaps (Linux: Documentation/admin-guide/iostats.rst).
 
 import Block
 import FileSystem
 import KernelCore
 import LinuxABI
+import VirtualMemory
 
 extension SystemFormat {
   /// A block device, as the files show it.
@@ -71,6 +72,26 @@ extension SystemFormat {
       add(statistics.discards)
       add(statistics.flushes.count)
       add(statistics.flushes.nanoseconds / 1_000_000)
+      text.append("\n")
+    }
+    return text
+  }
+
+  /// /proc/swaps; sizes in KiB.
+  static func swaps(_ areas: [SwapAreaStatistics]) -> TextBuffer {
+    var text = TextBuffer()
+    text.append("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
+    for area in areas {
+      text.append(area.name)
+      for _ in 0..<max(1, 40 - area.name.count) { text.append(" ") }
+      text.append(area.isFile ? "file\t" : "partition")
+      for pages in [area.size, area.used] {
+        text.append("\t")
+        text.append(decimal: pages * 4)
+        if pages * 4 < 10_000_000 { text.append("\t") }
+      }
+      text.append("\t")
+      text.append(decimal: area.priority)
       text.append("\n")
     }
     return text

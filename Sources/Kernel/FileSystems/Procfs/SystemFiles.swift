@@ -57,12 +57,7 @@ enum SystemFiles {
       .text("diskstats") { () throws(Errno) in
         SystemFormat.diskStatistics(BlockDevices.all().map { SystemFormat.Disk($0) })
       },
-      .text("swaps") { () throws(Errno) in
-        var text = TextBuffer()
-        text.append("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
-        for area in SwapSpace.statistics() { appendSwapArea(area, to: &text) }
-        return text
-      },
+      .text("swaps") { () throws(Errno) in SystemFormat.swaps(SwapSpace.statistics()) },
       .text("modules") { () throws(Errno) in TextBuffer() },
       .text("interrupts") { () throws(Errno) in
         var text = TextBuffer()
@@ -139,22 +134,6 @@ enum SystemFiles {
       text.append(name)
       text.append("\n")
     }
-  }
-
-  private static func appendSwapArea(_ area: SwapAreaStatistics, to text: inout TextBuffer) {
-    text.append(area.name)
-    text.pad(max(1, 40 - area.name.count), with: 0x20)
-    text.append(area.isFile ? "file\t" : "partition")
-    for pages in [area.size, area.used] {
-      let kibibytes = UInt64(pages * 4)
-      text.append("\t")
-      text.append(decimal: kibibytes)
-      if kibibytes < 10_000_000 { text.append("\t") }
-    }
-    text.append("\t")
-    if area.priority < 0 { text.append("-") }
-    text.append(decimal: UInt64(area.priority.magnitude))
-    text.append("\n")
   }
 
   /// What tests look at to find leaks: after a program has ended, all but the sums must be as before.

@@ -165,7 +165,9 @@ import LinuxABI
   @export(interface)
   public func isAligned(to unit: Int) -> Bool {
     var bits = address | UInt64(pieceRemaining)
-    for index in nextPiece..<max(pieces.count, nextPiece) { bits |= pieces[index].address | UInt64(pieces[index].count) }
+    for index in nextPiece..<max(pieces.count, nextPiece) {
+      bits |= pieces[index].address | UInt64(pieces[index].count)
+    }
     return bits & UInt64(unit - 1) == 0
   }
 

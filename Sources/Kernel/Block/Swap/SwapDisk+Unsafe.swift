@@ -7,13 +7,12 @@ import PhysicalMemory
 import Scheduling
 import VirtualMemory
 
-/// A swap area.
-public final class SwapArea {
+/// A disk with swap space.
+public final class SwapDisk: SwapDevice {
   public let device: BlockDevice
-  /// Pages, the header among them.
-  public let pageCount: UInt64
-  /// Those that must not be used, besides the header.
-  public let badPages: [UInt64]
+  public let swapName: ByteString
+  public let swapPageCount: Int
+  public var isSwapFile: Bool { false }
   private let pool: BlockIOPool
 
   private static var transfers: Int { 4 }
@@ -40,38 +39,32 @@ public final class SwapArea {
     let header = try SwapHeader(page, deviceSize: device.byteCount)
     self.device = device
     self.pool = pool
-    pageCount = header.pageCount
-    badPages = header.badPages
+    swapName = Self.name(of: device)
+    swapPageCount = Int(header.pageCount)
   }
 
-  /// Reads pages from `slot` on, one for each frame.
-  ///
-  /// - Throws: the device's errors.
-  /// - Locks: sleeps.
+  /// What a disk is called as a swap area.
   @export(interface)
-  public func read(_ slot: UInt64, _ frames: UnsafeBufferPointer<PageFrameNumber>) throws(Errno) {
+  public static func name(of device: BlockDevice) -> ByteString { "/dev/" + device.name }
+
+  public func readSwap(slot: Int, frames: UnsafeBufferPointer<PageFrameNumber>) throws(Errno) {
     try unsafe transfer(.read, slot, frames)
   }
 
-  /// Writes pages from `slot` on, one for each frame. Allocates nothing.
-  ///
-  /// - Throws: the device's errors.
-  /// - Locks: sleeps.
-  @export(interface)
-  public func write(_ slot: UInt64, _ frames: UnsafeBufferPointer<PageFrameNumber>) throws(Errno) {
+  public func writeSwap(slot: Int, frames: UnsafeBufferPointer<PageFrameNumber>) throws(Errno) {
     try unsafe transfer(.write, slot, frames)
   }
 
   private func transfer(
-    _ operation: BlockIO.Operation, _ slot: UInt64, _ frames: UnsafeBufferPointer<PageFrameNumber>
+    _ operation: BlockIO.Operation, _ slot: Int, _ frames: UnsafeBufferPointer<PageFrameNumber>
   ) throws(Errno) {
-    guard slot > 0, slot < pageCount, unsafe UInt64(frames.count) <= pageCount - slot else { throw .EINVAL }
+    guard slot > 0, slot < swapPageCount, frames.count <= swapPageCount - slot else { throw .EINVAL }
     let io = pool.take()
     defer { pool.give(io) }
     let most = min(pool.segments, device.limits.bytes / PhysicalMemory.pageSize)
     var next = 0
     while next < frames.count {
-      io.prepare(operation, sector: (slot + UInt64(next)) * UInt64(PhysicalMemory.pageSize / BlockIO.sectorSize))
+      io.prepare(operation, sector: UInt64(slot + next) * UInt64(PhysicalMemory.pageSize / BlockIO.sectorSize))
       let end = min(frames.count, next + most)
       // SAFETY: `next` is within the buffer.
       for index in next..<end { unsafe io.memory.append(frames[index]) }
@@ -80,11 +73,12 @@ public final class SwapArea {
     }
   }
 
-  /// The slots are not in use any more: the device may take their space back.
+  /// Gives the space of the whole area, but for the header, back to the device.
+  ///
+  /// - Throws: EOPNOTSUPP when the device cannot; the device's errors.
   @export(interface)
-  public func discard(_ slot: UInt64, count: UInt64) throws(Errno) {
-    guard slot > 0, slot < pageCount, count <= pageCount - slot else { throw .EINVAL }
+  public func discard() throws(Errno) {
     let sectors = UInt64(PhysicalMemory.pageSize / BlockIO.sectorSize)
-    try device.change(.discard, sector: slot * sectors, count: count * sectors)
+    try device.change(.discard, sector: sectors, count: UInt64(swapPageCount - 1) * sectors)
   }
 }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Block
 
-@Suite(.serialized) struct SwapAreaTests {
+@Suite(.serialized) struct SwapDiskTests {
   /// A header as mkswap(8) writes it.
   private func header(lastPage: UInt32, bad: [UInt32] = [], version: UInt32 = 1) -> [UInt8] {
     var page = [UInt8](repeating: 0, count: 4096)
@@ -28,13 +28,14 @@ import Testing
   }
 
   private func failure(_ disk: MemoryDisk) -> Errno? {
-    do throws(Errno) { _ = try SwapArea(disk) } catch { return error }
+    do throws(Errno) { _ = try SwapDisk(disk) } catch { return error }
     return nil
   }
 
-  @Test func `a header says how many pages there are, and which are bad`() throws {
-    let area = try SwapArea(disk(header(lastPage: 62, bad: [5, 9])))
-    #expect(area.pageCount == 63 && area.badPages == [5, 9])
+  @Test func `a header says how many pages there are`() throws {
+    let area = try SwapDisk(disk(header(lastPage: 62)))
+    #expect(area.swapPageCount == 63 && area.swapName == "/dev/fake" && !area.isSwapFile)
+    #expect(throws: Errno.EOPNOTSUPP) { try area.discard() }
   }
 
   @Test func `what is no swap space is refused`() {
@@ -44,8 +45,7 @@ import Testing
     #expect(failure(disk(header(lastPage: .max))) == .EINVAL)
     #expect(failure(disk(header(lastPage: 0))) == .EINVAL)
     #expect(failure(disk(header(lastPage: 63, version: 0x0100_0000))) == .EINVAL)
-    #expect(failure(disk(header(lastPage: 63, bad: [0]))) == .EINVAL)
-    #expect(failure(disk(header(lastPage: 63, bad: [64]))) == .EINVAL)
+    #expect(failure(disk(header(lastPage: 63, bad: [7]))) == .EINVAL)
     #expect(failure(disk(header(lastPage: 63), isReadOnly: true)) == .EROFS)
     #expect(failure(MemoryDisk(sectors: 7)) == .EINVAL)
     let broken = disk(header(lastPage: 63))
@@ -54,8 +54,8 @@ import Testing
   }
 
   @Test func `pages come back from where they were written`() throws {
-    var random = SeededGenerator("swap area")
-    let area = try SwapArea(disk(header(lastPage: 63)))
+    var random = SeededGenerator("swap disk")
+    let area = try SwapDisk(disk(header(lastPage: 63)))
     var model = [UInt8](repeating: 0, count: 64)
     let frames = (0..<20).map { _ in try! FrameAllocator.allocate() }
     defer { for frame in frames { FrameAllocator.free(frame) } }
@@ -70,14 +70,20 @@ import Testing
           model[slot + index] = UInt8.random(in: 0...255, using: &random)
           memory(index).initializeMemory(as: UInt8.self, repeating: model[slot + index])
         }
-        try frames[..<count].withUnsafeBufferPointer { try area.write(UInt64(slot), $0) }
+        try frames[..<count].withUnsafeBufferPointer { try area.writeSwap(slot: slot, frames: $0) }
       } else {
-        try frames[..<count].withUnsafeBufferPointer { try area.read(UInt64(slot), $0) }
+        try frames[..<count].withUnsafeBufferPointer { try area.readSwap(slot: slot, frames: $0) }
         #expect((0..<count).allSatisfy { index in memory(index).allSatisfy { $0 == model[slot + index] } })
       }
     }
-    #expect(throws: Errno.EINVAL) { try frames[..<1].withUnsafeBufferPointer { try area.write(0, $0) } }
-    #expect(throws: Errno.EINVAL) { try frames[..<2].withUnsafeBufferPointer { try area.write(63, $0) } }
-    #expect(throws: Errno.EINVAL) { try frames[..<1].withUnsafeBufferPointer { try area.read(.max, $0) } }
+    #expect(throws: Errno.EINVAL) {
+      try frames[..<1].withUnsafeBufferPointer { try area.writeSwap(slot: 0, frames: $0) }
+    }
+    #expect(throws: Errno.EINVAL) {
+      try frames[..<2].withUnsafeBufferPointer { try area.writeSwap(slot: 63, frames: $0) }
+    }
+    #expect(throws: Errno.EINVAL) {
+      try frames[..<1].withUnsafeBufferPointer { try area.readSwap(slot: .max, frames: $0) }
+    }
   }
 }
