@@ -38,8 +38,11 @@ open class BlockDevice {
   public final let isReadOnly: Bool
   public final let limits: BlockLimits
   final let queue = SpinLock(BlockQueue(), rank: .device)
-  /// Transfers for whoever has none of his own, made with the device.
+  /// Transfers for the page cache and for whoever else has none of his own and allocates nothing while he has one.
   public final let pool: BlockIOPool
+  /// Transfers for direct input and output, which fault pages in while they have one: freeing memory for that may need
+  /// the others.
+  public final let directPool: BlockIOPool
   /// The page cache: what the device's file reads, writes and maps.
   public final private(set) var content: MemoryObject!
   /// Excludes writers of the device's file from each other.
@@ -59,6 +62,7 @@ open class BlockDevice {
     self.isReadOnly = isReadOnly
     self.limits = limits
     pool = BlockIOPool(count: 8, segments: min(limits.segments, 64))
+    directPool = BlockIOPool(count: 8, segments: min(limits.segments, 64))
     content = MemoryObject(store: self, size: sectorCount * UInt64(BlockIO.sectorSize))
   }
 

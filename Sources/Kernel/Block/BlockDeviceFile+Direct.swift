@@ -45,14 +45,14 @@ extension BlockDeviceFile {
   private func transferDirectly(
     _ operation: BlockIO.Operation, at offset: UInt64, _ buffer: inout TransferBuffer
   ) throws(Errno) -> Int {
-    let io = device.pool.take()
-    defer { device.pool.give(io) }
+    let io = device.directPool.take()
+    defer { device.directPool.give(io) }
     return try buffer.transfer { buffer throws(Errno) in
       var position = offset
       while buffer.remaining > 0 {
         io.prepare(operation, sector: position / UInt64(BlockIO.sectorSize))
         let pins = try buffer.pin(
-          into: &io.memory, segments: device.pool.segments, bytes: device.limits.bytes,
+          into: &io.memory, segments: device.directPool.segments, bytes: device.limits.bytes,
           for: operation == .read ? .write : .read)
         defer { pins.release() }
         let count = io.memory.byteCount
