@@ -197,6 +197,13 @@ if section swap; then
   inside "again, by name or by size" 0 '*65532*65532*' '' --swap "$scratch/swap" -- cat /proc/swaps /proc/swaps
   inside "mkswap and swapon in the sandbox" 0 '*vda*partition*8188*5' '*' --user 0:0 --disk "$scratch/pages" -- \
     busybox sh -c 'PATH=$PATH:/sbin:/usr/sbin; mkswap /dev/vda >&2 && swapon -p 5 /dev/vda && cat /proc/swaps'
+  inside "swapoff brings every page back" 0 'same*0' '' --user 0:0 --memory 256M --swap "$scratch/swap-large:512M" --timeout 50 -- \
+    busybox sh -c 'python3 -c "
+import subprocess
+pages = [bytearray(bytes([i % 251]) * 65536) for i in range(3000)]
+del pages[1500:]
+subprocess.run([\"/sbin/swapoff\", \"/dev/vda\"], check=True)
+print(\"same\" if all(pages[i][65535] == i % 251 for i in range(1500)) else \"lost\")"; grep -c vda /proc/swaps || true'
   inside "only root may" 1 '' '*' --user 1000 --disk "$scratch/pages" -- busybox sh -c 'PATH=$PATH:/sbin:/usr/sbin; swapon /dev/vda'
   inside "memory beyond memory" 0 'same' '' --memory 128M --swap "$scratch/swap-large:512M" --timeout 50 -- python3 -c '
 import random
