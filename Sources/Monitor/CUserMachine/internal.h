@@ -155,6 +155,7 @@ struct um_space {
   uint32_t published;             // ring->published, as we know it
   uint32_t acknowledged;          // `queued` when all before was done
   uint32_t thread_limit;          // slots above it were never used
+  uint32_t shows_copies;          // 1: of pages of code for which there are copies, it gets those
   uint32_t uncertain;             // 1: something was unmapped or protected and is not acknowledged
   int32_t error;                  // of commands that nobody waited for; the next commit tells it
   uint32_t generation;            // address spaces that this slot has held: stale handles name another
@@ -164,7 +165,7 @@ struct um_space {
   int32_t call_file, status_file; // the host's /proc/…/syscall and stat of its first thread; 0: not open
 };
 
-#define UM_SITES 256
+#define UM_HOT_PAGES 256
 
 struct um_cpu {
   _Atomic uint64_t pending;       // interrupts
@@ -190,9 +191,10 @@ struct um_cpu {
   struct um_thread *last, *poller;
   uint32_t quick, misses;
   uint64_t retreat, not_before;   // ticks to wait until polling is tried again, and the TSC then
-  // Addresses behind SYSCALL instructions that trapped, direct-mapped; and the one that is to be replaced now.
-  struct { int64_t space; uint64_t address; uint32_t count; } sites[UM_SITES];
+  // Pages of code whose calls trap (text.c), and the address behind the SYSCALL that is to be replaced now.
+  struct { uint64_t key; uint32_t count, limit; } hot_pages[UM_HOT_PAGES];
   uint64_t hot_site;
+  uint32_t hot_place;             // of its page in the table
   uint64_t gate_calls;
   uint64_t runs, syscalls, faults, interrupts, polled_runs, polling_begun, polling_ended;
 };
@@ -310,12 +312,13 @@ void um_place(int32_t *placed, int32_t thread, int32_t host_cpu);
 int64_t um_thread_make(uint32_t index, uint32_t thread);
 // patch.c, text.c: code in which SYSCALL instructions have been replaced
 bool um_gate_serves(uint32_t number);             // whether calls with this number may come through the gate
-bool um_site_is_hot(struct um_cpu *cpu, int64_t space, uint64_t address);
+bool um_text_is_hot(struct um_cpu *cpu, int64_t space, uint64_t address);  // counts a trap
 #define UM_TEXT_SIZE 0x400000ull                  // behind guest memory, in its file
 bool um_text_start(void);
 void um_text_stop(void);
 uint64_t um_text_find(uint64_t physical);         // where the copy of a page lies in the memory file; or `physical`
-bool um_text_patch(uint64_t physical, uint64_t offset);  // makes a copy with the site at `offset` replaced
+// Makes a copy with the site at `offset` replaced; whether there is a copy, this or an older one.
+bool um_text_patch(struct um_cpu *cpu, uint64_t physical, uint64_t offset);
 // host_clock.c
 void um_host_clock_find(void);                    // in the monitor, before the zygote is forked
 bool um_host_clock_move(void);                    // in the zygote: system calls only

@@ -17,8 +17,9 @@
 #include <string.h>
 
 #define PAGE 4096
-#define TRAMPOLINE 14  // lea return(%rip),%rcx (7); jmp *entry (7)
-#define JUMP 5         // jmp rel32
+#define HALF 7        // of a trampoline: lea return(%rip),%rcx; jmp *entry
+#define JUMP 5        // jmp rel32
+#define SHORT_JUMP 2  // jmp rel8
 #define MAXIMUM_GAPS 64
 
 // MARK: Lengths of instructions (Intel SDM volume 2, appendix A; 64-bit mode)
@@ -140,13 +141,15 @@ struct gaps {
   uint32_t count;
 };
 
-// The gaps behind `from`, a boundary between instructions. What a trampoline has been put into is none any more.
-static void find(struct gaps *gaps, const uint8_t *original, const uint8_t *page, uint32_t from) {
-  bool ended = false;
+// The gaps behind `from`, a boundary between instructions. What a trampoline has been put into is none any more. False
+// when `through` turns out to be no boundary, or was not reached.
+static bool find(struct gaps *gaps, const uint8_t *original, const uint8_t *page, uint32_t from, uint32_t through) {
+  bool ended = false, reached = false;
   gaps->count = 0;
   for (uint32_t at = from; at < PAGE && gaps->count < MAXIMUM_GAPS;) {
+    reached |= at == through;
     struct instruction one = decode(original + at, PAGE - at);
-    if (one.length == 0) return;
+    if (one.length == 0) break;
     if (ended && one.fills) {
       uint32_t end = at;
       while (one.length && one.fills && (end & 15 || end == at)) {
@@ -154,8 +157,7 @@ static void find(struct gaps *gaps, const uint8_t *original, const uint8_t *page
         one = decode(original + end, end < PAGE ? PAGE - end : 0);
       }
       uint32_t start = at;
-      while (start < end && page[start] != original[start]) start++;
-      for (uint32_t i = start; i < end; i++)
+      for (uint32_t i = at; i < end && i < PAGE; i++)
         if (page[i] != original[i]) start = i + 1;
       if (end % 16 == 0 && end <= PAGE && end > start) gaps->list[gaps->count++] = (struct gap){start, end};
       at = end;
@@ -165,6 +167,7 @@ static void find(struct gaps *gaps, const uint8_t *original, const uint8_t *page
     at += one.length;
     ended = one.ends;
   }
+  return reached;
 }
 
 // The tightest gap of `size` bytes that begins in the range; NULL when there is none.
@@ -187,14 +190,53 @@ static void put_jump(uint8_t *page, uint32_t from, uint32_t to) {
   put_word(page + from + 1, to - (from + JUMP));
 }
 
-static uint32_t put_trampoline(uint8_t *page, struct gap *gap, uint32_t back, uint32_t entry) {
-  uint32_t at = gap->start;
-  gap->start += TRAMPOLINE;
-  const uint8_t lea[] = {0x48, 0x8d, 0x0d}, jump[] = {0xff, 0x24, 0x25};
+static void put_short_jump(uint8_t *page, uint32_t from, uint32_t to) {
+  page[from] = 0xeb;
+  page[from + 1] = (uint8_t)(to - (from + SHORT_JUMP));
+}
+
+static void put_note(uint8_t *page, uint32_t at, uint32_t back) {
+  const uint8_t lea[] = {0x48, 0x8d, 0x0d};
   memcpy(page + at, lea, 3);
-  put_word(page + at + 3, back - (at + 7));
-  memcpy(page + at + 7, jump, 3);
-  put_word(page + at + 10, UM_GATE + 8 * entry);
+  put_word(page + at + 3, back - (at + HALF));
+}
+
+static void put_exit(uint8_t *page, uint32_t at, uint32_t entry) {
+  const uint8_t jump[] = {0xff, 0x24, 0x25};
+  memcpy(page + at, jump, 3);
+  put_word(page + at + 3, UM_GATE + 8 * entry);
+}
+
+static uint32_t take(struct gap *gap, uint32_t size) {
+  gap->start += size;
+  return gap->start - size;
+}
+
+// Makes a trampoline that begins in the range: in one piece, or as two halves in different gaps. Its address; 0: no room.
+static uint32_t put_trampoline(uint8_t *page, struct gaps *gaps, int64_t low, int64_t high, uint32_t back, uint32_t entry) {
+  uint32_t at, rest;
+  struct gap *first = choose(gaps, 2 * HALF, low, high, NULL), *second;
+  if (first) {
+    at = take(first, 2 * HALF);
+    rest = at + HALF;
+  } else {
+    first = choose(gaps, HALF + JUMP, low, high, NULL);
+    second = choose(gaps, HALF, 0, PAGE, first);
+    bool far = first && second;
+    for (uint32_t i = 0; !far && i < gaps->count; i++) {
+      first = choose(&(struct gaps){{gaps->list[i]}, 1}, HALF + SHORT_JUMP, low, high, NULL) ? &gaps->list[i] : NULL;
+      int64_t end = (int64_t)gaps->list[i].start + HALF + SHORT_JUMP;
+      second = first ? choose(gaps, HALF, end - 128, end + 127, first) : NULL;
+      if (second) break;
+    }
+    if (!first || !second) return 0;
+    rest = take(second, HALF);
+    at = take(first, HALF + (far ? JUMP : SHORT_JUMP));
+    if (far) put_jump(page, at + HALF, rest);
+    else put_short_jump(page, at + HALF, rest);
+  }
+  put_note(page, at, back);
+  put_exit(page, rest, entry);
   return at;
 }
 
@@ -205,43 +247,34 @@ static bool replace_with_number(uint8_t *page, struct gaps *gaps, uint32_t site)
   uint32_t number;
   memcpy(&number, page + site - 4, 4);
   if (!um_gate_serves(number)) return false;
-  struct gap *gap = choose(gaps, TRAMPOLINE, 0, PAGE, NULL);
-  if (!gap) return false;
-  put_jump(page, site - 5, put_trampoline(page, gap, site + 2, number));
-  return true;
+  uint32_t trampoline = put_trampoline(page, gaps, 0, PAGE, site + 2, number);
+  if (trampoline) put_jump(page, site - 5, trampoline);
+  return trampoline != 0;
 }
 
 static bool replace_alone(uint8_t *page, struct gaps *gaps, uint32_t site) {
   int64_t end = (int64_t)site + 2;
-  struct gap *near = choose(gaps, TRAMPOLINE, end - 128, end + 127, NULL), *far = NULL;
-  if (!near) {
-    near = choose(gaps, JUMP, end - 128, end + 127, NULL);
-    far = choose(gaps, TRAMPOLINE, 0, PAGE, near);
-    if (!near || !far) return false;
+  uint32_t target = put_trampoline(page, gaps, end - 128, end + 127, site + 2, UM_GATE_ENTRIES - 1);
+  if (!target) {
+    struct gap *near = choose(gaps, JUMP, end - 128, end + 127, NULL);
+    if (!near) return false;
+    target = take(near, JUMP);
+    uint32_t trampoline = put_trampoline(page, gaps, 0, PAGE, site + 2, UM_GATE_ENTRIES - 1);
+    if (!trampoline) return false;
+    put_jump(page, target, trampoline);
   }
-  uint32_t first = near->start;
-  if (far) {
-    near->start += JUMP;
-    put_jump(page, first, put_trampoline(page, far, site + 2, UM_GATE_ENTRIES - 1));
-  } else {
-    put_trampoline(page, near, site + 2, UM_GATE_ENTRIES - 1);
-  }
-  page[site] = 0xeb;
-  page[site + 1] = (uint8_t)(first - (uint32_t)end);
+  put_short_jump(page, site, target);
   return true;
 }
 
-uint32_t um_patch_page(const uint8_t *original, uint8_t *page, uint32_t site) {
+bool um_patch_page(const uint8_t *original, uint8_t *page, uint32_t site) {
   // Not the last bytes of the page: what follows them may be anything.
-  if (site + 2 >= PAGE || !is_call(original, site) || !is_call(page, site)) return 0;
-  if (site >= 5 && page[site - 5] == 0xe9 && original[site - 5] == 0xb8) return 0;
+  if (site + 2 >= PAGE || !is_call(original, site) || !is_call(page, site)) return false;
+  if (site >= 5 && page[site - 5] == 0xe9 && original[site - 5] == 0xb8) return false;
+  // The first seven bytes that are never anything else than a call tell as well where instructions begin.
+  uint32_t first = 5;
+  while (first < site && !(is_call(original, first) && original[first - 5] == 0xb8 && original[first - 2] == 0)) first++;
   struct gaps gaps;
-  find(&gaps, original, page, site + 2);
-  if (!replace_with_number(page, &gaps, site) && !replace_alone(page, &gaps, site)) return 0;
-  // While we are here: other sites of the first kind, whose seven bytes are never anything else.
-  uint32_t count = 1;
-  for (uint32_t at = 5; at + 2 < PAGE; at++)
-    if (is_call(page, at) && original[at - 5] == 0xb8 && memcmp(page + at - 5, original + at - 5, 7) == 0)
-      count += replace_with_number(page, &gaps, at);
-  return count;
+  if (first >= site || !find(&gaps, original, page, first, site)) find(&gaps, original, page, site, site);
+  return replace_with_number(page, &gaps, site) || replace_alone(page, &gaps, site);
 }

@@ -96,6 +96,7 @@ int64_t um_space_create(void) {
   int64_t index = um_process_take();
   if (index < 0) return index;
   um.spaces_created++;
+  um.spaces[index].shows_copies = 0;
   return um_space_handle((uint32_t)index);
 }
 
@@ -139,9 +140,11 @@ void um_space_map(int64_t handle, uint64_t address, uint64_t physical, uint64_t 
     space->error = -EINVAL;
   } else if (text && protection & MACHINE_MAP_ENTRY) {
     uint64_t site = um_this_cpu ? um_this_cpu->hot_site - 2 : 0;
-    if (site - address < MACHINE_PAGE_SIZE && um_text_patch(physical, site - address))
+    space->shows_copies = 1;
+    if (site - address < MACHINE_PAGE_SIZE && um_text_patch(um_this_cpu, physical, site - address))
       map(space, address, um_text_find(physical), MACHINE_PAGE_SIZE, rights);
-  } else if (text && um.sites_replaced) {
+  } else if (text && space->shows_copies) {
+    // Each copy among its neighbours costs two commands more: too much for a program that hardly makes a call.
     for (uint64_t at = 0; at < length; at += MACHINE_PAGE_SIZE)
       map(space, address + at, um_text_find(physical + at), MACHINE_PAGE_SIZE, rights);
   } else {

@@ -15,7 +15,8 @@
 #include <sys/mman.h>
 
 #define COPIES (UM_TEXT_SIZE / MACHINE_PAGE_SIZE)
-#define HITS 4  // traps at one place before it is worth a copy
+#define HITS 16         // traps in one page of a space before it is worth the price of a copy
+#define MOST_HITS 4096  // the same when it has been asked for often
 
 extern const uint8_t um_gate_trapping[];
 
@@ -45,15 +46,20 @@ bool um_gate_serves(uint32_t number) {
   return number < UM_GATE_ENTRIES - 1 && !(um_gate_trapping[number / 8] >> (number % 8) & 1);
 }
 
-bool um_site_is_hot(struct um_cpu *cpu, int64_t space, uint64_t address) {
-  uint32_t place = (uint32_t)(address * 0x9e3779b1u >> 24) % UM_SITES;
-  if (cpu->sites[place].space != space || cpu->sites[place].address != address) {
-    cpu->sites[place].space = space;
-    cpu->sites[place].address = address;
-    cpu->sites[place].count = 0;
+// Traps are counted for each page of a space. A page in which nothing can be replaced is asked for ever more seldom.
+bool um_text_is_hot(struct um_cpu *cpu, int64_t space, uint64_t address) {
+  uint64_t key = (uint64_t)space << 40 ^ address / MACHINE_PAGE_SIZE;
+  uint32_t place = (uint32_t)(key * 0x9e3779b97f4a7c15u >> 56) % UM_HOT_PAGES;
+  if (cpu->hot_pages[place].key != key) {
+    cpu->hot_pages[place].key = key;
+    cpu->hot_pages[place].count = 0;
+    cpu->hot_pages[place].limit = HITS;
   }
-  if (++cpu->sites[place].count != HITS) return false;
+  if (++cpu->hot_pages[place].count < cpu->hot_pages[place].limit) return false;
+  cpu->hot_pages[place].count = 0;
+  if (cpu->hot_pages[place].limit < MOST_HITS) cpu->hot_pages[place].limit *= 2;
   cpu->hot_site = address;
+  cpu->hot_place = place;
   return true;
 }
 
@@ -79,25 +85,27 @@ uint64_t um_text_find(uint64_t physical) {
   return found < 0 ? physical : um.config.memory_size + (uint64_t)found * MACHINE_PAGE_SIZE;
 }
 
-bool um_text_patch(uint64_t physical, uint64_t offset) {
+bool um_text_patch(struct um_cpu *cpu, uint64_t physical, uint64_t offset) {
   um_lock_take(&text.lock);
-  uint32_t count = 0;
+  bool done = false;
   int64_t old = current(physical);
   if (text.count < COPIES) {
     uint32_t new = text.count;
     // The page may change under our hands: the copy is made of what was read once.
     memcpy(original_at(new), old < 0 ? um.memory + physical : original_at((uint32_t)old), MACHINE_PAGE_SIZE);
     memcpy(copy_at(new), old < 0 ? original_at(new) : copy_at((uint32_t)old), MACHINE_PAGE_SIZE);
-    count = um_patch_page(original_at(new), copy_at(new), (uint32_t)offset);
-    if (count) {
+    done = um_patch_page(original_at(new), copy_at(new), (uint32_t)offset);
+    if (done) {
       if (old >= 0) text.physical[old] = 1;
       text.physical[new] = physical;
       text.next[new] = text.newest[bucket(physical)];
       text.newest[bucket(physical)] = text.count = new + 1;
-      um.sites_replaced += count;
+      um.sites_replaced++;
     }
   }
   um_lock_release(&text.lock);
+  // What was worth it once is worth the next replacement sooner.
+  if (done) cpu->hot_pages[cpu->hot_place].limit = HITS / 4;
   // Another program may have had it replaced already: then all that is missing is the mapping.
-  return count || old >= 0;
+  return done || old >= 0;
 }

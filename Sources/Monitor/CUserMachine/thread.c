@@ -455,7 +455,7 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
       event->kind = MACHINE_EVENT_DEAD;
       um_call2(SYS_kill, atomic_load(&space->process), SIGKILL);  // only forgery leads here
       return;
-    } else if (event->kind == MACHINE_EVENT_SYSCALL && um.gate && um_site_is_hot(cpu, user >> 10, registers->rip)) {
+    } else if (event->kind == MACHINE_EVENT_SYSCALL && um.gate && um_text_is_hot(cpu, user >> 10, registers->rip)) {
       event->vector = 1;
     }
   }

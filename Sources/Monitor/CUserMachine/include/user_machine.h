@@ -9,6 +9,7 @@
 #ifndef USER_MACHINE_H
 #define USER_MACHINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -144,9 +145,9 @@ struct um_probe {
 void um_probe(struct um_probe *probe);
 
 // For tests: the length of the instruction at `at` (0: not known), and the replacement of the SYSCALL at `site` in a page of
-// code, with what else can be replaced there; how many were.
+// code, some of whose sites may have been replaced before; false when there is no room.
 uint32_t um_instruction_length(const uint8_t *at, uint32_t available);
-uint32_t um_patch_page(const uint8_t *original, uint8_t *page, uint32_t site);
+bool um_patch_page(const uint8_t *original, uint8_t *page, uint32_t site);
 
 struct um_statistics {
   uint64_t spaces_created, spaces_destroyed, processes_made, processes_reaped, processes_reused, threads_made;
