@@ -11,6 +11,7 @@ import PhysicalMemory
 import Process
 import Procfs
 import Scheduling
+import Sysfs
 import SystemCalls
 import Tmpfs
 import VirtualMemory
@@ -65,5 +66,6 @@ private func registerFileSystems() {
   Tmpfs.register()
   Devtmpfs.register()
   Procfs.register()
+  Sysfs.register()
   VirtioFS.register()
 }
