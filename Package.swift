@@ -38,6 +38,7 @@ kernelModule("Tmpfs", path: "FileSystems/Tmpfs", needs: files)
 kernelModule("Devtmpfs", path: "FileSystems/Devtmpfs", needs: files)
 kernelModule("Overlay", path: "FileSystems/Overlay", needs: files)
 kernelModule("VirtioFS", path: "FileSystems/VirtioFS", needs: files + ["Virtio", "CLinuxABI"])
+kernelModule("Sysfs", path: "FileSystems/Sysfs", needs: files)
 kernelModule("Block", needs: files)
 kernelModule("VirtioBlock", path: "Drivers/VirtioBlock", needs: files + ["Block", "Virtio"])
 kernelModule("Process", needs: files)
@@ -46,8 +47,8 @@ kernelModule("SystemCalls", needs: files + ["Block", "Process"])
 kernelModule(
   "Boot",
   needs: files + [
-    "Virtio", "Console", "Tmpfs", "Devtmpfs", "Overlay", "VirtioFS", "Block", "VirtioBlock", "Process", "Procfs",
-    "SystemCalls",
+    "Virtio", "Console", "Tmpfs", "Devtmpfs", "Overlay", "VirtioFS", "Sysfs", "Block", "VirtioBlock", "Process",
+    "Procfs", "SystemCalls",
   ])
 
 /// What tests need besides their room.

@@ -55,8 +55,7 @@ enum RootFileSystem {
     let safe: MountFlags = [.noSetID, .noDevices, .noExecute]
     return [
       System(type: "proc", place: "/proc", flags: safe),
-      // The host's own would show the host: /sys stays empty until the device model has something to show.
-      System(type: "tmpfs", place: "/sys", options: "mode=555,size=0", flags: safe.union(.readOnly)),
+      System(type: "sysfs", place: "/sys", flags: safe),
       System(type: "devtmpfs", place: "/dev", flags: [.noSetID]),
       System(type: "devpts", place: "/dev/pts", flags: [.noSetID, .noExecute]),
       System(type: "tmpfs", place: "/dev/shm", options: "mode=1777", flags: [.noSetID, .noDevices]),

@@ -12,6 +12,7 @@ import PhysicalMemory
 import Process
 import Procfs
 import Scheduling
+import Sysfs
 import SystemCalls
 import Tmpfs
 import VirtualMemory
@@ -82,5 +83,6 @@ private func registerFileSystems() {
   Tmpfs.register()
   Devtmpfs.register()
   Procfs.register()
+  Sysfs.register()
   VirtioFS.register()
 }

@@ -71,7 +71,7 @@ extension Buddy {
       }
       let flags = unsafe FrameFlags(rawValue: descriptor.pointee.flags.load(ordering: .relaxed))
       // Movable frames are single ones. Unmovable and reclaimable frames are taken to suit each other.
-      let isUsed = unsafe descriptor.pointee.references.load(ordering: .relaxed) != 0
+      let isUsed = unsafe descriptor.pointee.kind != .unused && descriptor.pointee.kind != .cached
       if isUsed && flags.contains(.movable) == (new == .movable) { suitable &+= 1 }
       place &+= 1
     }

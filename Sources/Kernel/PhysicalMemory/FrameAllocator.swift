@@ -144,7 +144,7 @@ extension PhysicalMemory {
   }
 
   /// The flags that a frame has from the start.
-  @inline(__always) private static func flags(_ options: AllocationOptions) -> UInt32 {
+  @inline(__always) static func flags(_ options: AllocationOptions) -> UInt32 {
     (options.rawValue >> 4 & 1) &* FrameFlags.movable.rawValue
   }
 

@@ -88,6 +88,11 @@ extension PhysicalMemory {
   }
 }
 
+extension FrameAllocator {
+  /// The node of the CPU that runs the caller.
+  public static var localNode: Int { @export(interface) get { PhysicalMemory.system.localNode } }
+}
+
 extension PhysicalMemory {
   /// The node that a frame belongs to.
   func node(of number: PageFrameNumber) -> Int { unsafe zone(holding: number.rawValue).pointee.node }

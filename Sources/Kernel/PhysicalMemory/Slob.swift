@@ -90,7 +90,7 @@ extension PhysicalMemory {
       return nil
     }
     let frame = unsafe descriptor(number)
-    unsafe prepare(frame, order: 0)
+    unsafe prepare(frame, order: 0, references: 0)
     unsafe frame.pointee.kind = .slob
     unsafe frame.pointee.cache = UInt8(truncatingIfNeeded: list)
     let page = unsafe pointer(to: PageFrameNumber(number))
@@ -207,7 +207,6 @@ extension PhysicalMemory {
     if unsafe frame.pointee.slobFree == SlobState.unitsInPage &- SlobState.bitmapUnits {
       if !wasFull { unsafe unlinkSlob(frame) }
       unsafe slob.pointee.pages &-= 1
-      unsafe frame.pointee.references.store(0, ordering: .relaxed)
       unsafe frame.pointee.kind = .unused
       return giveBack(number, order: 0)
     }

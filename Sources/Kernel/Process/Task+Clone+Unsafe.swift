@@ -117,6 +117,7 @@ extension Task {
     child.commandName = commandName
     child.blocked = blocked
     child.niceness = niceness
+    child.memoryPolicy = memoryPolicy
     child.schedulingPolicy = schedulingPolicy
     child.schedulingPriority = schedulingPriority
     child.timerSlack = timerSlack

@@ -4,6 +4,7 @@
 import KernelCore
 import LinuxABI
 import Machine
+import PhysicalMemory
 import Synchronization
 
 /// Anything that the scheduler runs.
@@ -20,6 +21,9 @@ open class Thread {
   public final var niceness = 0
   /// The CPUs on which the thread may run, a bit each. Change it through `setAffinity`.
   public final private(set) var affinity: UInt64 = .max
+
+  /// On which nodes the thread's pages go; it is the thread's own, and no other changes it.
+  public final var memoryPolicy = MemoryPolicy()
 
   /// CPU time in nanoseconds, up to the last time the thread was switched out or charged.
   public final internal(set) var cpuTime: UInt64 = 0

@@ -5,6 +5,7 @@ import CLinuxABI
 import Identity
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Process
 import Scheduling
 import VirtualMemory
@@ -51,7 +52,7 @@ public enum SchedulingCalls {
       SystemCall(204, "sched_getaffinity", .full, "pid:i size:u mask:p", getAffinity),
       SystemCall(309, "getcpu", .full, "cpu:p node:p cache:p") { frame throws(Errno) in
         if frame.a0 != 0 { try UserMemory.write(UInt32(CPU.currentIndex), to: frame.a0) }
-        if frame.a1 != 0 { try UserMemory.write(UInt32(0), to: frame.a1) }
+        if frame.a1 != 0 { try UserMemory.write(UInt32(FrameAllocator.localNode), to: frame.a1) }
         return 0
       },
       SystemCall(314, "sched_setattr", oneClass, "pid:i attributes:p flags:x", setAttributes),

@@ -17,8 +17,7 @@ public enum SystemCallTable {
       TransferCalls.table(), CopyCalls.table(), SyncCalls.table(), FileDescriptorCalls.table(), OpenCalls.table(),
       StatusCalls.table(), DirectoryCalls.table(), AttributeCalls.table(), ExtendedAttributeCalls.table(),
       MountCalls.table(), PollCalls.table(), PipeCalls.table(), SocketCalls.table(),
-      SwapCalls.table(),
-      MemoryCalls.table(), MemoryCalls.processTable(),
+      SwapCalls.table(), MemoryCalls.table(), MemoryCalls.processTable(), NodeCalls.table(),
     ]
   }
 

@@ -4,6 +4,7 @@
 import KernelCore
 import LinuxABI
 import PhysicalMemory
+import Scheduling
 
 /// Short names for what the room does with frames all the time.
 enum Frames {
@@ -16,12 +17,22 @@ enum Frames {
 
   /// A frame for a page of a program or file, with unspecified contents. Never waits.
   @inline(__always)
-  static func allocate() throws(Errno) -> PageFrameNumber { try FrameAllocator.allocate(options: .movable) }
+  static func allocate() throws(Errno) -> PageFrameNumber {
+    if MemoryZone.nodeCount > 1 { return try allocateByPolicy(.movable) }
+    return try FrameAllocator.allocate(options: .movable)
+  }
 
   /// A frame of zeros for a page of a program or file. Never waits.
   @inline(__always)
   static func allocateZeroed() throws(Errno) -> PageFrameNumber {
-    try FrameAllocator.allocate(options: [.zeroed, .movable])
+    if MemoryZone.nodeCount > 1 { return try allocateByPolicy([.zeroed, .movable]) }
+    return try FrameAllocator.allocate(options: [.zeroed, .movable])
+  }
+
+  /// Where memory has nodes, the running thread's policy chooses.
+  @inline(never)
+  private static func allocateByPolicy(_ options: AllocationOptions) throws(Errno) -> PageFrameNumber {
+    try FrameAllocator.allocate(options: options, by: &Thread.current.memoryPolicy)
   }
 
   /// A frame of zeros for a page table, which stays where it is. Never waits.
@@ -30,6 +41,7 @@ enum Frames {
 
   /// 2^`order` frames in a row, each with a reference of its own; nil when there is no such run. Never waits.
   static func allocateRun(order: Int, zeroed: ZeroFill) -> PageFrameNumber? {
+    if MemoryZone.nodeCount > 1, Thread.current.memoryPolicy.mode != .local { return nil }
     do throws(Errno) {
       let first = try FrameAllocator.allocate(
         order: order, options: zeroed == .zeroed ? [.zeroed, .movable] : .movable)

@@ -32,6 +32,8 @@ struct TaskSnapshot {
   var startTime: UInt64 = 0
   var lastCPU = 0
   var affinity: UInt64 = 1
+  /// The memory nodes that the task may use.
+  var nodes: UInt64 = 1
   var policy: Int32 = 0
   var realTimePriority: Int32 = 0
   var exitSignal: Int32 = 17
@@ -257,8 +259,12 @@ enum ProcessFormat {
     title("Cpus_allowed_list")
     text.append(SystemFormat.list(task.affinity))
     text.append("\n")
-    number("Mems_allowed", 1)
-    number("Mems_allowed_list", 0)
+    title("Mems_allowed")
+    text.append(hex: task.nodes, width: 8)
+    text.append("\n")
+    title("Mems_allowed_list")
+    text.append(SystemFormat.list(task.nodes))
+    text.append("\n")
     title("voluntary_ctxt_switches")
     text.append(decimal: task.voluntarySwitches)
     text.append("\n")

@@ -5,6 +5,7 @@ import FileSystem
 import Identity
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Process
 import Scheduling
 import VirtualMemory
@@ -35,6 +36,7 @@ extension TaskSnapshot {
     state = process.isZombie ? 0x5a : task.stateLetter
     niceness = task.niceness
     lastCPU = task.lastCPU
+    nodes = (1 << UInt64(MemoryZone.nodeCount)) - 1
     affinity = task.affinity & (CPU.count >= 64 ? .max : (1 << UInt64(CPU.count)) - 1)
     policy = task.schedulingPolicy
     realTimePriority = task.schedulingPriority
