@@ -1,5 +1,5 @@
 import LinuxABI
-import PhysicalMemory
+@testable import PhysicalMemory
 import TestSupport
 import Testing
 

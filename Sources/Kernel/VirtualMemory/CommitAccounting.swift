@@ -29,7 +29,6 @@ public enum CommitAccounting {
   private static let modeValue = Atomic<Int>(0)
   private static let ratioValue = Atomic<Int>(50)
   private static let kibibytesValue = Atomic<Int>(0)
-  private static let swapValue = Atomic<Int>(0)
   private static let administratorReserveValue = Atomic<Int>(defaultReserve(atMost: 1 << 13))
   private static let userReserveValue = Atomic<Int>(defaultReserve(atMost: 1 << 17))
   private static let privilege = SpinLock<(any CommitPrivilege)?>(nil, rank: .addressSpace)
@@ -83,19 +82,13 @@ public enum CommitAccounting {
     @export(interface) set { userReserveValue.store(newValue, ordering: .relaxed) }
   }
 
-  /// Pages of swap in use by the machine: they may be promised too. Set by whoever adds and removes swap.
-  public static var swapPages: Int {
-    @export(interface) get { swapValue.load(ordering: .relaxed) }
-    @export(interface) set { swapValue.store(newValue, ordering: .relaxed) }
-  }
-
   /// The most that may be promised in mode `never` (CommitLimit), in pages.
   public static var limit: Int {
     @export(interface) get {
       let fixed = kibibytes
       let memory =
         fixed != 0 ? fixed / Int(pageSize / 1024) : (totalFrames - HugePagePool.statistics.frames) * ratio / 100
-      return memory + swapPages
+      return memory + SwapSpace.totalPages
     }
   }
 
@@ -111,7 +104,7 @@ public enum CommitAccounting {
     let isGranted =
       switch mode {
       case .always: true
-      case .heuristic: pages <= totalFrames + swapPages
+      case .heuristic: pages <= totalFrames + SwapSpace.totalPages
       case .never: sum < available(spacePages)
       }
     guard isGranted else {
@@ -124,7 +117,7 @@ public enum CommitAccounting {
   static func permits(_ pages: Int, spacePages: Int) -> Bool {
     switch mode {
     case .always: true
-    case .heuristic: pages <= totalFrames + swapPages
+    case .heuristic: pages <= totalFrames + SwapSpace.totalPages
     case .never: Counters.committedPages.load(ordering: .relaxed) + pages < available(spacePages)
     }
   }

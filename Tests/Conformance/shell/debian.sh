@@ -101,3 +101,10 @@ seq 1000000 | true; echo "${PIPESTATUS[1]}"
 (ulimit -v 200000; python3 -c 'x = bytearray(10**9)' 2>&1 | tail -n 1)
 (ulimit -f 1; head -c 100000 /dev/zero > /tmp/limit.$$; echo $?) 2>/dev/null; rm -f /tmp/limit.$$
 (ulimit -t 1; while :; do :; done) 2>/dev/null; echo $?
+
+## setarch
+# Without random addresses two runs are alike; with ADDR_COMPAT_LAYOUT mappings begin at a third of the space.
+places() { setarch "$@" cat /proc/self/maps | grep -E 'stack|libc' | cut -d- -f1; }
+[ "$(places -R)" = "$(places -R)" ] && echo alike
+[ "$(cat /proc/self/maps)" = "$(cat /proc/self/maps)" ] || echo different
+setarch -R -L cat /proc/self/maps | grep ld-linux | head -n 1 | cut -c1-4
