@@ -36,8 +36,12 @@ public enum RadixTreeFailure: Error {
   /// What readers start from.
   let rootAddress = Atomic<UInt>(0)
   let nodes: any RadixNodeSource
-  /// The number of items; for those who exclude writers.
-  public internal(set) var count = 0
+  private let countWord = Atomic<Int>(0)
+  /// The number of items.
+  public internal(set) var count: Int {
+    @inline(__always) get { countWord.load(ordering: .relaxed) }
+    @inline(__always) set { countWord.store(newValue, ordering: .relaxed) }
+  }
 
   @export(interface) public init(nodes: any RadixNodeSource = HeapRadixNodes.shared) { self.nodes = nodes }
 
