@@ -124,29 +124,29 @@ void c_radix_remove_all(struct c_radix_tree *tree) {
   tree->count = 0;
 }
 
-// tag < 0: all items.
-static size_t gang(const node *n, uint64_t start, int tag, uintptr_t *values, size_t limit) {
-  unsigned first = slot_of(start, n);
-  uint64_t rest = (tag < 0 ? n->present : n->tags[tag]) & ~0ull << first;
+// `base` is the index of the node's first slot.
+static size_t gang(
+    const node *n, uint64_t base, uint64_t start, uint64_t *indices, uintptr_t *values, size_t limit) {
+  unsigned first = start > base ? slot_of(start, n) : 0;
+  uint64_t rest = n->present & ~0ull << first;
   size_t found = 0;
   for (; rest && found < limit; rest &= rest - 1) {
     unsigned slot = (unsigned)__builtin_ctzll(rest);
     if (n->shift)
-      found += gang((node *)n->slots[slot], slot == first ? start : 0, tag, values + found, limit - found);
-    else
+      found += gang(
+          (node *)n->slots[slot], base + ((uint64_t)slot << n->shift), start, indices + found, values + found,
+          limit - found);
+    else {
+      indices[found] = base + slot;
       values[found++] = n->slots[slot];
+    }
   }
   return found;
 }
 
-size_t c_radix_gang(const struct c_radix_tree *tree, uint64_t start, uintptr_t *values, size_t limit) {
+size_t c_radix_gang(const struct c_radix_tree *tree, uint64_t start, uint64_t *indices, uintptr_t *values, size_t limit) {
   if (!tree->root || !covers(start, tree->root->shift)) return 0;
-  return gang(tree->root, start, -1, values, limit);
-}
-
-size_t c_radix_gang_tagged(const struct c_radix_tree *tree, uint64_t start, int tag, uintptr_t *values, size_t limit) {
-  if (!tree->root || !covers(start, tree->root->shift)) return 0;
-  return gang(tree->root, start, tag, values, limit);
+  return gang(tree->root, 0, start, indices, values, limit);
 }
 
 void c_radix_set_tag(struct c_radix_tree *tree, uint64_t index, int tag) {

@@ -176,7 +176,7 @@ private func randomIndex(_ spread: Int, _ random: inout SeededGenerator) -> UInt
     let nodes = TestNodes()
     let tree = RadixTree(nodes: nodes)
     var values: [UInt64: UInt] = [:]
-    for _ in 0..<300 {
+    for _ in 0..<60 {
       let index = randomIndex(spread, &random)
       // The first allocation fails, then the second, until there are enough.
       var allowed = 0

@@ -18,10 +18,8 @@ bool c_radix_insert(struct c_radix_tree *tree, uint64_t index, uintptr_t value);
 /// Takes out the value at `index`; 0 when there was none.
 uintptr_t c_radix_remove(struct c_radix_tree *tree, uint64_t index);
 void c_radix_remove_all(struct c_radix_tree *tree);
-/// Copies up to `limit` values from index `start` on; how many there were.
-size_t c_radix_gang(const struct c_radix_tree *tree, uint64_t start, uintptr_t *values, size_t limit);
-/// As above, items with the tag only.
-size_t c_radix_gang_tagged(const struct c_radix_tree *tree, uint64_t start, int tag, uintptr_t *values, size_t limit);
+/// Copies up to `limit` items from index `start` on; how many there were.
+size_t c_radix_gang(const struct c_radix_tree *tree, uint64_t start, uint64_t *indices, uintptr_t *values, size_t limit);
 void c_radix_set_tag(struct c_radix_tree *tree, uint64_t index, int tag);
 void c_radix_clear_tag(struct c_radix_tree *tree, uint64_t index, int tag);
 /// Sets `to` on the items from `first` to `last` that have `from`; how many had it.

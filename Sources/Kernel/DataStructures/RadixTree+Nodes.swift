@@ -31,8 +31,27 @@ extension RadixTree {
   typealias Run = (leaf: RadixNode, base: UInt64, slots: UInt64)
 
   /// The first leaf with items at or behind `start` that have the tag, and the slots of those items.
-  func nextRun(_ start: UInt64, _ tag: RadixTreeTag?) -> Run? {
-    guard var node = root, node.covers(start) else { return nil }
+  func firstRun(_ start: UInt64, _ tag: RadixTreeTag?) -> Run? {
+    guard let root, root.covers(start) else { return nil }
+    return nextRun(root, start, tag)
+  }
+
+  /// The run behind another one, from where that was: usually in the next leaf of the same node.
+  @inline(__always)
+  func nextRun(after run: Run, _ tag: RadixTreeTag?) -> Run? {
+    let position = run.base &+ 64
+    guard position != 0, var node = run.leaf.parent else { return nil }
+    // Slot 0 is that of the next node: the carry ran through.
+    while node.slot(of: position) == 0 {
+      guard let parent = node.parent else { return nil }
+      node = parent
+    }
+    return nextRun(node, position, tag)
+  }
+
+  /// As `firstRun`, from a node on in which `start` lies.
+  private func nextRun(_ first: RadixNode, _ start: UInt64, _ tag: RadixTreeTag?) -> Run? {
+    var node = first
     var position = start
     while true {
       let shift = node.shift
@@ -64,8 +83,8 @@ extension RadixTree {
   }
 
   func first(_ start: UInt64, _ tag: RadixTreeTag?) -> (index: UInt64, value: UInt)? {
-    var position = start
-    while var run = nextRun(position, tag) {
+    var next = firstRun(start, tag)
+    while var run = next {
       while run.slots != 0 {
         let slot = run.slots.trailingZeroBitCount
         run.slots &= run.slots &- 1
@@ -73,8 +92,7 @@ extension RadixTree {
         if value != 0 { return (run.base | UInt64(slot), value) }
       }
       // Taken out while we looked.
-      position = run.base &+ 64
-      if position == 0 { break }
+      next = nextRun(after: run, tag)
     }
     return nil
   }

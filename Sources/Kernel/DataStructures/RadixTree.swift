@@ -36,8 +36,12 @@ public enum RadixTreeFailure: Error {
   /// What readers start from.
   let rootAddress = Atomic<UInt>(0)
   let nodes: any RadixNodeSource
-  /// The number of items; for those who exclude writers.
-  public internal(set) var count = 0
+  private let countWord = Atomic<Int>(0)
+  /// The number of items.
+  public internal(set) var count: Int {
+    @inline(__always) get { countWord.load(ordering: .relaxed) }
+    @inline(__always) set { countWord.store(newValue, ordering: .relaxed) }
+  }
 
   @export(interface) public init(nodes: any RadixNodeSource = HeapRadixNodes.shared) { self.nodes = nodes }
 
@@ -82,8 +86,8 @@ public enum RadixTreeFailure: Error {
       return 0
     }
     var found = 0
-    var position = start
-    while var run = nextRun(position, tag) {
+    var next = firstRun(start, tag)
+    while var run = next {
       while run.slots != 0 {
         let slot = run.slots.trailingZeroBitCount
         run.slots &= run.slots &- 1
@@ -95,8 +99,7 @@ public enum RadixTreeFailure: Error {
         found &+= 1
         if found == limit { return found }
       }
-      position = run.base &+ 64
-      if position == 0 { break }
+      next = nextRun(after: run, tag)
     }
     return found
   }
@@ -200,21 +203,21 @@ public enum RadixTreeFailure: Error {
   public func copyTag(
     _ source: RadixTreeTag, to target: RadixTreeTag, from start: inout UInt64?, through last: UInt64, limit: Int = .max
   ) -> Int {
+    guard let first = start else { return 0 }
+    start = nil
     var found = 0
-    while let position = start {
-      guard position <= last, let run = nextRun(position, source), run.base <= last else {
-        start = nil
+    var next = first <= last ? firstRun(first, source) : nil
+    while let run = next, run.base <= last {
+      if found >= limit {
+        start = run.base
         break
       }
-      var slots = run.slots
-      if last &- run.base < 63 { slots &= ~0 >> (63 &- (last &- run.base)) }
+      let slots = last &- run.base < 63 ? run.slots & (~0 &>> (63 &- (last &- run.base))) : run.slots
       if slots != 0 {
         set(target, run.leaf, slots)
         found &+= slots.nonzeroBitCount
       }
-      start = run.base &+ 64
-      if start == 0 { start = nil }
-      if found >= limit { break }
+      next = nextRun(after: run, source)
     }
     return found
   }
