@@ -197,6 +197,25 @@ extension UserMachineTests {
       }
     }
 
+    @Test func `enlarged memory keeps its contents and is released like other memory`() throws {
+      try withMachine {
+        let large: UInt64 = 2 << 20
+        let place = UserMachine.memory + Int(4 * large)
+        for i in 0..<512 where i % 7 == 0 { place[i * Int(page)] = UInt8(i & 127) }
+        // A host without large pages answers 0.
+        let made = um_memory_enlarge(4 * large, 2 * large)
+        #expect(made >= 0 && made <= 2)
+        #expect((0..<512).allSatisfy { place[$0 * Int(page)] == ($0 % 7 == 0 ? UInt8($0 & 127) : 0) })
+        #expect(um_memory_enlarge(4 * large, 2 * large) == made)
+        #expect(um_memory_release(4 * large, large) == 1)
+        #expect((0..<512).allSatisfy { place[$0 * Int(page)] == 0 })
+        #expect(um_memory_enlarge(page, large) == Int64(-EINVAL))
+        #expect(um_memory_enlarge(large, page) == Int64(-EINVAL))
+        #expect(um_memory_enlarge(64 << 20, large) == Int64(-EINVAL))
+        #expect(um_memory_enlarge(0, .max & ~(large - 1)) == Int64(-EINVAL))
+      }
+    }
+
     @Test func `a kernel stack has a guard page below`() throws {
       try withMachine {
         let stack = um_thread_stack(32768, 0)

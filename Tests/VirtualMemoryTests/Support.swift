@@ -121,7 +121,7 @@ enum TestMachine {
       expect(before.anonymous >= census.pages.anonymous, "private pages: \(before), in truth \(census.pages)")
     }
     for (table, seen) in tables {
-      expect(table.frame.referenceCount == seen.references, "the references of a table")
+      expect(Frames.tableReferences(table) == seen.references, "the references of a table")
       expect(seen.references == 1 || seen.unmarked == 0, "a shared table without a mark")
     }
     for (frame, seen) in frames {

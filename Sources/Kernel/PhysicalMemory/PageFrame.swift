@@ -135,19 +135,20 @@ struct FrameDescriptor: ~Copyable {
     if after == 0 { memory.freeUnreferenced(number) }
   }
 
-  /// Whether the caller's reference is the only one. What others did before they gave up theirs is visible.
-  public var hasSoleReference: Bool {
-    @export(interface) get { unsafe descriptor.pointee.references.load(ordering: .acquiring) == 1 }
+  /// The same, and what others did before they gave up theirs is visible.
+  public var settledReferenceCount: Int32 {
+    @export(interface) get { unsafe descriptor.pointee.references.load(ordering: .acquiring) }
   }
 
-  /// Gives up a reference unless it is the only one: the owner of that one ends what the frame holds, then frees it.
+  /// Gives up `count` references unless fewer than as many again are left: whoever has those ends what the frame holds
+  /// first.
   ///
-  /// - Returns: whether the reference was given up.
-  @export(interface) public func releaseUnlessLast() -> Bool {
+  /// - Returns: whether they were given up.
+  @export(interface) public func releaseUnlessLast(count: Int32) -> Bool {
     var seen = unsafe descriptor.pointee.references.load(ordering: .acquiring)
-    while seen > 1 {
+    while seen >= 2 &* count {
       let result = unsafe descriptor.pointee.references.weakCompareExchange(
-        expected: seen, desired: seen &- 1, ordering: .acquiringAndReleasing)
+        expected: seen, desired: seen &- count, ordering: .acquiringAndReleasing)
       if result.exchanged { return true }
       seen = result.original
     }

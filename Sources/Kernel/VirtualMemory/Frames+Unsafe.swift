@@ -35,9 +35,34 @@ enum Frames {
     try FrameAllocator.allocate(options: options, by: &Thread.current.memoryPolicy)
   }
 
-  /// A frame of zeros for a page table, which stays where it is. Never waits.
+  // MARK: Page tables
+  //
+  // A reference to a table is many of its frame: look-ups without a lock may add a few for a moment to any frame, thinking of
+  // what it was used for before, and the last reference to a table is found out by its count.
+
+  private static var tableReference: Int32 { 1 << 10 }
+
+  /// A frame of zeros for a page table, which stays where it is, with one reference. Never waits.
   @inline(__always)
-  static func allocateTable() throws(Errno) -> PageFrameNumber { try FrameAllocator.allocate(options: .zeroed) }
+  static func allocateTable() throws(Errno) -> PageFrameNumber {
+    let table = try FrameAllocator.allocate(options: .zeroed)
+    table.frame.retain(count: tableReference &- 1)
+    return table
+  }
+
+  static func retainTable(_ table: PageFrameNumber) { table.frame.retain(count: tableReference) }
+
+  /// Gives up a reference to a table that holds nothing any more, or is not the last.
+  static func releaseTable(_ table: PageFrameNumber) { table.frame.release(count: tableReference) }
+
+  /// Gives up a reference unless it is the last; whether it did.
+  static func releaseTableUnlessLast(_ table: PageFrameNumber) -> Bool {
+    table.frame.releaseUnlessLast(count: tableReference)
+  }
+
+  static func tableReferences(_ table: PageFrameNumber) -> Int32 { table.frame.settledReferenceCount / tableReference }
+
+  // MARK: Runs
 
   /// 2^`order` frames in a row, each with a reference of its own; nil when there is no such run. Never waits.
   static func allocateRun(order: Int, zeroed: ZeroFill) -> PageFrameNumber? {

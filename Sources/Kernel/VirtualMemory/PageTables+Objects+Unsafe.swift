@@ -39,10 +39,10 @@ extension MemoryObject {
   func table(ofPart part: UInt64) throws(Errno) -> PageFrameNumber {
     try sharedTables.withLock { tables throws(Errno) in
       if let table = tables[part] {
-        Frames.retain(table)
+        Frames.retainTable(table)
         return table
       }
-      let table = try Frames.allocateZeroed()
+      let table = try Frames.allocateTable()
       Counters.add(1, to: Counters.pageTables)
       table.frame.set(.objectTable)
       // SAFETY: the reference to the object is given up when the table ends.
@@ -74,7 +74,7 @@ extension PageTables {
     let place = find(address)
     guard place.isInObjectTable, let slot = unsafe place.slot else { return nil }
     let table = unsafe Frames.frame(at: slot)
-    Frames.retain(table)
+    Frames.retainTable(table)
     return table
   }
 
@@ -127,7 +127,7 @@ extension PageTables {
     let object = unsafe Unmanaged<MemoryObject>.fromOpaque(owner)
     let isLast = unsafe object._withUnsafeGuaranteedRef { object in
       object.sharedTables.withLock { tables in
-        if table.frame.releaseUnlessLast() { return false }
+        if Frames.releaseTableUnlessLast(table) { return false }
         tables[table.frame.index] = nil
         return true
       }

@@ -39,7 +39,7 @@ extension PageTables {
     for index in 0..<512 {
       let entry = unsafe PageTableEntry(word: ours[index])
       guard entry.isPresent else { continue }
-      Frames.retain(entry.frame)
+      Frames.retainTable(entry.frame)
       let shared = entry.sharingTable.word
       unsafe ours[index] = shared
       unsafe theirs[index] = shared
@@ -103,7 +103,7 @@ extension PageTables {
   /// - Throws: ENOMEM.
   static func unshare(_ slot: Slot, _ shift: UInt64) throws(Errno) {
     let table = unsafe PageTableEntry(word: slot.pointee).frame
-    if table.frame.hasSoleReference {
+    if Frames.tableReferences(table) == 1 {
       if shift > middleShift { unsafe passMarksDown(self.table(table)) }
       unsafe slot.pointee = PageTableEntry(table: table).word
       return
@@ -133,7 +133,7 @@ extension PageTables {
         unsafe copy[index] = 0
         continue
       }
-      Frames.retain(entry.frame)
+      Frames.retainTable(entry.frame)
       // Whoever else copies the table at this moment stores the same.
       unsafe table[index] = entry.sharingTable.word
       unsafe copy[index] = entry.sharingTable.word
@@ -165,14 +165,14 @@ extension PageTables {
   /// shows pages any more that only this reference kept.
   static func drop(_ table: PageFrameNumber, _ shift: UInt64) {
     if table.frame.flags.contains(.objectTable) { return dropObjectTable(table) }
-    if table.frame.releaseUnlessLast() { return }
+    if Frames.releaseTableUnlessLast(table) { return }
     guard shift > middleShift else { return dropPages(of: table) }
     let slots = unsafe self.table(table)
     for index in 0..<512 {
       let entry = unsafe PageTableEntry(word: slots[index])
       if entry.isPresent { drop(entry.frame, shift &- 9) }
     }
-    Frames.release(table)
+    Frames.releaseTable(table)
     Counters.add(-1, to: Counters.pageTables)
   }
 
@@ -189,7 +189,7 @@ extension PageTables {
       Counters.add(-ResidentPages(packed: sums).anonymous, to: Counters.anonymousPages)
       table.frame.addMappings(0 &- sums)
     }
-    Frames.release(table)
+    Frames.releaseTable(table)
     Counters.add(-1, to: Counters.pageTables)
   }
 
@@ -207,7 +207,7 @@ extension PageTables {
 
   /// Ends the empty tree.
   func releaseRoot() {
-    Frames.release(root)
+    Frames.releaseTable(root)
     Counters.add(-1, to: Counters.pageTables)
   }
 

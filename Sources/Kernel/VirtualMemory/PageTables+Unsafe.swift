@@ -217,7 +217,7 @@ struct PageTables {
   private mutating func makeSlot(_ address: UInt64) throws(Errno) -> Slot {
     let slot = try unsafe makeUpperSlot(address)
     if unsafe !PageTableEntry(word: slot.pointee).isPresent {
-      let fresh = try Frames.allocateZeroed()
+      let fresh = try Frames.allocateTable()
       Counters.add(1, to: Counters.pageTables)
       unsafe slot.pointee = PageTableEntry(table: fresh).word
     } else if unsafe PageTableEntry(word: slot.pointee).isTableCopiedOnWrite {
