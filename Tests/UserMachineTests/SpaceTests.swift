@@ -212,7 +212,7 @@ extension UserMachineTests {
         #expect(um_memory_enlarge(page, large) == Int64(-EINVAL))
         #expect(um_memory_enlarge(large, page) == Int64(-EINVAL))
         #expect(um_memory_enlarge(64 << 20, large) == Int64(-EINVAL))
-        #expect(um_memory_enlarge(0, .max & ~(large - 1)) == Int64(-EINVAL))
+        #expect(um_memory_enlarge(0, UInt64.max & ~(large - 1)) == Int64(-EINVAL))
       }
     }
 
