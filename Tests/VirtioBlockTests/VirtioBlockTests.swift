@@ -49,7 +49,7 @@ private final class HostFile {
     let disk = try attach(file)
     #expect(disk.sectorCount == 19 && !disk.isReadOnly && disk.limits.segments == 126)
     #expect(disk.limits.discardSectors > 0 && disk.limits.logicalBlockSize == 512)
-    #expect(throws: HostDisk.Failure(code: EBUSY)) { try HostDisk(path: file.path, isReadOnly: false) }
+    #expect { try HostDisk(path: file.path, isReadOnly: false) } throws: { ($0 as? HostDisk.Failure)?.code == EBUSY }
     let other = HostFile([UInt8](repeating: 3, count: 8192))
     let readOnly = try attach(other, isReadOnly: true)
     #expect(readOnly.isReadOnly)

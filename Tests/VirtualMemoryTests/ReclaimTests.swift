@@ -208,7 +208,7 @@ extension VirtualMemoryTests {
     let address = try space.mapAnonymous(200 * page)
     for index in 0..<200 as Range<UInt64> { try space.store(index, address + index * page) }
     try space.lock(address, 50 * page, onFault: .now, isPrivileged: true)
-    let runs = try space.pin(address + 50 * page, 50 * page, for: .write)
+    let runs = try space.pin(address + 50 * page, 50 * page)
     _ = evict(200)
     #expect(space.residency(address, address + 100 * page).all == 100)
     #expect(space.residency(address + 100 * page, address + 200 * page).all < 50)

@@ -27,7 +27,6 @@ public enum HugePagePool {
 
   /// The pool's counts, in huge pages.
   public struct Statistics: Equatable, Sendable {
-
     public var total = 0
     public var free = 0
     /// Free ones that are promised.
