@@ -32,7 +32,7 @@ private func refusal(_ body: () throws -> Void) -> String? {
     #expect(refusal { _ = try MemorySize(text) }?.contains("is no size: give a whole number of bytes") == true)
   }
 
-  @Test(arguments: ["1", "0", "31M", "2T", "99999999999999999999", "18446744073709551615", "18014398509481984K"])
+  @Test(arguments: ["1", "0", "15M", "2T", "99999999999999999999", "18446744073709551615", "18014398509481984K"])
   func `a size out of range is refused with the range`(text: String) {
     #expect(
       refusal { _ = try MemorySize(text) } == "'\(text)' is out of range: the memory of a sandbox is from 16M to 1T")
