@@ -174,11 +174,11 @@ if section disks; then
   inside "disks in /proc" 0 '*254*0*8192 vda*254*16*8192 vdb*' '' --user 0:0 --disk "$scratch/disk:ro" --disk "$scratch/disk:ro" -- \
     cat /proc/partitions
   inside "a disk's size and sectors" 0 '8388608?512' '' --user 0:0 --disk "$scratch/disk" -- \
-    busybox sh -c 'PATH=$PATH:/sbin:/usr/sbin; blockdev --getsize64 --getss /dev/vda'
+    /sbin/blockdev --getsize64 --getss /dev/vda
   inside "what is written is counted" 0 '*vda*' '' --user 0:0 --disk "$scratch/disk" -- \
     busybox sh -c 'yes Apus | head -c 8388608 >/dev/vda; cat /proc/diskstats'
   holds "and is in the file" bash -c "cmp '$scratch/disk' <(yes Apus | head -c 8388608)"
-  inside "a full disk says so" 1 '' '*No space left*' --user 0:0 --disk "$scratch/disk" -- busybox sh -c 'yes | head -c 9000000 >/dev/vda'
+  inside "a full disk says so" 1 '' '*No space left*' --user 0:0 --disk "$scratch/disk" -- bash -c 'yes | head -c 9000000 >/dev/vda'
   inside "a read-only disk" 1 '' '*ead-only*' --user 0:0 --disk "$scratch/disk:ro" -- busybox sh -c 'echo x >/dev/vda'
   inside "a disk belongs to root" 1 '' '*ermission denied*' --user 1000 --disk "$scratch/disk" -- cat /dev/vda
   verify "a disk that is missing" 125 '' "apus: --disk: '/none' No such file*" "$apus" run --disk /none -- true
@@ -196,7 +196,7 @@ if section swap; then
   holds "it is sparse and the user's" test "$(stat -c '%s %a' "$scratch/swap")" = '67108864 600' -a "$(stat -c %b "$scratch/swap")" -lt 1000
   inside "again, by name or by size" 0 '*65532*65532*' '' --swap "$scratch/swap" -- cat /proc/swaps /proc/swaps
   inside "mkswap and swapon in the sandbox" 0 '*vda*partition*8188*5' '*' --user 0:0 --disk "$scratch/pages" -- \
-    busybox sh -c 'PATH=$PATH:/sbin:/usr/sbin; mkswap /dev/vda >&2 && swapon -p 5 /dev/vda && cat /proc/swaps'
+    bash -c '/sbin/mkswap /dev/vda >&2 && /sbin/swapon -p 5 /dev/vda && cat /proc/swaps'
   inside "swapoff brings every page back" 0 'same*0' '' --user 0:0 --memory 256M --swap "$scratch/swap-large:512M" --timeout 50 -- \
     busybox sh -c 'python3 -c "
 import subprocess
@@ -204,7 +204,7 @@ pages = [bytearray(bytes([i % 251]) * 65536) for i in range(3000)]
 del pages[1500:]
 subprocess.run([\"/sbin/swapoff\", \"/dev/vda\"], check=True)
 print(\"same\" if all(pages[i][65535] == i % 251 for i in range(1500)) else \"lost\")"; grep -c vda /proc/swaps || true'
-  inside "only root may" 1 '' '*' --user 1000 --disk "$scratch/pages" -- busybox sh -c 'PATH=$PATH:/sbin:/usr/sbin; swapon /dev/vda'
+  inside "only root may" 255 '' '*ermission denied*' --user 1000 --disk "$scratch/pages" -- /sbin/swapon /dev/vda
   inside "memory beyond memory" 0 'same' '' --memory 128M --swap "$scratch/swap-large:512M" --timeout 50 -- python3 -c '
 import random
 pages = [bytearray(bytes([i % 251]) * 65536) for i in range(4000)]

@@ -6,7 +6,7 @@ import DataStructures
 import HashTreeCollections
 
 /// A map from 64-bit indices to words other than 0.
-protocol Table {
+protocol Table: SendableMetatype {
   static var name: String { get }
   init()
   mutating func insert(_ value: UInt, at index: UInt64)

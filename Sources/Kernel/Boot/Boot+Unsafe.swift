@@ -29,6 +29,10 @@ public func boot(_ info: UnsafePointer<machine_boot_info>) {
       Log.consoleLevel = level
     }
     Reclaim.initialize()
+    // Early, while memory is in one piece.
+    if let pages = unsafe BootParameters.option("hugepages=", of: info) {
+      HugePagePool.resize(to: Int(clamping: pages))
+    }
     KernelHeap.outOfMemoryHandler = { relieveHeap() }
     Scheduler.adoptCPU()
     do throws(Errno) {

@@ -8,7 +8,6 @@ import Identity
 import KernelCore
 import LinuxABI
 import Machine
-import PhysicalMemory
 import Process
 import Procfs
 import Scheduling
@@ -29,8 +28,6 @@ struct StartUpFailure: Error {
 /// The life of the start-up thread.
 func startUp() {
   do throws(StartUpFailure) {
-    // Early, while memory is in one piece.
-    if let count = BootParameters.number("hugepages") { HugePagePool.resize(to: Int(clamping: count)) }
     try startDrivers()
     // Without it everybody frees memory himself.
     try? Kswapd.start()

@@ -68,9 +68,9 @@ extension AddressSpace {
     return start
   }
 
-  /// Whether a mapping is a promise of memory: writes need frames of its own.
+  /// Whether a mapping is a promise of memory: writes need frames of its own. Huge pages are promised by their pool.
   static func isAccountable(_ protection: Protection, _ flags: MappingFlags) -> Bool {
-    guard protection.contains(.write), !flags.contains(.shared) else { return false }
+    guard protection.contains(.write), flags.isDisjoint(with: [.shared, .hugeTLB]) else { return false }
     return !flags.contains(.noReserve) || CommitAccounting.mode == .never
   }
 

@@ -170,6 +170,13 @@ static void pool(void) {
   set_parameter("nr_hugepages", 4);
   POOL(4, 4, 3, 0);
 
+  // They are the pool's promise, and nobody else's.
+  long promised = meminfo("Committed_AS:");
+  OK(mprotect(p, HUGE, PROT_READ));
+  OK(mprotect(p, HUGE, RW));
+  CHECK(labs(meminfo("Committed_AS:") - promised) < 1024);
+  POOL(4, 4, 3, 0);
+
   long resident = entry_of(NULL, "VmRSS:");
   for (long i = 0; i < 2 * HUGE; i += 4096) {
     CHECK(*(long *)(p + i) == 0);

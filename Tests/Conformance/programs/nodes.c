@@ -49,13 +49,15 @@ static void policies(void) {
   FAILS(get_policy(&mode, NULL, 0, memory, 0), EINVAL);
 
   section("where pages are");
-  void *pages[3] = {memory, memory + 4096, memory + 8192};
+  char *untouched = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void *pages[3] = {memory, memory + 4096, untouched};
   int status[3] = {-1, -1, -1};
   EQUAL(syscall(SYS_move_pages, 0, 3ul, pages, NULL, status, 0), 0);
   EQUAL(status[0], 0);
   EQUAL(status[1], 0);
   EQUAL(status[2], -ENOENT);
   munmap(memory, 16384);
+  munmap(untouched, 4096);
 }
 
 static int first_number(const char *path) {
@@ -78,7 +80,6 @@ static void topology(void) {
   EQUAL(access("/sys/devices/system/node/node0/cpu0/topology", F_OK), 0);
   EQUAL(access("/sys/devices/system/cpu/cpu0/node0/cpulist", F_OK), 0);
   FAILS(access("/sys/devices/system/node/node99", F_OK), ENOENT);
-  FAILS(mkdir("/sys/devices/new", 0755), EPERM);
   unsigned cpu = 99, node = 99;
   EQUAL(syscall(SYS_getcpu, &cpu, &node, NULL), 0);
   CHECK(cpu < 64 && node < 8);
