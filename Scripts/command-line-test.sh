@@ -245,6 +245,9 @@ if section hardship; then
     busybox sh -c 'cat /usr/bin/* >/dev/null 2>&1; find /usr >/dev/null; echo alive'
   inside "the smallest memory" 0 'x' '' --memory 16M -- busybox echo x
   inside "the largest memory" 0 'x' '' --memory 1T -- busybox echo x
+  inside "the other allocator of small objects" 0 'alive' '' --append slob --memory 16M -- \
+    busybox sh -c 'find /usr/bin >/dev/null; echo alive'
+  inside "a memory of four nodes" 0 '0-3' '' --append numa=fake=4 --memory 256M -- cat /sys/devices/system/node/online
   inside "64 CPUs" 0 '64' '' --cpus 64 -- nproc
   # Limits of processes do not bind root (setrlimit(2)).
   inside "a fork bomb under a limit" 0 'alive' '*' --user 1000 -- bash -c 'ulimit -u 50; (b() { b | b & b; }; b) >/dev/null 2>&1 & sleep 1; echo alive'
