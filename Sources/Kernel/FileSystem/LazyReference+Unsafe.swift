@@ -4,13 +4,13 @@
 import Synchronization
 
 /// A reference that is nil until its first use.
-@safe public struct LazyReference<Object: AnyObject>: ~Copyable {
+@safe struct LazyReference<Object: AnyObject>: ~Copyable {
   private let word = Atomic<UInt>(0)
 
-  public init() {}
+  init() {}
 
   /// The object if it has been made.
-  public var ifPresent: Object? {
+  var ifPresent: Object? {
     @inline(__always) get {
       let bits = word.load(ordering: .acquiring)
       guard bits != 0, let pointer = unsafe UnsafeRawPointer(bitPattern: bits) else { return nil }
@@ -21,7 +21,7 @@ import Synchronization
 
   /// The object, made by `make` if this is the first use. A maker that loses the race is dropped.
   @inline(__always)
-  public func get(_ make: () -> Object) -> Object {
+  func get(_ make: () -> Object) -> Object {
     if let object = ifPresent { return object }
     let object = make()
     let retained = unsafe Unmanaged.passRetained(object)

@@ -8,23 +8,20 @@ import VirtualMemory
 
 /// A regular file of a tmpfs.
 public final class TmpfsFile: TmpfsInode {
-  /// Made with the first byte: an empty file is small.
-  private let lazyContent = LazyReference<MemoryObject>()
-  private var content: MemoryObject { lazyContent.get { MemoryObject(store: nil, size: 0) } }
+  private let content = MemoryObject(store: nil, size: 0)
   private var sealing: FileSeals?
 
   public override func attributes() throws(Errno) -> Attributes {
     var attributes = state.withLock { $0.attributes }
-    guard let content = lazyContent.ifPresent else { return attributes }
     attributes.size = content.size
     attributes.blocks = UInt64(content.residentPages) * 8
     return attributes
   }
 
-  public override func size() throws(Errno) -> UInt64 { lazyContent.ifPresent?.size ?? 0 }
+  public override func size() throws(Errno) -> UInt64 { content.size }
 
   public override func setAttributes(_ change: AttributeChange) throws(Errno) {
-    if let size = change.size, size != 0 || lazyContent.ifPresent != nil {
+    if let size = change.size {
       try sealing?.checkResize(from: content.size, to: size)
       content.truncate(to: size)
       settle()
