@@ -276,6 +276,7 @@ extension VirtualMemoryTests {
           let object = objects[1 + random.below(2)]
           if random.below(2) == 0 { try object.object.writeBack() } else { object.object.invalidate() }
           _ = Reclaim().reclaim(frames: random.below(400))
+          if random.below(4) == 0 { Compaction.compactAll() }
         default:
           if let runs = try? space.pin(address, count * page) { AddressSpace.unpin(runs) }
           // A pin for writing makes private copies, with the same contents.

@@ -247,3 +247,38 @@ extension VirtualMemoryTests {
     child.destroy()
   }
 }
+
+extension VirtualMemoryTests {
+  @Test func `compaction moves pages and loses nothing`() throws {
+    let store = TestStore()
+    let object = MemoryObject(store: store, size: 4000 * page)
+    let space = try AddressSpace.create()
+    let address = try space.mapAnonymous(8000 * page)
+    let file = try space.map(at: 0, length: 4000 * page, protection: .read, flags: .shared, object: object)
+    for index in 0..<8000 as Range<UInt64> { try space.store(index, address + index * page) }
+    for index in 0..<4000 as Range<UInt64> { _ = try space.load(file + index * page) }
+    // Holes everywhere: two pages of three go.
+    for index in 0..<8000 as Range<UInt64> where index % 3 != 0 {
+      try space.advise(address + index * page, page, .discard)
+    }
+    let runs = try space.pin(address, 30 * page, for: .read)
+    let before = ReclaimStatistics.snapshot()
+    Compaction.compactAll()
+    let after = ReclaimStatistics.snapshot()
+    let child = try space.fork()
+    #expect(after.migrated - before.migrated > 500, "\(after.migrated - before.migrated) pages moved")
+    for index in 0..<8000 as Range<UInt64> {
+      #expect(try space.load(address + index * page) == (index % 3 == 0 ? index : 0))
+      if index % 3 == 0 { #expect(try child.load(address + index * page) == index) }
+    }
+    for index in 0..<4000 as Range<UInt64> {
+      #expect(try space.load(file + index * page) == TestStore.initial(index))
+    }
+    AddressSpace.unpin(runs)
+    #expect(ReclaimCheck.failures([space, child]) == [])
+    #expect(TestMachine.isConsistent(space) && TestMachine.audit([space, child]))
+    child.destroy()
+    space.destroy()
+    _ = store
+  }
+}

@@ -73,6 +73,13 @@ enum SystemControl {
       parameter("nr_hugepages", 0...Int.max, HugePagePool.persistent) { HugePagePool.resize(to: $0) },
       parameter("nr_overcommit_hugepages", 0...Int.max, HugePagePool.surplusLimit) { HugePagePool.surplusLimit = $0 },
       number("hugetlb_shm_group", 0),
+      .text(
+        "compact_memory", 0o200,
+        sink: { _ throws(Errno) in
+          try requireAdministrator()
+          Compaction.compactAll()
+        }
+      ) { () throws(Errno) in TextBuffer() },
       number("max_map_count", 65530), number("mmap_min_addr", Int(AddressSpace.minimumAddress)),
       parameter("swappiness", 0...200, Reclaim.swappiness.load(ordering: .relaxed)) {
         Reclaim.swappiness.store($0, ordering: .relaxed)

@@ -27,7 +27,13 @@ public enum Kswapd {
   @export(interface)
   public static func start() throws(Errno) {
     try Thread.spawn(name: "kswapd0") { run() }
+    FrameAllocator.install(Waker())
     isStarted.store(true, ordering: .releasing)
+  }
+
+  /// What the allocator calls when memory runs short.
+  private final class Waker: ReclaimWaker {
+    func memoryIsShort(node: Int, order: Int) { _ = Kswapd.wake() }
   }
 
   /// Asks for memory to be freed soon; false if the thread does not run, or has found nothing lately.
@@ -52,8 +58,11 @@ public enum Kswapd {
     ReclaimCounters.add(1, to: ReclaimCounters.daemonRuns)
     while true {
       let shortage = FrameAllocator.takeShortage()
-      guard shortage > 0 else { return }
-      let freed = Shrinkers.reclaim(frames: max(shortage, 4 * PageBatch.capacity))
+      guard shortage > 0 else { break }
+      let wanted = max(shortage, 4 * PageBatch.capacity)
+      // Not as one of the shrinkers, of which only one caller runs at a time: others who need memory may look for some too.
+      var freed = Reclaim.system.reclaim(frames: wanted)
+      if freed < wanted { freed += Shrinkers.reclaim(frames: wanted - freed) }
       ReclaimCounters.add(freed, to: ReclaimCounters.stolenByDaemon)
       guard freed > 0 else {
         restsUntil.store(Instant.now().nanoseconds &+ restingTime, ordering: .relaxed)
@@ -61,5 +70,6 @@ public enum Kswapd {
       }
       Thread.checkReschedule()
     }
+    Compaction.makeBlock(order: FrameAllocator.takeWantedOrder())
   }
 }

@@ -45,7 +45,7 @@ extension MemoryObject {
     let index = PageOwner.page(frame)
     guard pages.withLock({ $0.find(index) == .ready(frame) }) else { return .used }
     if isDirty(index) { return .dirty }
-    guard unmapIdle(frame, index, &walk) else { return .used }
+    guard unmap(frame, index, .ifIdle, &walk) else { return .used }
     let outcome: Eviction = pages.withLock { pages in
       guard pages.find(index) == .ready(frame) else { return .used }
       if pages.tree.hasTag(ObjectPages.dirtyTag, at: index) { return .dirty }
@@ -64,8 +64,17 @@ extension MemoryObject {
     pages.withLock { $0.tree.hasTag(ObjectPages.dirtyTag, at: index) }
   }
 
-  /// Empties the entries that show the page and were not used lately; false if one is in use.
-  private func unmapIdle(_ frame: PageFrameNumber, _ index: UInt64, _ walk: inout ReverseWalk) -> Bool {
+  enum UnmapCondition {
+    /// Stop at an entry that was used lately, or is locked.
+    case ifIdle
+    case always
+  }
+
+  /// Empties the entries that show the page; false if one had to stay.
+  @discardableResult
+  func unmap(
+    _ frame: PageFrameNumber, _ index: UInt64, _ condition: UnmapCondition, _ walk: inout ReverseWalk
+  ) -> Bool {
     var isIdle = true
     forEachEntry(index) { area, address in
       guard isIdle else { return }
@@ -75,7 +84,8 @@ extension MemoryObject {
           guard let slot = unsafe place.slot else { return }
           let entry = unsafe PageTableEntry(word: slot.pointee)
           if entry.holds(frame), entry.isObjectPage {
-            guard !entry.isAccessed, !area.flags.contains(.locked), unsafe tables.clearInPlace(slot, entry) else {
+            let mayGo = condition == .always || (!entry.isAccessed && !area.flags.contains(.locked))
+            guard mayGo, unsafe tables.clearInPlace(slot, entry) else {
               isIdle = false
               return
             }

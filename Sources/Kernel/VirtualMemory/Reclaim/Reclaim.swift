@@ -36,8 +36,11 @@ public final class Reclaim: Shrinker {
   /// Called once, at boot.
   @export(interface)
   public static func initialize() {
-    Shrinkers.register(Reclaim(floor: min(MemoryStatistics.snapshot().total / 32, 2048)))
+    Shrinkers.register(system)
   }
+
+  /// The one that works for the machine.
+  static let system = Reclaim(floor: min(MemoryStatistics.snapshot().total / 32, 2048))
 
   /// The most that one look takes: a list's length divided by two to the power of this and one less each time.
   private static var leastEffort: Int { 10 }

@@ -13,6 +13,12 @@ enum ReclaimCounters {
   static let daemonRuns = Counter(0)
   static let stolenByDaemon = Counter(0)
   static let stalls = Counter(0)
+  static let compactions = Counter(0)
+  static let compactionsDone = Counter(0)
+  static let compactionsFailed = Counter(0)
+  static let migrationScanned = Counter(0)
+  static let migrated = Counter(0)
+  static let migrationsFailed = Counter(0)
   static let swappedIn = Counter(0)
   static let swappedOut = Counter(0)
 
@@ -33,6 +39,14 @@ public struct ReclaimStatistics: Equatable, Sendable {
   public var stolenByDaemon = 0
   /// How often somebody who needed memory had to free it himself.
   public var stalls = 0
+  /// Attempts to make a large block, and their outcomes.
+  public var compactions = 0
+  public var compactionsDone = 0
+  public var compactionsFailed = 0
+  /// Pages that compaction looked at, moved, and could not move.
+  public var migrationScanned = 0
+  public var migrated = 0
+  public var migrationsFailed = 0
   /// Pages read from and written to swap.
   public var swappedIn = 0
   public var swappedOut = 0
@@ -53,6 +67,12 @@ public struct ReclaimStatistics: Equatable, Sendable {
     result.daemonRuns = value(ReclaimCounters.daemonRuns)
     result.stolenByDaemon = value(ReclaimCounters.stolenByDaemon)
     result.stalls = value(ReclaimCounters.stalls)
+    result.compactions = value(ReclaimCounters.compactions)
+    result.compactionsDone = value(ReclaimCounters.compactionsDone)
+    result.compactionsFailed = value(ReclaimCounters.compactionsFailed)
+    result.migrationScanned = value(ReclaimCounters.migrationScanned)
+    result.migrated = value(ReclaimCounters.migrated)
+    result.migrationsFailed = value(ReclaimCounters.migrationsFailed)
     result.swappedIn = value(ReclaimCounters.swappedIn)
     result.swappedOut = value(ReclaimCounters.swappedOut)
     result.activeAnonymous = PageLists.count(.activeAnonymous)

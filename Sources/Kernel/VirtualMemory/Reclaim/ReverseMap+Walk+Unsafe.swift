@@ -145,7 +145,7 @@ extension AddressSpace {
   }
 
   /// Whether the page may not be taken: it is locked in memory, or the areas are being changed.
-  private func isLockedOrBusy(_ address: UInt64) -> Bool {
+  func isLockedOrBusy(_ address: UInt64) -> Bool {
     areas.withReadLockIfFree { state in state.map.find(address)?.flags.contains(.locked) ?? true } ?? true
   }
 
