@@ -261,7 +261,7 @@ extension VirtualMemoryTests {
     for index in 0..<8000 as Range<UInt64> where index % 3 != 0 {
       try space.advise(address + index * page, page, .discard)
     }
-    let runs = try space.pin(address, 30 * page, for: .read)
+    let runs = try space.pin(address, 30 * page)
     let before = ReclaimStatistics.snapshot()
     Compaction.compactAll()
     let after = ReclaimStatistics.snapshot()

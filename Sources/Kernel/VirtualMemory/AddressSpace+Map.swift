@@ -36,7 +36,7 @@ extension AddressSpace {
     var gather = MappingGather(space: machineSpace)
     let (start, areaFlags) = try areas.withWriteLock { state throws(Errno) in
       guard !state.isDestroyed else { throw .ENOMEM }
-      let start = try place(state, address, length, flags)
+      let start = try place(state, address, length, flags, alignment: Self.alignment(address, length, flags, offset))
       var areaFlags = flags.subtracting(.transient).union(state.futureFlags)
       let replaced = flags.contains(.fixed) ? state.mappedPages(start, start &+ length) : 0
       try state.checkLimits(
@@ -126,6 +126,16 @@ extension AddressSpace {
       return wish
     }
     return try findHole(state, length, alignment: alignment)
+  }
+
+  /// Large shared mappings lie where all processes that map the same part of an object can share its page tables.
+  private static func alignment(_ address: UInt64, _ length: UInt64, _ flags: MappingFlags, _ offset: UInt64) -> UInt64
+  {
+    let span = PageTables.tableSpan
+    guard address == 0, flags.contains(.shared), !flags.contains(.low), length >= span, offset & (span &- 1) == 0 else {
+      return pageSize
+    }
+    return span
   }
 
   /// A hole for `length` bytes at a multiple of `alignment`: where there is room for the worst case.

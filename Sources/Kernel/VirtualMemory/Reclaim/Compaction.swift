@@ -65,7 +65,9 @@ public enum Compaction {
   ///
   /// - Returns: whether there is such a block.
   private static func compact(_ zone: MemoryZone, until wanted: Int?) -> Bool {
-    guard isRunning.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged else { return false }
+    guard isRunning.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged else {
+      return false
+    }
     defer { isRunning.store(false, ordering: .releasing) }
     FrameAllocator.drainLocalFrames()
     var free = FreeFrames(from: zone.end)
