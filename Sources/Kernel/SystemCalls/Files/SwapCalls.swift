@@ -14,7 +14,8 @@ public enum SwapCalls {
     [
       SystemCall(
         167, "swapon", .partial("block devices only; freed pages are not discarded one by one"), "path:s flags:x",
-        swapOn)
+        swapOn),
+      SystemCall(168, "swapoff", .full, "path:s", swapOff),
     ]
   }
 
