@@ -24,6 +24,10 @@
 //   those parts only that were made writable since the last one.
 // * The references of a frame count tables, not spaces: whether a page is a program's alone can be asked only when its
 //   path is.
+//
+// SAFETY (of this file): a present entry above the last level leads to a whole frame of 512 words in the direct map, which
+// the entry's reference keeps; entries and tables change under the page-table lock of a space that has them only, those of
+// tables in common by single atomic steps.
 
 import LinuxABI
 import PhysicalMemory

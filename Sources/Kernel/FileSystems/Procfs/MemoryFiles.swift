@@ -37,8 +37,8 @@ enum MemoryFiles {
       ("VmallocChunk", 0), ("Percpu", kibibytes(frames.perCPU)), ("HardwareCorrupted", 0), ("AnonHugePages", 0),
       ("ShmemHugePages", 0), ("ShmemPmdMapped", 0), ("FileHugePages", 0), ("FilePmdMapped", 0), ("CmaTotal", 0),
       ("CmaFree", 0), ("HugePages_Total", huge.total), ("HugePages_Free", huge.free), ("HugePages_Rsvd", huge.reserved),
-      ("HugePages_Surp", huge.surplus),
-      ("Hugepagesize", 2048), ("Hugetlb", kibibytes(huge.frames)), ("DirectMap4k", 0), ("DirectMap2M", 0), ("DirectMap1G", 0),
+      ("HugePages_Surp", huge.surplus), ("Hugepagesize", 2048), ("Hugetlb", kibibytes(huge.frames)),
+      ("DirectMap4k", 0), ("DirectMap2M", 0), ("DirectMap1G", 0),
     ])
   }
 
