@@ -79,7 +79,7 @@ fork_cost() {
   echo
   echo "| memory touched | native call, us | Apus call, us | times faster | native whole, us | Apus whole, us | native CPU, ms | Apus CPU, ms |"
   echo "|---|---:|---:|---:|---:|---:|---:|---:|"
-  for mib in 64 128 256 512 1024 2048 4096 8192; do
+  for mib in ${BENCH_FORK_SIZES:-64 128 256 512 1024 2048 4096 8192}; do
     if [ "$mib" -gt $(($(awk '/MemAvailable/ { print $2 }' /proc/meminfo) / 3072)) ]; then
       echo "| $mib MiB | skipped: the host has too little memory | | | | | | |"
       continue
