@@ -57,14 +57,15 @@ memory() {
     printf row, "**Apus above the program**", (own + file - programs) / 1024, "first and second less third" }'
 }
 
-# processor MIB COMMAND…: milliseconds of processor time for one fork of a process with MIB, its child's write, end and
-# wait, by all that takes part: the difference between many forks and few.
+# processor MIB FORKS COMMAND…: milliseconds of processor time for one fork of a process with MIB, its child's write, end
+# and wait, by all that takes part: the difference between many forks and few. Touching the memory, which both do, takes
+# seconds and varies: so many forks that it does not matter.
 processor() {
-  local mib=$1 few many
-  shift
+  local mib=$1 forks=$2 few many
+  shift 2
   few=$($work/bench-run cpu "$@" "$PWD/$work/bench-fork" call "$mib" 4)
-  many=$($work/bench-run cpu "$@" "$PWD/$work/bench-fork" call "$mib" 24)
-  awk -v few="$few" -v many="$many" 'BEGIN { printf "%.2f", (many - few) / 20 }'
+  many=$($work/bench-run cpu "$@" "$PWD/$work/bench-fork" call "$mib" $((forks + 4)))
+  awk -v few="$few" -v many="$many" -v forks="$forks" 'BEGIN { printf "%.2f", (many - few) / forks }'
 }
 
 # What fork costs by the size of the parent, and the page tables of processes that share memory.
@@ -87,7 +88,7 @@ fork_cost() {
     read -r native native_whole < <($one_cpu $work/bench-fork call "$mib" 20)
     read -r apus_call apus_whole < <("${guest[@]}" "$PWD/$work/bench-fork" call "$mib" 20)
     echo "| $mib MiB | $native | $apus_call | $(awk -v a="$native" -v b="$apus_call" 'BEGIN { if (b > 0) printf "%.1f", a / b }') | $native_whole | $apus_whole |" \
-      "$(processor "$mib" $one_cpu) | $(processor "$mib" "${guest[@]}") |"
+      "$(processor "$mib" 20 $one_cpu) | $(processor "$mib" 1000 "${guest[@]}") |"
   done
   echo
   echo "Page tables of processes that share one mapping of 1 GiB and have read all of it, in KiB:"
