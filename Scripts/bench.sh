@@ -65,7 +65,10 @@ processor() {
   shift 2
   few=$($work/bench-run cpu "$@" "$PWD/$work/bench-fork" call "$mib" 4)
   many=$($work/bench-run cpu "$@" "$PWD/$work/bench-fork" call "$mib" $((forks + 4)))
-  awk -v few="$few" -v many="$many" -v forks="$forks" 'BEGIN { printf "%.2f", (many - few) / forks }'
+  awk -v few="$few" -v many="$many" -v forks="$forks" 'BEGIN {
+    cost = (many - few) / forks
+    if (cost < 0.05) print "below 0.05"
+    else printf "%.2f", cost }'
 }
 
 # What fork costs by the size of the parent, and the page tables of processes that share memory.
