@@ -95,7 +95,7 @@ struct um_report {
   uint64_t unused[2];
   struct um_saved { uint64_t rax, rbx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r12, r13, r14, r15, rip, eflags; } saved;
 };
-_Static_assert(offsetof(struct um_report, saved) == UM_REPORT_SAVED && sizeof(struct um_report) <= UM_REPORT_STACK,
+_Static_assert(offsetof(struct um_report, saved) == UM_REPORT_SAVED && sizeof(struct um_report) <= UM_BUILT_FRAME,
                "report");
 
 // The host's signal frame: struct ucontext of the kernel with its sigcontext (arch/x86/include/uapi/asm/sigcontext.h
@@ -124,6 +124,7 @@ struct um_frame {
   struct um_context context;
   struct um_signal_information information;
 };
+_Static_assert(UM_BUILT_FRAME + sizeof(struct um_frame) <= UM_BUILT_EXTENDED, "frame of the kernel process");
 _Static_assert(sizeof(struct um_context) == 304 && sizeof(struct um_frame) == 432, "the host's signal frame");
 
 // MARK: The kernel process

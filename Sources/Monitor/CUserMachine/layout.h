@@ -85,7 +85,9 @@
 #define UM_PARAMETER_FRAME 32    // the ucontext to continue with; 0: return through the gate
 #define UM_PARAMETER_RESULT 40   // rax for that
 
-// Report of a thread. The alternate signal stack begins at UM_REPORT_STACK.
+// Report of a thread. The alternate signal stack begins at UM_REPORT_STACK, and nothing but the host writes above it: where
+// the kernel process builds a frame of its own, and where the gate saves the extended state, lie below, because in the gate
+// a signal may come when the stack pointer is at that frame already. The host then begins at the top of the stack.
 #define UM_REPORT_EVENT 0        // u32, futex: the resumption that the thread has finished
 #define UM_REPORT_SIGNAL 4       // u32
 #define UM_REPORT_FRAME 8        // the ucontext
@@ -95,10 +97,9 @@
 #define UM_REPORT_AWAKE 32       // u32, futex: 0 while the thread sleeps and wants a wake-up for its resumption
 #define UM_REPORT_DEFERRED 40    // u32: 1 when a preemption signal met the thread in the gate
 #define UM_REPORT_SAVED 64       // registers of a call through the gate: struct um_saved
-#define UM_REPORT_STACK 256
-// Where the kernel process builds a frame of its own, and the gate saves the extended state.
-#define UM_BUILT_FRAME 1024
-#define UM_BUILT_EXTENDED 2048
+#define UM_BUILT_FRAME 256
+#define UM_BUILT_EXTENDED 1024
+#define UM_REPORT_STACK 4096
 // Values of UM_REPORT_SIGNAL that are no signals of the host.
 #define UM_REPORT_CALL 101       // a system call through the gate
 #define UM_REPORT_AGAIN 102      // preempted before anything of the program ran

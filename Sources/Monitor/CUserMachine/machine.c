@@ -142,7 +142,9 @@ static int64_t start(const char **step) {
   if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE)) return -ENOTSUP;
   um_xstate_discover();
   *step = "fitting the host's signal frame into a report";
-  if (getauxval(AT_MINSIGSTKSZ) > UM_REPORT_SIZE - UM_REPORT_STACK) return -ENOTSUP;
+  if (getauxval(AT_MINSIGSTKSZ) > UM_REPORT_SIZE - UM_REPORT_STACK ||
+      UM_BUILT_EXTENDED + um.xstate_size + 4 > UM_REPORT_STACK)
+    return -ENOTSUP;
   *step = "making guest memory";
   int64_t error = map_file("apus-memory", um.config.memory_size + UM_TEXT_SIZE, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, &um.memory_fd,
                            &um.memory);

@@ -104,7 +104,7 @@ static uint8_t *area_of(struct um_thread *thread, uint32_t index, uint32_t slot)
   uint8_t *report = (uint8_t *)um_thread_report(index, slot);
   struct um_context *context = (struct um_context *)(report + (thread->frame - start));
   uint64_t address = *(volatile uint64_t *)&context->extended;
-  if (address & 63 || address < start + UM_REPORT_STACK || address > start + UM_REPORT_SIZE - um.xstate_size - 4) return NULL;
+  if (address & 63 || address < start + UM_BUILT_EXTENDED || address > start + UM_REPORT_SIZE - um.xstate_size - 4) return NULL;
   return report + (address - start);
 }
 
@@ -147,8 +147,7 @@ int64_t um_user_xstate_write(int64_t user, const void *buffer, uint64_t size) {
   uint8_t *area = area_of(thread, index, slot);
   uint64_t start = um_report_address(slot);
   if (!area) {
-    // A thread that has no area gets one in the lower part of its report, where the host builds no frame while the
-    // thread has not run: the frame there is consumed before the next is built.
+    // A thread that has no area gets the one below its signal stack.
     uint8_t *report = (uint8_t *)um_thread_report(index, slot);
     if (thread->frame == 0) thread->frame = start + UM_BUILT_FRAME;
     struct um_context *context = (struct um_context *)(report + (thread->frame - start));
