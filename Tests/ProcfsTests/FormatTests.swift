@@ -82,10 +82,15 @@ extension TextBuffer {
   }
 
   @Test func `CPU lists use ranges`() {
-    #expect(SystemFormat.list(0b1).string == "0")
-    #expect(SystemFormat.list(0b10_1111).string == "0-3,5")
-    #expect(SystemFormat.list(.max).string == "0-63")
-    #expect(SystemFormat.list(0).string == "")
+    func list(_ mask: UInt64) -> ByteString {
+      var text = TextBuffer()
+      text.append(rangesOf: mask)
+      return text.byteString
+    }
+    #expect(list(0b1).string == "0")
+    #expect(list(0b10_1111).string == "0-3,5")
+    #expect(list(.max).string == "0-63")
+    #expect(list(0).string == "")
   }
 
   @Test func `cpuinfo describes a processor from its CPUID leaves`() {

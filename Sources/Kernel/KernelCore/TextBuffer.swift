@@ -38,6 +38,28 @@ public struct TextBuffer {
     append(signed: Int64(value), width: width)
   }
 
+  /// The numbers of the bits of a mask as a list of ranges, as CPUs and nodes are listed: "0-3,5".
+  @export(interface)
+  public mutating func append(rangesOf mask: UInt64) {
+    let begin = count
+    var bit = 0
+    while bit < 64 {
+      guard mask & (1 << UInt64(bit)) != 0 else {
+        bit += 1
+        continue
+      }
+      var end = bit
+      while end < 63, mask & (1 << UInt64(end + 1)) != 0 { end += 1 }
+      if count > begin { append(",") }
+      append(decimal: bit)
+      if end > bit {
+        append("-")
+        append(decimal: end)
+      }
+      bit = end + 1
+    }
+  }
+
   @export(interface)
   public mutating func append(signed value: Int64, width: Int = 0) {
     guard value < 0 else { return append(decimal: UInt64(value), width: width) }

@@ -115,7 +115,7 @@ import Synchronization
       _ = buddy.takeHead(number, order: order, type: .movable, wanted: order)
       for place in 0..<(1 << order) {
         unsafe memory.prepare(descriptor + place, order: 0, FrameFlags.movable.rawValue)
-        list.push(PageFrameNumber(number &+ UInt64(place)), memory)
+        list.push(PageFrameNumber(number &+ UInt64(place)))
       }
       number &+= 1 << UInt64(order)
     }
@@ -124,44 +124,22 @@ import Synchronization
 
 /// Free frames that compaction has taken, each with one reference. What is not taken out goes back in the end.
 public struct FreeFrames: ~Copyable {
-  private var head: PageFrameNumber?
-  /// How many frames there are.
-  public private(set) var count = 0
+  private var stock: PageReservation
   /// Frames from here on have been looked at.
   public var scanned: PageFrameNumber
-  private let memory: PhysicalMemory
+  /// How many frames there are.
+  public var count: Int { stock.count }
 
   /// An empty list, to be filled from `end` downwards.
   @export(interface) public init(from end: PageFrameNumber) { self.init(from: end, PhysicalMemory.system) }
 
   init(from end: PageFrameNumber, _ memory: PhysicalMemory) {
     scanned = end
-    self.memory = memory
+    stock = PageReservation(memory)
   }
 
   /// Takes a frame out: the caller owns its reference now.
-  @export(interface) public mutating func take() -> PageFrameNumber? {
-    guard let number = head else { return nil }
-    let frame = memory.frame(number)
-    head = frame.next
-    frame.next = nil
-    count -= 1
-    return number
-  }
+  @export(interface) public mutating func take() -> PageFrameNumber? { stock.take() }
 
-  mutating func push(_ number: PageFrameNumber, _ memory: PhysicalMemory) {
-    memory.frame(number).next = head
-    head = number
-    count += 1
-  }
-
-  deinit {
-    var next = head
-    while let number = next {
-      let frame = memory.frame(number)
-      next = frame.next
-      frame.next = nil
-      memory.free(number)
-    }
-  }
+  mutating func push(_ number: PageFrameNumber) { stock.push(number) }
 }

@@ -21,11 +21,15 @@ public struct PageReservation: ~Copyable {
   /// - Throws: ENOMEM.
   @export(interface) public mutating func fill(_ wanted: Int, options: AllocationOptions = []) throws(Errno) {
     while count < wanted {
-      let number = try memory.allocate(order: 0, options: options.subtracting(.zeroed))
-      memory.frame(number).next = head
-      head = number
-      count += 1
+      push(try memory.allocate(order: 0, options: options.subtracting(.zeroed)))
     }
+  }
+
+  /// Adds a frame, whose reference is the stock's from now on.
+  mutating func push(_ number: PageFrameNumber) {
+    memory.frame(number).next = head
+    head = number
+    count += 1
   }
 
   /// Takes a frame, with one reference; its contents are undefined. nil when the stock is empty.

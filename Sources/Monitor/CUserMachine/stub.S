@@ -12,6 +12,16 @@
 #include <asm/unistd_64.h>
 #include "layout.h"
 
+// r12: the parameters that belong to the report in rbx. Changes rax.
+.macro find_parameters
+  mov %rbx, %r12
+  movabs $UM_REPORTS, %rax
+  sub %rax, %r12
+  shr $(UM_REPORT_SHIFT - UM_PARAMETER_SHIFT), %r12
+  movabs $UM_PARAMETERS, %rax
+  add %rax, %r12
+.endm
+
   .section .rodata.um_stub, "a", @progbits
   .balign 4096
   .globl um_stub_start
@@ -298,12 +308,7 @@ um_gate_enter:
   mov (%rdx), %eax
   mov 4(%rdx), %edx
   xsave64 UM_BUILT_EXTENDED(%rbx)
-  mov %rbx, %r12
-  movabs $UM_REPORTS, %rax
-  sub %rax, %r12
-  shr $(UM_REPORT_SHIFT - UM_PARAMETER_SHIFT), %r12
-  movabs $UM_PARAMETERS, %rax
-  add %rax, %r12
+  find_parameters
   movl $UM_REPORT_CALL, UM_REPORT_SIGNAL(%rbx)
   jmp um_stub_publish
 
@@ -342,12 +347,7 @@ um_stub_preempted:
   movl $1, UM_REPORT_DEFERRED(%rbx)
   cmp $(um_stub_continue - um_gate_begin), %rax
   jb 1f
-  mov %rbx, %r12
-  movabs $UM_REPORTS, %rax
-  sub %rax, %r12
-  shr $(UM_REPORT_SHIFT - UM_PARAMETER_SHIFT), %r12
-  movabs $UM_PARAMETERS, %rax
-  add %rax, %r12
+  find_parameters
   mov %rbx, UM_CONTEXT_RBX(%rdx)
   mov %r12, UM_CONTEXT_R12(%rdx)
   movabs $(UM_CODE + um_stub_continue - um_stub_start), %rax
@@ -365,12 +365,7 @@ um_stub_handler:
 um_stub_signal:
   mov %rsp, %rbx
   and $-UM_REPORT_SIZE, %rbx          // our report; its number is our number
-  movabs $UM_REPORTS, %rax
-  mov %rbx, %r12
-  sub %rax, %r12
-  shr $(UM_REPORT_SHIFT - UM_PARAMETER_SHIFT), %r12
-  movabs $UM_PARAMETERS, %rax
-  add %rax, %r12                      // our parameters
+  find_parameters                     // ours
   rdfsbase %rax
   mov %rax, UM_REPORT_FS(%rbx)
   rdgsbase %rax
@@ -441,12 +436,7 @@ um_stub_site_wait:
 1:
   mov %rdi, %rbx
   and $-UM_REPORT_SIZE, %rbx
-  mov %rbx, %r12
-  movabs $UM_REPORTS, %rax
-  sub %rax, %r12
-  shr $(UM_REPORT_SHIFT - UM_PARAMETER_SHIFT), %r12
-  movabs $UM_PARAMETERS, %rax
-  add %rax, %r12
+  find_parameters
 
 um_stub_continue:
   cmpl $0, UM_REPORT_DEFERRED(%rbx)

@@ -1,44 +1,17 @@
-// An open text file of /proc. The text is made when reading begins at offset 0 and kept for the reads that follow, so
-// that a reader with a small buffer sees one consistent text; seeking back to the beginning makes it anew.
+// An open text file of /proc: what it says is made on reading (GeneratedTextFile), what is written goes to the entry's sink.
 
 import FileSystem
 import KernelCore
 import LinuxABI
-import Scheduling
 import VirtualMemory
 
 /// An open file of /proc.
-final class ProcTextFile: OpenFile {
+final class ProcTextFile: GeneratedTextFile {
   private let text: ProcText
-  private let content = Mutex<[UInt8]?>(nil)
 
   init(_ inode: ProcText, path: Path, flags: OpenFlags) {
     text = inode
-    super.init(path: path, flags: flags, isSeekable: true)
-  }
-
-  override func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
-    if let offset { return try read(&buffer, from: offset) }
-    guard let position else { throw .ESPIPE }
-    return try position.withLock { position throws(Errno) in
-      let count = try read(&buffer, from: position)
-      position += UInt64(count)
-      return count
-    }
-  }
-
-  private func read(_ buffer: inout TransferBuffer, from offset: UInt64) throws(Errno) -> Int {
-    let bytes = try content.withLock { content throws(Errno) in
-      if let content, offset != 0 { return content }
-      let fresh = try text.source().bytes
-      content = fresh
-      return fresh
-    }
-    guard let start = Int(exactly: offset), start < bytes.count else { return 0 }
-    return try buffer.transfer { buffer throws(Errno) in
-      let count = min(buffer.remaining, bytes.count - start)
-      try buffer.copyOut(ByteString(bytes[start..<start + count]))
-    }
+    super.init(path: path, flags: flags, inode.source)
   }
 
   /// Each write is one value, as with sysctl(2)'s files: what is behind 4 KiB does not belong to any of them.
@@ -50,21 +23,5 @@ final class ProcTextFile: OpenFile {
     while let last = bytes.last, last == 0x0a || last == 0 { bytes.removeLast() }
     try sink(ByteString(bytes))
     return count
-  }
-
-  override func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 {
-    guard let position else { throw .ESPIPE }
-    return try position.withLock { position throws(Errno) in
-      let base: Int64
-      switch whence {
-      case SEEK_SET: base = 0
-      case SEEK_CUR: base = Int64(clamping: position)
-      default: throw .EINVAL
-      }
-      let (target, overflow) = base.addingReportingOverflow(offset)
-      guard !overflow, target >= 0 else { throw .EINVAL }
-      position = UInt64(target)
-      return position
-    }
   }
 }

@@ -165,26 +165,4 @@ enum SystemFormat {
     text.append("\n")
     return text
   }
-
-  /// CPU numbers of a mask as a list of ranges: "0-3,5".
-  static func list(_ mask: UInt64) -> ByteString {
-    var text = TextBuffer()
-    var bit = 0
-    while bit < 64 {
-      guard mask & (1 << UInt64(bit)) != 0 else {
-        bit += 1
-        continue
-      }
-      var end = bit
-      while end < 63, mask & (1 << UInt64(end + 1)) != 0 { end += 1 }
-      if text.count > 0 { text.append(",") }
-      text.append(decimal: bit)
-      if end > bit {
-        text.append("-")
-        text.append(decimal: end)
-      }
-      bit = end + 1
-    }
-    return text.byteString
-  }
 }

@@ -44,7 +44,7 @@ final class SysAttribute: SysInode {
 
   override func open(_ flags: OpenFlags, path: Path, by caller: Caller) throws(Errno) -> OpenFile {
     if flags.allowsWriting { throw .EACCES }
-    return SysAttributeFile(self, path: path, flags: flags)
+    return GeneratedTextFile(path: path, flags: flags) { [text] () throws(Errno) in text() }
   }
 }
 
@@ -100,57 +100,6 @@ final class SysDirectory: SysInode {
       let reported = DirectoryEntry(
         name: entry.name, number: number(of: index), kind: kind, cookie: UInt64(index) + 3)
       guard emit(reported) else { return }
-    }
-  }
-}
-
-/// An open attribute: its text is made when it is read from the start, and kept for the reads that follow.
-final class SysAttributeFile: OpenFile {
-  private let attribute: SysAttribute
-  private let content = Mutex<[UInt8]?>(nil)
-
-  init(_ inode: SysAttribute, path: Path, flags: OpenFlags) {
-    attribute = inode
-    super.init(path: path, flags: flags, isSeekable: true)
-  }
-
-  override func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
-    if let offset { return try read(&buffer, from: offset) }
-    guard let position else { throw .ESPIPE }
-    return try position.withLock { position throws(Errno) in
-      let count = try read(&buffer, from: position)
-      position += UInt64(count)
-      return count
-    }
-  }
-
-  private func read(_ buffer: inout TransferBuffer, from offset: UInt64) throws(Errno) -> Int {
-    let bytes = content.withLock { content in
-      if let content, offset != 0 { return content }
-      let fresh = attribute.text().bytes
-      content = fresh
-      return fresh
-    }
-    guard let start = Int(exactly: offset), start < bytes.count else { return 0 }
-    return try buffer.transfer { buffer throws(Errno) in
-      let count = min(buffer.remaining, bytes.count - start)
-      try buffer.copyOut(ByteString(bytes[start..<start + count]))
-    }
-  }
-
-  override func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 {
-    guard let position else { throw .ESPIPE }
-    return try position.withLock { position throws(Errno) in
-      let base: Int64
-      switch whence {
-      case SEEK_SET: base = 0
-      case SEEK_CUR: base = Int64(clamping: position)
-      default: throw .EINVAL
-      }
-      let (target, overflow) = base.addingReportingOverflow(offset)
-      guard !overflow, target >= 0 else { throw .EINVAL }
-      position = UInt64(target)
-      return position
     }
   }
 }
