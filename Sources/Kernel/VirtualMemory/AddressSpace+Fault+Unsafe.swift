@@ -134,18 +134,11 @@ extension AddressSpace {
     } else if isPrivate(entry), Frames.isExclusive(entry.frame) {
       unsafe takeBack(&tables, area, page, slot)
       return .done
-    } else if isPrivate(entry) {
+    } else if entry.isCounted {
       return unsafe copyWindow(&tables, area, page, slot, &gather)
     } else {
       do throws(Errno) {
-        let frame: PageFrameNumber
-        if entry.isCounted {
-          frame = try Frames.allocate()
-          Frames.copy(entry.frame, to: frame)
-          Counters.add(1, to: Counters.copies)
-        } else {
-          frame = try Frames.allocateZeroed()
-        }
+        let frame = try Frames.allocateZeroed()
         enlist(frame, at: page)
         let old = unsafe tables.replace(slot, by: writable(frame, area, 0))
         Counters.add(1, to: Counters.anonymousPages)
@@ -184,7 +177,8 @@ extension AddressSpace {
     offer.finish()
   }
 
-  /// Copies a private page that others have too, and when faults follow each other the next ones.
+  /// Gives a private area a copy of a page that others have too, another process or an object, and when faults follow each
+  /// other of the next ones.
   private func copyWindow(
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot,
     _ gather: inout MappingGather
@@ -202,8 +196,8 @@ extension AddressSpace {
     var done = 0
     while done < count {
       let entry = unsafe PageTableEntry(word: slot[done])
-      if done > 0, !entry.isPresent || !isPrivate(entry) || entry.isWritable { break }
-      if done > 0, Frames.isExclusive(entry.frame) {
+      if done > 0, !entry.isPresent || !entry.isCounted || entry.isWritable { break }
+      if done > 0, isPrivate(entry), Frames.isExclusive(entry.frame) {
         _ = unsafe tables.replace(slot + done, by: writable(entry.frame, area, 0))
       } else {
         let frame: PageFrameNumber
@@ -359,6 +353,7 @@ extension AddressSpace {
     guard let object = area.object else { return .failed(.notMapped) }
     let fresh = prefill(area, page, object)
     while true {
+      var gather = MappingGather(space: machineSpace)
       let version = object.version
       let found: PageFrameNumber?
       do throws(Errno) {
@@ -376,8 +371,9 @@ extension AddressSpace {
         // Truncation first changes the version, then empties entries under this lock: either it sees our entry, or we
         // see its version.
         guard object.version == version else { return nil }
-        return install(&tables, area, page, access, found, object, fresh)
+        return install(&tables, area, page, access, found, object, fresh, &gather)
       }
+      gather.finish()
       if let found { Frames.release(found) }
       if let result { return result }
     }
@@ -386,7 +382,7 @@ extension AddressSpace {
   /// Puts the object's page, or a private copy of it, into the tables.
   private func install(
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ access: Access,
-    _ found: PageFrameNumber?, _ object: MemoryObject, _ fresh: Range<UInt64>?
+    _ found: PageFrameNumber?, _ object: MemoryObject, _ fresh: Range<UInt64>?, _ gather: inout MappingGather
   ) -> Resolution {
     do throws(Errno) {
       let slot = try unsafe tables.ensureSlot(page, area, object)
@@ -396,19 +392,21 @@ extension AddressSpace {
         return .done
       }
       if access == .write, !area.isShared {
-        let frame: PageFrameNumber
-        if let found {
-          frame = try Frames.allocate()
-          Frames.copy(found, to: frame)
-          Counters.add(1, to: Counters.copies)
-        } else {
-          frame = try Frames.allocateZeroed()
+        guard let found else {
+          let frame = try Frames.allocateZeroed()
+          Counters.add(1, to: Counters.anonymousPages)
+          enlist(frame, at: page)
+          unsafe tables.install(writable(frame, area, 0), in: slot)
+          offer(page, unsafe PageTableEntry(word: slot.pointee))
+          return .done
         }
-        Counters.add(1, to: Counters.anonymousPages)
-        enlist(frame, at: page)
-        unsafe tables.install(writable(frame, area, 0), in: slot)
-        offer(page, unsafe PageTableEntry(word: slot.pointee))
-        return .done
+        // As after a read, and then as a write to what is there.
+        Frames.retain(found)
+        let entry = PageTableEntry(
+          frame: found, protection: area.protection, isWritable: false, marks: PageTableEntry.objectPage)
+        unsafe tables.install(entry, in: slot)
+        unsafe installAround(&tables, area, around(area, page, Self.faultAroundPages), page, slot, object)
+        return unsafe copyWindow(&tables, area, page, slot, &gather)
       }
       guard let found else { return .failed(.bus) }
       // Clean pages of a store are shown read-only, so that the first write is noticed; memory without a store has
@@ -426,12 +424,24 @@ extension AddressSpace {
         area.nextFault = fresh.upperBound
         area.faultWindow = (fresh.upperBound &- fresh.lowerBound) / pageSize
       }
-      unsafe installAround(&tables, area, fresh ?? around(area, page), page, slot, object)
-      offerAround(&tables, area, page)
+      let window = fresh ?? nextReadWindow(area, page)
+      unsafe installAround(&tables, area, window, page, slot, object)
+      offerAround(&tables, area, page, window)
       return .done
     } catch {
       return .outOfMemory
     }
+  }
+
+  /// The pages that are mapped with `page` after a read, if the object has them in memory: more while faults follow each
+  /// other and memory is plenty.
+  private func nextReadWindow(_ area: VirtualMemoryArea, _ page: UInt64) -> Range<UInt64> {
+    var pages = Self.faultAroundPages
+    if area.nextRead == page, FrameAllocator.shortage == 0 { pages = min(area.readWindow &* 2, Self.largestWindow) }
+    let window = around(area, page, pages)
+    area.nextRead = window.upperBound
+    area.readWindow = pages
+    return window
   }
 
   /// Makes a window of fresh pages around `page` in shared memory without a name, which grows while faults follow each
@@ -467,74 +477,6 @@ extension AddressSpace {
         frame: frame, protection: area.protection, isWritable: isWritable, marks: PageTableEntry.objectPage)
       if unsafe !tables.installInPlace(entry, in: first + index) { Frames.release(frame) }
     }
-  }
-
-  // MARK: Offers
-
-  func offer(_ page: UInt64, _ entry: PageTableEntry) {
-    var offer = MappingOffer(space: machineSpace)
-    offer.add(page, entry)
-    offer.finish()
-  }
-
-  /// Offers the pages around `page` that the tables hold, and all of the run of frames that it lies in.
-  private func offerAround(_ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64) {
-    let run = runAround(page, tables, area)
-    var window = around(area, page)
-    window = min(window.lowerBound, run.lowerBound)..<max(window.upperBound, run.upperBound)
-    var offer = MappingOffer(space: machineSpace)
-    tables.forEach(window.lowerBound, window.upperBound) { address, entry in offer.add(address, entry) }
-    offer.finish()
-  }
-
-  /// Offers what the table of `page` holds of the area.
-  private func offerTable(_ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64) {
-    let begin = page & ~(PageTables.tableSpan &- 1)
-    var offer = MappingOffer(space: machineSpace)
-    tables.forEach(max(begin, area.start), min(begin &+ PageTables.tableSpan, area.end)) { address, entry in
-      // The page itself in any case.
-      if offer.commands < Self.largestOffer || address == page { offer.add(address, entry) }
-    }
-    offer.finish()
-  }
-
-  /// Code at `address` makes system calls that the machine could make cheaper: lets it replace them in its copy of the
-  /// page, when that is a file's and nobody but programs that map it privately can see the difference.
-  ///
-  /// - Locks: the area lock for reading. May sleep.
-  @export(interface)
-  public func offerEntry(at address: UInt64) {
-    let page = address & ~pageMask
-    areas.withReadLock { state in
-      guard let area = state.map.find(page), !area.isShared, area.object?.hasStore == true else { return }
-      tables.withLock { tables in
-        let entry = tables.entry(page)
-        guard entry.isPresent, entry.machineRights & UInt64(MACHINE_MAP_TEXT) != 0 else { return }
-        machine_space_map(
-          machineSpace, page, entry.frame.rawValue << 12, pageSize, entry.machineRights | UInt64(MACHINE_MAP_ENTRY))
-      }
-    }
-  }
-
-  /// The pages of `page`'s table and of the area that lie around it in a row, in memory too, with the same rights.
-  private func runAround(_ page: UInt64, _ tables: PageTables, _ area: VirtualMemoryArea) -> Range<UInt64> {
-    guard let slot = unsafe tables.find(page).slot else { return page..<page }
-    let begin = page & ~(PageTables.tableSpan &- 1)
-    let below = Int(truncatingIfNeeded: (page &- max(begin, area.start)) / pageSize)
-    let above = Int(truncatingIfNeeded: (min(begin &+ PageTables.tableSpan, area.end) &- page) / pageSize)
-    var first = 0
-    var last = 1
-    // Entries that reclaim has aged are not offered: they end the run.
-    while first > -below, unsafe slot[first - 1] &+ pageSize == slot[first] { first -= 1 }
-    while last < above, unsafe slot[last - 1] &+ pageSize == slot[last] { last += 1 }
-    return page &- UInt64(-first) &* pageSize..<page &+ UInt64(last) &* pageSize
-  }
-
-  /// The aligned window around `page`, cut to the area. It lies within one table.
-  private func around(_ area: VirtualMemoryArea, _ page: UInt64) -> Range<UInt64> {
-    let size = Self.faultAroundPages &* pageSize
-    let start = page & ~(size &- 1)
-    return max(start, area.start)..<min(start &+ size, area.end)
   }
 }
 

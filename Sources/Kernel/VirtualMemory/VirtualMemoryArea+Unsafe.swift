@@ -33,6 +33,9 @@ final class VirtualMemoryArea {
   /// two). Under the page-table lock.
   var nextFault: UInt64 = 0
   var faultWindow: UInt64 = 0
+  /// The same of read faults on the object's pages.
+  var nextRead: UInt64 = 0
+  var readWindow: UInt64 = 0
 
   // The area's place in the space's tree and the summary of the subtree below it.
   var links = TreeLinks<VirtualMemoryArea>()
