@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-enum { THREADS = 8, ROUNDS = 500 };
+enum { THREADS = 8, ROUNDS = 500, SIGNALS = 4000 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
@@ -102,14 +102,14 @@ int main(void) {
   signal(SIGUSR1, take);
   pthread_create(&thread[0], NULL, nap, NULL);
   pthread_create(&thread[1], NULL, nap, NULL);
-  for (int i = 0; i < ROUNDS; i++) {
+  for (int i = 0; i < SIGNALS; i++) {
     pthread_kill(thread[i & 1], SIGUSR1);
     if (i % 8 == 0) usleep(100);
   }
   stop = 1;
   pthread_join(thread[0], NULL);
   pthread_join(thread[1], NULL);
-  CHECK(signals_taken > 0 && signals_taken <= ROUNDS);
+  CHECK(signals_taken > 0 && signals_taken <= SIGNALS);
   // A signal to a process that is just ending, or has ended and not been waited for, does nothing.
   good = 0;
   for (int i = 0; i < ROUNDS / 5; i++) {
