@@ -219,6 +219,29 @@ print("same" if all(pages[i][0] == i % 251 and pages[i][65535] == i % 251 for i 
   verify "swap space that is too small" 125 '' "apus: --swap: * has 100 bytes; the least is 65536" "$apus" run --swap "$scratch/tiny" -- true
 fi
 
+if section stress; then
+  # Much more memory is worked on than there is. Nothing is lost, nobody is killed: all of it fits into swap.
+  if command -v stress-ng >/dev/null; then
+    stress() { # TITLE CPUS ARGUMENT…
+      local title=$1
+      verify "$title" 0 '' '' "$apus" run --cpus "$2" --memory 128M --swap "$scratch/swap-stress:512M" --timeout 50 -- \
+        bash -c 'stress-ng --quiet "$@" && ! grep -v "oom_kill 0" /proc/vmstat | grep oom_kill' stress "${@:3}" </dev/null
+    }
+    stress "anonymous memory beyond memory" 2 --vm 2 --vm-bytes 192M --vm-method all --verify -t 8s
+    stress "on one processor" 1 --vm 1 --vm-bytes 192M --vm-method rand-set --verify -t 5s
+    stress "on four, with forks and mappings" 4 --vm 2 --vm-bytes 160M --vm-keep --verify --fork 1 --mmap 1 --mmap-bytes 64M -t 6s
+  else
+    skipped=$((skipped + 1))
+    echo "  SKIP stress: stress-ng is not installed"
+  fi
+  inside "a tmpfs larger than memory" 0 'same' '' --memory 128M --swap "$scratch/swap-stress:512M" --timeout 50 --user 0:0 -- bash -c '
+    pages() { for i in $(seq 20); do yes "$i" | head -c 10M; done; }
+    mount -t tmpfs -o size=300M none /mnt
+    pages >/mnt/big
+    pages | md5sum >/mnt/sum
+    md5sum </mnt/big | cmp - /mnt/sum && echo same'
+fi
+
 if section trace; then
   inside "trace lines on standard error" 0 'x' '*write(1, "x*", 2)*= 2*' --trace syscalls -- busybox echo x
   inside "trace lines in a file" 0 'x' '' --trace syscalls --trace-file "$scratch/trace" -- busybox echo x

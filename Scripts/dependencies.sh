@@ -27,6 +27,7 @@ need gzip command -v gzip
 need file command -v file
 need attr command -v setfattr
 need procps command -v ps
+need stress-ng command -v stress-ng
 
 command -v swift >/dev/null || {
   echo "apus: Swift 6.3 is needed and not in PATH (https://www.swift.org/install)" >&2

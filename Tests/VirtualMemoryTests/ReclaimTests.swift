@@ -79,6 +79,13 @@ enum ReclaimCheck {
       }
       if swapped != space.tables.withLock({ $0.census().pages.swapped }) { failures.append("swappedPages is wrong") }
     }
+    for number in 1..<UInt32(max(1, ReverseMap.capacity)) {
+      _ = ReverseMap.withObject(OwnerNumber(rawValue: number)) { object in
+        let (swapped, names) = namedSlots(object)
+        for entry in names { named[entry, default: 0] += 1 }
+        if swapped != names.count { failures.append("an object counts \(swapped) swapped pages, not \(names.count)") }
+      }
+    }
     SwapSpace.state.withLock { state in
       for (index, area) in state.areas.enumerated() {
         guard let area else { continue }
@@ -101,6 +108,21 @@ enum ReclaimCheck {
     }
     if !named.isEmpty { failures.append("\(named.count) entries name free slots") }
     return failures
+  }
+
+  /// How many pages of the object are on swap areas by its own count, and under which names.
+  private static func namedSlots(_ object: MemoryObject) -> (count: Int, names: [SwapEntry]) {
+    object.pages.withLock { pages in
+      var names: [SwapEntry] = []
+      var position: UInt64 = 0
+      while let (index, value) = pages.tree.next(from: position) {
+        if case .swapped(let entry) = ObjectPages.page(value), pages.tree.hasTag(ObjectPages.swappedTag, at: index) {
+          names.append(entry)
+        }
+        position = index + 1
+      }
+      return (pages.swapped, names)
+    }
   }
 }
 

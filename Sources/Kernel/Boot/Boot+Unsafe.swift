@@ -53,11 +53,11 @@ public func boot(_ info: UnsafePointer<machine_boot_info>) {
 private func relieveHeap() -> Bool {
   // The caches have locks of their own, which may not be taken under a spin lock.
   guard CPU.lockDepth == 0 else { return false }
-  if Shrinkers.isReclaiming {
+  guard let found = Shrinkers.reclaimIfFree(frames: 1024) else {
     Thread.yield()
     return true
   }
-  return Shrinkers.reclaim(frames: 1024) > 0
+  return found > 0
 }
 
 /// The first Swift code of every other CPU.

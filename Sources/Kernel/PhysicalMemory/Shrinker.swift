@@ -24,15 +24,14 @@ public enum Shrinkers {
     isEmpty.store(false, ordering: .releasing)
   }
 
-  /// Whether a thread is asking the caches right now: what it finds may be enough for others too.
-  public static var isReclaiming: Bool { isRunning.load(ordering: .relaxed) }
-
   /// Asks the caches for `frames` page frames; returns how many were freed. A call from within a shrinker, and one
   /// while another thread is reclaiming, returns 0. May sleep.
-  @export(interface) public static func reclaim(frames: Int) -> Int {
-    guard !isEmpty.load(ordering: .acquiring),
-      isRunning.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged
-    else { return 0 }
+  @export(interface) public static func reclaim(frames: Int) -> Int { reclaimIfFree(frames: frames) ?? 0 }
+
+  /// The same; nil while another thread is reclaiming: what it finds may be enough for others too.
+  @export(interface) public static func reclaimIfFree(frames: Int) -> Int? {
+    guard !isEmpty.load(ordering: .acquiring) else { return 0 }
+    guard isRunning.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged else { return nil }
     defer { isRunning.store(false, ordering: .releasing) }
     var freed = 0
     for shrinker in registered.withLock({ $0 }) where freed < frames {

@@ -119,6 +119,10 @@ extension AddressSpace {
         huge = hugeResidency(area)
       } else {
         resident = residency(area.start, area.end)
+        if let object = area.object, object.isSwappable {
+          let first = area.pageOffset
+          resident.swapped += object.swappedPages(first..<first &+ area.length / pageSize)
+        }
       }
     }
     return AreaSnapshot(

@@ -109,12 +109,16 @@ enum Frames {
   @inline(__always)
   static func isIdle(_ frame: PageFrameNumber) -> Bool { frame.frame.referenceCount == inspectionBias &+ 1 }
 
-  /// As `isIdle`; if so nobody can get a reference until `thaw`.
+  /// As `isIdle`, but for the swap cache if it has the frame; if so nobody can get a reference until `thaw`.
   @inline(__always)
-  static func freeze(_ frame: PageFrameNumber) -> Bool { frame.frame.freeze(ifReferences: inspectionBias &+ 1) }
+  static func freeze(_ frame: PageFrameNumber, cached: Int32 = 0) -> Bool {
+    frame.frame.freeze(ifReferences: inspectionBias &+ 1 &+ cached)
+  }
   /// Ends `freeze`, without the owner's reference.
   @inline(__always)
-  static func thaw(_ frame: PageFrameNumber) { frame.frame.thaw(references: inspectionBias) }
+  static func thaw(_ frame: PageFrameNumber, cached: Int32 = 0) {
+    frame.frame.thaw(references: inspectionBias &+ cached)
+  }
 
   /// Whether a device has the frame pinned.
   @inline(__always)

@@ -119,9 +119,9 @@ extension MemoryObject {
     if end != size { clear(max(offset, last &* pageSize), end) }
   }
 
-  /// Clears bytes within one page, if it is in memory.
+  /// Clears bytes within one page, if there is one.
   func clear(_ start: UInt64, _ end: UInt64) {
-    guard start < end, case .ready(let frame) = lookUp(start / pageSize) else { return }
+    guard start < end, let frame = pageIfPresent(start / pageSize) else { return }
     defer { Frames.release(frame) }
     // SAFETY: `start` and `end` lie in the same page, or `end` is its end; the reference keeps the frame.
     let target = unsafe Frames.pointer(frame) + Int(truncatingIfNeeded: start & pageMask)

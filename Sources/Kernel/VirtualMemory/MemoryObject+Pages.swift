@@ -22,6 +22,9 @@ extension MemoryObject {
       switch found {
       case .ready(let frame): return frame
       case .busy: waitUntilReady(index)
+      case .swapped(let entry):
+        guard index < pageCount else { throw .EFAULT }
+        if let frame = try bringBack(index, entry, onRead: onRead) { return frame }
       case .absent:
         guard index < pageCount else { throw .EFAULT }
         if hasStore {
@@ -40,8 +43,9 @@ extension MemoryObject {
   ) throws(Errno) -> PageFrameNumber? {
     guard index < pageCount else { throw .EFAULT }
     if !allocating && !hasStore {
-      guard case .ready(let frame) = lookUp(index) else { return nil }
-      return frame
+      let found = lookUp(index)
+      if case .ready(let frame) = found { return frame }
+      if found == .absent { return nil }
     }
     return try page(index) {
       Counters.add(1, to: Counters.majorFaults)
@@ -336,13 +340,17 @@ extension MemoryObject {
   func removePages(from start: UInt64, to end: UInt64, _ body: (PageFrameNumber) -> Void) {
     var position = start
     var removed = 0
+    var swapped = 0
     var dirty = 0
     while position < end {
       // In steps, so that the lock is not held long.
       let next: UInt64? = pages.withLock { pages in
         for _ in 0..<256 {
-          guard let (index, _) = pages.tree.next(from: position), index < end else { return nil }
-          if let (frame, wasDirty) = pages.remove(at: index) {
+          guard let (index, value) = pages.tree.next(from: position), index < end else { return nil }
+          if case .swapped(let entry) = ObjectPages.page(value) {
+            pages.removeSwapped(at: index, entry)
+            swapped += 1
+          } else if let (frame, wasDirty) = pages.remove(at: index) {
             removed += 1
             if wasDirty { dirty += 1 }
             body(frame)
@@ -355,7 +363,7 @@ extension MemoryObject {
       position = next
     }
     countPages(-removed)
-    unpromisePages(removed)
+    unpromisePages(removed + swapped)
     huge?.leaving.add(removed, ordering: .relaxed)
     Counters.add(-dirty, to: Counters.dirtyPages)
   }

@@ -94,6 +94,7 @@ extension MemoryObject {
       return try writeFresh(index, within, count, &buffer)
     }
     let frame = try MemoryPressure.retrying { () throws(Errno) in try page(index) }
+    Frames.markReferenced(frame)
     defer { Frames.release(frame) }
     defer { markDirty(index) }
     // SAFETY: `within + count` is at most a page, and the reference keeps the frame.
@@ -155,9 +156,8 @@ extension MemoryObject {
   func clearTail() {
     let end = size
     guard end & pageMask != 0 else { return }
-    if case .ready(let frame) = lookUp(end / pageSize) {
-      Frames.clear(frame, from: Int(truncatingIfNeeded: end & pageMask))
-      Frames.release(frame)
-    }
+    guard let frame = pageIfPresent(end / pageSize) else { return }
+    Frames.clear(frame, from: Int(truncatingIfNeeded: end & pageMask))
+    Frames.release(frame)
   }
 }

@@ -33,6 +33,8 @@ public final class MemoryObject {
   unowned(unsafe) private let store: (any PageStore)?
   /// Whether changed pages have somewhere to go, and clean ones can be read again.
   public let hasStore: Bool
+  /// Whether its pages may go to a swap area: it has no store, and its pages need not stay where they are.
+  let isSwappable: Bool
   /// For objects of huge pages: where those come from.
   public let huge: HugePageSupply?
   private let sizeValue: Atomic<UInt64>
@@ -56,11 +58,13 @@ public final class MemoryObject {
   /// - Parameters:
   ///   - store: nil for memory that is its own store: zero-filled, never written anywhere.
   ///   - size: in bytes. Pages beyond it do not exist; a mapping faults there.
+  ///   - isSwappable: whether pages without a store may go to a swap area.
   @export(interface)
-  public init(store: (any PageStore)?, size: UInt64, huge: HugePageSupply? = nil) {
+  public init(store: (any PageStore)?, size: UInt64, huge: HugePageSupply? = nil, isSwappable: Bool = true) {
     // SAFETY: see `store`.
     unsafe self.store = store
     hasStore = store != nil
+    self.isSwappable = isSwappable && store == nil && huge == nil
     tree = RadixTree(nodes: RadixNodePool.shared)
     pages = SpinLock(ObjectPages(tree: tree), rank: .pageCache)
     self.huge = huge
@@ -104,10 +108,24 @@ public final class MemoryObject {
   var pageCount: UInt64 { size / pageSize &+ (size & pageMask != 0 ? 1 : 0) }
 
   /// Pages in memory now.
-  public var residentPages: Int { @export(interface) get { pages.withLock { $0.tree.count } } }
+  public var residentPages: Int { @export(interface) get { pages.withLock { $0.tree.count - $0.swapped } } }
+  /// Pages that it has, in memory or on a swap area.
+  public var allocatedPages: Int { @export(interface) get { pages.withLock { $0.tree.count } } }
 
+  /// Whether the page is in memory.
   @export(interface)
-  public func isResident(_ index: UInt64) -> Bool { pages.withLock { $0.find(index) != .absent } }
+  public func isResident(_ index: UInt64) -> Bool {
+    pages.withLock { pages in
+      switch pages.find(index) {
+      case .ready, .busy: true
+      case .absent, .swapped: false
+      }
+    }
+  }
+
+  /// Whether there is a page, in memory or on a swap area.
+  @export(interface)
+  public func hasPage(_ index: UInt64) -> Bool { pages.withLock { $0.find(index) != .absent } }
 
   func readFromStore(_ index: UInt64, _ frames: [PageFrameNumber]) throws(Errno) {
     guard let store = unsafe store else { throw .EIO }

@@ -40,13 +40,22 @@ public enum MemoryPressure {
     if shortage > 0 { _ = Shrinkers.reclaim(frames: max(shortage, 256)) }
   }
 
-  /// The patience of one allocation.
+  /// The patience of one allocation. While pages can go to swap it never ends because others were faster: the out-of-memory
+  /// policy is asked only when reclaim has looked at everything, several times, and found nothing.
   struct Relief {
     /// Times in a row that the caches gave something up and the allocation failed all the same: others were faster, or
     /// what is given up is what others need at once.
     private var reclaims = 0
+    /// Times in a row that reclaim had everything to itself and found nothing.
+    private var failures = 0
     /// Times that it waited for another thread, which reclaims, or for a program to end.
     private var waits = 0
+
+    /// The most of each before the policy is asked, and of all before the allocation fails: a second is more than any
+    /// program takes to die that can die at all.
+    private static var mostReclaims: Int { 16 }
+    private static var mostFailures: Int { 16 }
+    private static var mostWaits: Int { 500 }
 
     init() {}
 
@@ -57,17 +66,35 @@ public enum MemoryPressure {
       if Thread.current.hasFatalSignal { return false }
       ReclaimCounters.add(1, to: ReclaimCounters.stalls)
       // More at each failure: an operation that needs many frames at once begins anew each time.
-      if reclaims < 16, Shrinkers.reclaim(frames: 64 << min(reclaims, 4)) > 0 {
+      let found = Shrinkers.reclaimIfFree(frames: 64 << min(reclaims, 4))
+      let canSwap = Reclaim.canSwap
+      if let found, found > 0 {
         reclaims += 1
-        return true
+        failures = 0
+        if reclaims < Self.mostReclaims { return true }
+        // The others had their turn: they go on, too.
+        if canSwap {
+          reclaims = 0
+          return pause()
+        }
+      } else if found == nil {
+        // Another thread's work may do for both.
+        if canSwap { return pause() }
+      } else {
+        failures += 1
+        if canSwap, failures < Self.mostFailures { return pause() }
       }
-      // A second is more than any program takes to die that can die at all.
-      guard waits < 500 else { return false }
-      if reclaims >= 16 || !Shrinkers.isReclaiming {
+      guard waits < Self.mostWaits else { return false }
+      if found != nil {
         guard let policy = policy.withLock({ $0 }), policy.memoryExhausted() else { return false }
       }
       waits += 1
       reclaims = 0
+      return pause()
+    }
+
+    /// Gives other threads time; false when this one is told to end.
+    private func pause() -> Bool {
       do throws(Errno) {
         try Thread.sleep(.killable, until: Instant.now().advanced(byNanoseconds: 2_000_000)) { false }
       } catch {

@@ -1,4 +1,5 @@
-// The pages of a memory object by index: a radix tree of words, each a frame number with two marks. Tags of the tree drive
+// The pages of a memory object by index: a radix tree of words, each a frame number with two marks, or the name of a page that
+// is on a swap area. Tags of the tree drive
 // write-back, which finds the pages that it is about without looking at the others:
 //
 // ```
@@ -28,16 +29,24 @@ struct ObjectPages {
     /// Being read from the store.
     case busy
     case ready(PageFrameNumber)
+    /// On a swap area; only in objects without a store.
+    case swapped(SwapEntry)
   }
 
   private static var presentBit: UInt { 1 }
   private static var busyBit: UInt { 2 }
+  private static var marks: UInt { 3 }
   /// Differs from the store.
   static var dirtyTag: RadixTreeTag { .first }
   /// Is being stored.
   static var writeBackTag: RadixTreeTag { .second }
   /// Was dirty when a sync began that has not come to it yet.
   static var chosenTag: RadixTreeTag { .third }
+  /// Is on a swap area. Such objects have no store, and nothing to choose.
+  static var swappedTag: RadixTreeTag { .third }
+
+  /// Pages of the tree that are on swap areas.
+  private(set) var swapped = 0
 
   /// Errors of the store so far, and the last of them: whoever waits for a page that another sync stores has to know.
   var writeErrors = 0
@@ -48,13 +57,15 @@ struct ObjectPages {
 
   @inline(__always)
   static func page(_ value: UInt) -> Page {
-    if value == 0 { return .absent }
-    if value & busyBit != 0 { return .busy }
-    return .ready(frame(value))
+    switch value & marks {
+    case presentBit: return .ready(frame(value))
+    case busyBit: return .swapped(SwapEntry(rawValue: UInt64(value >> 2)))
+    default: return value == 0 ? .absent : .busy
+    }
   }
 
   static func frame(_ value: UInt) -> PageFrameNumber { PageFrameNumber(UInt64(value >> 2)) }
-  static func isBusy(_ value: UInt) -> Bool { value & busyBit != 0 }
+  static func isBusy(_ value: UInt) -> Bool { value & marks == marks }
 
   static func value(_ frame: PageFrameNumber, busy: Bool) -> UInt {
     UInt(truncatingIfNeeded: frame.rawValue) << 2 | presentBit | (busy ? busyBit : 0)
@@ -81,10 +92,46 @@ struct ObjectPages {
     return index <= last
   }
 
-  /// Takes the page out; the caller takes over the reference. `wasDirty` has to be counted by the caller.
+  /// Takes the page, which is in memory, out; the caller takes over the reference. `wasDirty` has to be counted by the caller.
   func remove(at index: UInt64) -> (frame: PageFrameNumber, wasDirty: Bool)? {
     let wasDirty = tree.hasTag(Self.dirtyTag, at: index)
     let value = tree.remove(at: index)
     return value == 0 ? nil : (Self.frame(value), wasDirty)
+  }
+
+  // MARK: Swap
+
+  /// Puts the name of a slot in the place of a page that is ready. The tree's reference to the frame is the caller's now,
+  /// and the slot has one from the tree.
+  mutating func replace(at index: UInt64, by entry: SwapEntry) {
+    SwapSpace.retain(entry)
+    _ = tree.replace(at: index, with: UInt(truncatingIfNeeded: entry.rawValue) << 2 | Self.busyBit)
+    tree.setTag(Self.swappedTag, at: index)
+    swapped += 1
+  }
+
+  /// Puts a page in the place of its slot's name, to which the tree has no reference any more; it takes over one to the frame.
+  mutating func restore(_ frame: PageFrameNumber, at index: UInt64) {
+    tree.clearTag(Self.swappedTag, at: index)
+    _ = tree.replace(at: index, with: Self.value(frame, busy: false))
+    swapped -= 1
+  }
+
+  /// Takes the name of a slot out.
+  mutating func removeSwapped(at index: UInt64, _ entry: SwapEntry) {
+    _ = tree.remove(at: index)
+    SwapSpace.release(entry)
+    swapped -= 1
+  }
+
+  /// The first page from `start` on that is on this swap area.
+  func nextSwapped(from start: UInt64, area: Int) -> (index: UInt64, entry: SwapEntry)? {
+    var position = start
+    while let (index, value) = tree.next(from: position, tagged: Self.swappedTag) {
+      if case .swapped(let entry) = Self.page(value), entry.area == area { return (index, entry) }
+      guard index < .max else { return nil }
+      position = index &+ 1
+    }
+    return nil
   }
 }

@@ -8,13 +8,18 @@ import VirtualMemory
 
 /// A regular file of a tmpfs.
 public final class TmpfsFile: TmpfsInode {
-  private let content = MemoryObject(store: nil, size: 0)
+  private let content: MemoryObject
   private var sealing: FileSeals?
+
+  override init(_ state: State, on superblock: TmpfsSuperblock) {
+    content = MemoryObject(store: nil, size: 0, isSwappable: superblock.options.isSwappable)
+    super.init(state, on: superblock)
+  }
 
   public override func attributes() throws(Errno) -> Attributes {
     var attributes = state.withLock { $0.attributes }
     attributes.size = content.size
-    attributes.blocks = UInt64(content.residentPages) * 8
+    attributes.blocks = UInt64(content.allocatedPages) * 8
     return attributes
   }
 
@@ -58,7 +63,7 @@ public final class TmpfsFile: TmpfsInode {
       let place = offset + UInt64(total)
       let page = min(length - total, Int(4096 - place % 4096))
       do throws(Errno) {
-        guard tmpfs.freePages > 0 || content.isResident(place / 4096) else { throw .ENOSPC }
+        guard tmpfs.freePages > 0 || content.hasPage(place / 4096) else { throw .ENOSPC }
         let hidden = buffer.limit(to: page)
         defer { buffer.extend(by: hidden) }
         total += try content.write(at: place, &buffer)
@@ -74,7 +79,7 @@ public final class TmpfsFile: TmpfsInode {
   /// Tells the superblock how many pages the file has now.
   private func settle() {
     guard let tmpfs else { return }
-    let pages = content.residentPages
+    let pages = content.allocatedPages
     let change = state.withLock { state in
       let change = pages - state.chargedPages
       state.chargedPages = pages

@@ -19,6 +19,7 @@ public enum Tmpfs {
     FileSystemTypes.register("ramfs") { (source, options, flags) throws(Errno) -> Superblock in
       var parsed = try TmpfsOptions(options)
       (parsed.pageLimit, parsed.inodeLimit) = (.max, .max)
+      parsed.isSwappable = false
       return try TmpfsSuperblock(typeName: "ramfs", source: source, options: parsed)
     }
   }
@@ -31,6 +32,8 @@ public struct TmpfsOptions: Sendable {
   public var inodeLimit: Int
   public var rootPermissions: UInt32 = 0o1777
   public var rootOwner = Owner.root
+  /// Whether content may go to swap areas.
+  public var isSwappable = true
 
   @export(interface)
   public init() {
@@ -50,7 +53,8 @@ public struct TmpfsOptions: Sendable {
         pageLimit = Self.clamp(try Self.size(value, total: UInt64(MemoryLimits.memory) * 4096) / 4096)
       case "nr_blocks": pageLimit = Self.clamp(try Self.size(value, total: 0))
       case "nr_inodes": inodeLimit = Self.clamp(try Self.size(value, total: 0))
-      case "huge", "mpol", "inode64", "inode32", "noswap": break
+      case "noswap": isSwappable = false
+      case "huge", "mpol", "inode64", "inode32": break
       default: guard try takeRootOption(key, value) else { throw .EINVAL }
       }
     }
@@ -163,6 +167,7 @@ public final class TmpfsSuperblock: Superblock {
       text.append(",mode=")
       text.append(octal: UInt64(options.rootPermissions))
     }
+    if !options.isSwappable, typeName == "tmpfs" { text.append(",noswap") }
     if let hugePages { Hugetlbfs.append(hugePages, to: &text) }
     return text.byteString
   }

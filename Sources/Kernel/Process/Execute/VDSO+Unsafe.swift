@@ -23,7 +23,7 @@ public enum VDSO {
 
   private static func makeObject() -> MemoryObject? {
     guard let image = unsafe image else { return nil }
-    let object = MemoryObject(store: nil, size: pageSize + UInt64(image.count))
+    let object = MemoryObject(store: nil, size: pageSize + UInt64(image.count), isSwappable: false)
     do throws(Errno) {
       // SAFETY: the image is never written to; the buffer is a source only.
       var buffer = unsafe TransferBuffer(

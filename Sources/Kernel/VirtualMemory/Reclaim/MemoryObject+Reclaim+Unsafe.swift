@@ -13,7 +13,7 @@ extension MemoryObject {
   @inline(__always)
   func enlist(_ frame: PageFrameNumber, _ index: UInt64) {
     // Pages beyond 128 TiB have no place in a descriptor; they stay until the object ends.
-    guard hasStore, index < 1 << 35 else { return }
+    guard hasStore || isSwappable, index < 1 << 35 else { return }
     PageOwner.set(frame, owner: number, page: index)
     PageLists.add(frame, hasStore ? [] : .swapBacked, active: false)
   }

@@ -68,7 +68,7 @@ public final class Reclaim: Shrinker {
   }
 
   /// Whether anonymous memory has anywhere to go.
-  private static var canSwap: Bool { SwapSpace.freePages > 0 || SwapSpace.cachedPages > 0 }
+  static var canSwap: Bool { SwapSpace.freePages > 0 || SwapSpace.cachedPages > 0 }
 
   // MARK: The lists
 

@@ -90,6 +90,20 @@ enum ReverseMap {
     }
   }
 
+  /// Calls `body` with the object that has this number; nil if there is none. Under the lock: it does not end meanwhile.
+  static func withObject<Result>(_ number: OwnerNumber, _ body: (MemoryObject) -> Result) -> Result? {
+    owners.withLock { owners in
+      guard number.rawValue >> 8 < owners.parts.count, case .object(let object) = owners[number.rawValue] else {
+        return nil
+      }
+      // SAFETY: in the table, hence alive.
+      return unsafe object._withUnsafeGuaranteedRef { body($0) }
+    }
+  }
+
+  /// How many numbers there are.
+  static var capacity: Int { owners.withLock { $0.parts.count << 8 } }
+
   static func unregister(_ number: OwnerNumber) {
     owners.withLock { owners in
       owners[number.rawValue] = .none(nextFree: owners.firstFree)

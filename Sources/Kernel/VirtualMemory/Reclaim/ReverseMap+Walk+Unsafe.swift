@@ -95,10 +95,15 @@ extension ReverseMap {
     return unsafe object._withUnsafeGuaranteedRef { $0.evict(frame, &walk) }
   }
 
-  /// Replaces all entries that show an anonymous page by its swap entry. What is used again stays.
+  /// Replaces all entries that show an anonymous page by its swap entry, or the page of an object in there. What is used
+  /// again stays.
   static func evict(
     _ frame: PageFrameNumber, to entry: SwapEntry, _ owners: borrowing Owners, _ walk: inout ReverseWalk
   ) {
+    guard frame.frame.flags.contains(.anonymous) else {
+      guard let object = unsafe owners.object(frame) else { return }
+      return unsafe object._withUnsafeGuaranteedRef { $0.evict(frame, to: entry, &walk) }
+    }
     guard let family = unsafe owners.family(frame) else { return }
     let address = PageOwner.page(frame) &* pageSize
     unsafe family._withUnsafeGuaranteedRef { family in

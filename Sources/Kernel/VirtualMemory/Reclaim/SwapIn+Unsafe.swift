@@ -12,10 +12,14 @@ enum SwapIn {
 
   /// The page of `entry`, in the swap cache, with a reference for the caller. May sleep.
   ///
-  /// - Parameter onRead: called when the device has to be read.
+  /// - Parameters:
+  ///   - options: for the page's own frame.
+  ///   - onRead: called when the device has to be read.
   /// - Returns: nil when nobody names the slot any more.
   /// - Throws: ENOMEM; EIO and what else the device says.
-  static func page(_ entry: SwapEntry, onRead: () -> Void = {}) throws(Errno) -> PageFrameNumber? {
+  static func page(
+    _ entry: SwapEntry, options: AllocationOptions = [], onRead: () -> Void = {}
+  ) throws(Errno) -> PageFrameNumber? {
     while true {
       switch SwapSpace.lookUp(entry) {
       case .ready(let frame):
@@ -25,16 +29,16 @@ enum SwapIn {
       case .busy: SwapSpace.waitUntilReady(entry)
       case .stored:
         onRead()
-        try read(entry)
+        try read(entry, options)
       }
     }
   }
 
   /// Reads the slot, and neighbours that are in use and not in memory, as far as there is memory for them.
-  private static func read(_ entry: SwapEntry) throws(Errno) {
+  private static func read(_ entry: SwapEntry, _ options: AllocationOptions) throws(Errno) {
     guard let device = SwapSpace.device(entry) else { throw .EIO }
     // Of the page's own frame nothing is left to free: the reserve, which swap-out lives on, may not be used up.
-    let wanted = try Frames.allocate()
+    let wanted = options.isEmpty ? try Frames.allocate() : try FrameAllocator.allocate(options: options.union(.movable))
     defer { Frames.release(wanted) }
     guard SwapSpace.beginRead(entry, wanted) else { return }
     var numbers = InlineArray<16, PageFrameNumber>(repeating: PageFrameNumber(0))

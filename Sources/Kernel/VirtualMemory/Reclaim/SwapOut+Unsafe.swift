@@ -23,7 +23,7 @@ enum SwapOut {
       var walk = ReverseWalk()
       for index in 0..<batch.count {
         let frame = batch[index]
-        guard Frames.isPinned(frame) || ReverseMap.testUse(frame, owners, &walk) != .idle else {
+        guard Frames.isPinned(frame) || isUsed(frame, owners, &walk) else {
           pages[count].frame = frame
           count += 1
           continue
@@ -39,6 +39,15 @@ enum SwapOut {
     let stored = store(&pages, count)
     batch.releaseAll()
     return stored
+  }
+
+  /// Whether a program used the page through its tables or, if it belongs to an object, by read(2) and write(2).
+  private static func isUsed(
+    _ frame: PageFrameNumber, _ owners: borrowing ReverseMap.Owners, _ walk: inout ReverseWalk
+  ) -> Bool {
+    let wasReferenced = frame.frame.clear(.referenced).contains(.referenced)
+    let use = ReverseMap.testUse(frame, owners, &walk)
+    return use != .idle || (wasReferenced && !frame.frame.flags.contains(.anonymous))
   }
 
   /// Gives each page a slot, if it has none yet; those for which there is none go back to their list.

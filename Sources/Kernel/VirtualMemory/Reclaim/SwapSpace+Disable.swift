@@ -1,5 +1,5 @@
 // swapoff(2): every page of an area comes back into memory. Nothing leads from a slot to those who name it, so all page
-// tables are looked through.
+// tables and objects are looked through.
 
 import KernelCore
 import LinuxABI
@@ -28,20 +28,41 @@ extension SwapSpace {
     // A page on its way, or a space that was forked meanwhile, is found in the next round.
     for _ in 0..<200 {
       for space in ReverseMap.spaces() {
-        while true {
-          do throws(Errno) {
-            try space.bringBack(from: index)
-            break
-          } catch {
-            guard error == .ENOMEM, relief.find() else { throw error }
-          }
-        }
+        try persevere(&relief) { () throws(Errno) in try space.bringBack(from: index) }
       }
+      try persevere(&relief) { () throws(Errno) in try emptyObjects(index) }
       if state.withLock({ _ in area.freeSlots == area.capacity }) { return }
       if Thread.current.hasFatalSignal { throw .EINTR }
       try? Thread.sleep(.uninterruptible, until: Instant.now().advanced(byNanoseconds: 1_000_000)) { false }
     }
     throw .EBUSY
+  }
+
+  /// Repeats `body` while memory is short and some can be found.
+  private static func persevere(
+    _ relief: inout MemoryPressure.Relief, _ body: () throws(Errno) -> Void
+  ) throws(Errno) {
+    while true {
+      do throws(Errno) { return try body() } catch {
+        guard error == .ENOMEM, relief.find() else { throw error }
+      }
+    }
+  }
+
+  /// Brings the pages of objects back. An object is looked at under the lock of all owners, for it may end at any time, and
+  /// by its number again when its page has been read.
+  private static func emptyObjects(_ area: Int) throws(Errno) {
+    for raw in 1..<UInt32(max(1, ReverseMap.capacity)) {
+      let number = OwnerNumber(rawValue: raw)
+      var position: UInt64 = 0
+      while let found = ReverseMap.withObject(number, { $0.nextSwapped(from: position, area: area) }) ?? nil {
+        if Thread.current.hasFatalSignal { throw .EINTR }
+        position = found.index &+ 1
+        guard let frame = try SwapIn.page(found.entry) else { continue }
+        _ = ReverseMap.withObject(number) { $0.restore(found.index, found.entry, frame) }
+        Frames.release(frame)
+      }
+    }
   }
 }
 
