@@ -280,7 +280,7 @@ extension VirtualMemoryTests {
         case 98:
           let object = objects[1 + random.below(2)]
           if random.below(2) == 0 { try object.object.writeBack() } else { object.object.invalidate() }
-          _ = Reclaim().reclaim(frames: random.below(400))
+          _ = Reclaim().reclaim(frames: random.below(random.below(4) == 0 ? 400 : 40))
           if random.below(4) == 0 { Compaction.compactAll() }
         default:
           if let runs = try? space.pin(address, count * page) { AddressSpace.unpin(runs) }
