@@ -318,7 +318,8 @@ int main(int argc, char **argv) {
   self->process = getpid();
   all->steps_left = steps;
   state = seed * 0x9e3779b97f4a7c15 | 1;
-  map(0, pages);
+  if (mmap(ARENA, pages * PAGE, RW, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0) != ARENA) FAIL(errno, 0, 0, 0);
+  for (size_t i = 0; i < pages; i++) self->pages[i] = (struct page){.kind = ANONYMOUS, .readable = 1, .writable = 1};
   write_pages(0, pages);
   live();
   while (wait(NULL) > 0) {}
