@@ -66,7 +66,7 @@ extension AddressSpace {
         guard area.permits(access) || (authority == .byDebugger && area.allowsDebugger(access)) else {
           return .failed(.notPermitted)
         }
-        return resolve(area, page, access)
+        return byPolicy(of: area, page) { resolve(area, page, access) }
       }
       switch resolution {
       case .done: return

@@ -126,6 +126,7 @@ extension AddressSpace {
       space: self, start: start, end: start &+ newLength, protection: area.protection,
       maximumProtection: area.maximumProtection, flags: area.flags.subtracting(.heap), object: area.object,
       pageOffset: area.object == nil ? 0 : area.objectIndex(address), source: area.source)
+    fresh.policy = area.policy
     fresh.object?.addMapping(fresh)
     do throws(Errno) {
       try state.makingTables { () throws(Errno) in
