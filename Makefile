@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help dependencies host image build run test unit conformance bench lint format coverage clean
+.PHONY: help dependencies host image build run test unit models conformance bench lint format coverage clean
 
 # Product flags: a fully static executable starts about a millisecond earlier than one that loads libstdc++.
 HOST_FLAGS := -c release --explicit-target-dependency-import-check error --static-swift-stdlib -Xswiftc -static-executable
@@ -40,6 +40,10 @@ test: ## Everything that CI checks; ends with `N passed, M failed, K skipped`
 
 unit: ## Unit tests on the host
 	@Scripts/test.sh unit
+
+models: dependencies ## Structures of memory against models, over a million random steps each (STEPS=…)
+	@mkdir -p build
+	@Scripts/models.sh
 
 conformance: build ## Conformance programs, natively and in Apus (ONLY="name …" CPUS="1 2 4")
 	@Scripts/conformance.sh $(ONLY)

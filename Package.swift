@@ -52,7 +52,7 @@ kernelModule(
   ])
 
 /// What tests need besides their room.
-let testNeeds = ["Overlay": ["Tmpfs"]]
+let testNeeds = ["Overlay": ["Tmpfs"], "Process": ["Tmpfs"]]
 // `APUS_ROOMS=Tmpfs,Overlay swift test` builds and tests only these rooms and what they need.
 let only = Context.environment["APUS_ROOMS"].map { Set($0.split(separator: ",").map(String.init)) }
 func wanted(_ name: String) -> Bool { only?.contains(name) ?? true }

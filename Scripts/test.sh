@@ -96,6 +96,7 @@ lint() {
 conformance() { RESULT=build/step.result BUDGET=1500 timeout -k 10 1700 Scripts/conformance.sh; }
 command_line() { RESULT=build/step.result timeout -k 10 900 Scripts/command-line-test.sh; }
 coverage() { Scripts/coverage.sh --check && echo "1 0 0" >build/step.result; }
+models() { RESULT=build/step.result timeout -k 10 2000 Scripts/models.sh >build/models-summary.log; }
 build() { make --no-print-directory "$1"; }
 
 case ${1:-all} in
@@ -108,6 +109,7 @@ case ${1:-all} in
     step "host build" build host
     step "kernel image" build image
     step "unit tests" unit_tests
+    step "models" models
     step "coverage is current" coverage
     if [ -x build/apus ]; then step "command line" command_line; fi
     if [ -x build/apus ] && [ -e build/kernel.elf ]; then step "conformance" conformance; fi

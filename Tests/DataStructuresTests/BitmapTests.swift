@@ -8,7 +8,7 @@ import Testing
   for size in [1, 63, 64, 65, 500] {
     var bitmap = Bitmap(count: size)
     var model = [Bool](repeating: false, count: size)
-    for step in 0..<SeededGenerator.steps(10_000) {
+    for step in 0..<SeededGenerator.modelSteps(10_000) {
       let low = random.below(size)
       let high = low + random.below(min(size - low, 90) + 1)
       switch random.below(4) {
@@ -48,7 +48,7 @@ import Testing
     var used: Set<Int> = []
     var order: [Int] = []
     var cursor = range.lowerBound
-    for step in 0..<SeededGenerator.steps(20_000) {
+    for step in 0..<SeededGenerator.modelSteps(20_000) {
       let growing = step % 8000 < 5000
       switch random.below(10) {
       case 0..<(growing ? 4 : 1):

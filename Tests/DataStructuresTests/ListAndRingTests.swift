@@ -18,7 +18,7 @@ private enum InQueue: ListMembership {
   var random = SeededGenerator("list")
   let list = IntrusiveList<InQueue>()
   var model: [Waiter] = []
-  for step in 0..<SeededGenerator.steps(20_000) {
+  for step in 0..<SeededGenerator.modelSteps(20_000) {
     switch random.below(6) {
     case 0:
       let waiter = Waiter(step)
@@ -67,7 +67,7 @@ private enum InQueue: ListMembership {
   let ring = RingBuffer(minimumCapacity: 100)
   #expect(ring.capacity == 128)
   var model: [UInt8] = []
-  for step in 0..<SeededGenerator.steps(20_000) {
+  for step in 0..<SeededGenerator.modelSteps(20_000) {
     switch random.below(6) {
     case 0, 1:
       let bytes = (0..<random.below(80)).map { _ in UInt8.random(in: 0...255, using: &random) }

@@ -98,7 +98,7 @@ private func randomIndex(_ spread: Int, _ random: inout SeededGenerator) -> UInt
   let tree = RadixTree(nodes: nodes)
   var values: [UInt64: UInt] = [:]
   var tags: [Set<UInt64>] = [[], [], []]
-  let steps = SeededGenerator.steps(250_000)
+  let steps = SeededGenerator.modelSteps(250_000, parts: 4)
   for step in 0..<steps {
     let index = randomIndex(spread, &random)
     let tag = RadixTreeTag.allCases[random.below(3)]

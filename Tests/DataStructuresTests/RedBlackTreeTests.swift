@@ -60,7 +60,7 @@ private func check(_ item: Item?, parent: Item?) -> Int {
       }
       return low
     }
-    for step in 0..<SeededGenerator.steps(20_000) {
+    for step in 0..<SeededGenerator.modelSteps(20_000) {
       let growing = (step / 5_000) % 2 == 0
       let key = random.below(2000)
       if random.below(10) < (growing ? 6 : 4) {

@@ -30,7 +30,7 @@ private final class FrameModel {
     let model = FrameModel(count: 32 << 8)
     var blocks: [(number: PageFrameNumber, order: Int, count: Int)] = []
     var held = 0
-    for step in 0..<SeededGenerator.steps(40_000) {
+    for step in 0..<SeededGenerator.modelSteps(40_000) {
       let growing = step % 40_000 < 24_000
       if random.below(10) < (growing ? 7 : 3) {
         let kind = random.below(20)

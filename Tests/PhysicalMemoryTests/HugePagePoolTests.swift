@@ -25,7 +25,7 @@ private struct PoolModel {
     var pool = HugePages(memory: test.memory)
     var model = PoolModel()
     var held: [UInt64] = []
-    for _ in 0..<SeededGenerator.steps(2_000) {
+    for _ in 0..<SeededGenerator.modelSteps(2_000) {
       let capacity = (test.free - test.memory.statistics().minimum) / 512
       switch random.below(7) {
       case 0:

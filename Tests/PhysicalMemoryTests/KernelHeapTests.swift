@@ -65,7 +65,7 @@ private struct Piece: @unchecked Sendable {
     let test = TestMemory(megabytes: 32)
     let initial = test.free
     var pieces: [Piece] = []
-    for step in 0..<SeededGenerator.steps(60_000) {
+    for step in 0..<SeededGenerator.modelSteps(60_000) {
       if random.below(100) < (step % 60_000 < 33_000 ? 60 : 38) {
         let size =
           switch random.below(20) {

@@ -78,7 +78,7 @@ import Testing
     var taken = [Bool](repeating: false, count: megabytes << 8)
     var held: [(number: Int, order: Int)] = []
     var heldFrames = 0
-    let steps = SeededGenerator.steps(200_000)
+    let steps = SeededGenerator.modelSteps(200_000)
     for step in 0..<steps {
       let growing = step % 20_000 < 12_000
       if random.below(10) < (growing ? 7 : 3) {

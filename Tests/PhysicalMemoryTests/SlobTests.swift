@@ -16,7 +16,7 @@ import Testing
     let test = TestMemory(megabytes: 16, usesSlob: true)
     let initial = test.free
     var objects: [Object] = unsafe []
-    for step in 0..<SeededGenerator.steps(60_000) {
+    for step in 0..<SeededGenerator.modelSteps(60_000) {
       if random.below(10) < (step % 20_000 < 11_000 ? 6 : 4) {
         let size = [random.below(64), random.below(300), random.below(2000), random.below(5000)][random.below(4)]
         let alignment = random.below(10) == 0 ? 16 << random.below(9) : 16

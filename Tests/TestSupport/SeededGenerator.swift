@@ -30,6 +30,26 @@ public struct SeededGenerator: RandomNumberGenerator {
     return max(1, usual * percent / 100)
   }
 
+  /// The number of steps of a comparison with a model, of which a test makes `parts`: `usual`, or APUS_STEPS in all parts
+  /// together.
+  public static func modelSteps(_ usual: Int, parts: Int = 1) -> Int {
+    forgetBacktraces()
+    guard let text = unsafe getenv("APUS_STEPS"), let wanted = Int(unsafe String(cString: text)) else {
+      return steps(usual)
+    }
+    return max(1, wanted / parts)
+  }
+
+  /// In these tests errors are ordinary results, by the hundred thousand, and half of the time would go to the backtraces
+  /// that Swift Testing takes of each: its hooks in the Swift runtime are taken out.
+  private static func forgetBacktraces() {
+    for name in ["_swift_willThrow", "_swift_willThrowTypedImpl"] {
+      // SAFETY: the runtime's hooks are words that hold a function or nil.
+      guard let hook = unsafe dlsym(nil, name) else { continue }
+      unsafe hook.storeBytes(of: 0, as: UInt.self)
+    }
+  }
+
   // SplitMix64 (Steele, Lea, Flood 2014).
   public mutating func next() -> UInt64 {
     state &+= 0x9e37_79b9_7f4a_7c15

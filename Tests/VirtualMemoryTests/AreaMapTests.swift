@@ -10,7 +10,7 @@ extension VirtualMemoryTests {
     let map = AreaMap()
     let slots = 600
     var taken = [Bool](repeating: false, count: slots)
-    for _ in 0..<SeededGenerator.steps(10_000) {
+    for _ in 0..<SeededGenerator.modelSteps(10_000) {
       let start = random.below(slots - 1)
       let length = 1 + random.below(min(20, slots - start))
       let range = start..<start + length

@@ -29,7 +29,7 @@ extension VirtualMemoryTests {
     var random = SeededGenerator("object bytes")
     let object = MemoryObject(store: nil, size: 0)
     var model: [UInt8] = []
-    for _ in 0..<SeededGenerator.steps(4_000) {
+    for _ in 0..<SeededGenerator.modelSteps(4_000) {
       let offset = random.below(60_000)
       let count = random.below(9000)
       switch random.below(10) {

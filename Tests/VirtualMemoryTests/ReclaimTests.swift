@@ -204,6 +204,28 @@ extension VirtualMemoryTests {
     #expect(SwapSpace.freePages == before)
   }
 
+  @Test func `pages that are in memory already are left alone by reading around another`() throws {
+    _ = MemorySwapDevice.shared
+    let free = TestMachine.freeFrames
+    let space = try AddressSpace.create()
+    let address = try space.mapAnonymous(64 * page)
+    for index in 0..<64 as Range<UInt64> { try space.store(index + 1, address + index * page) }
+    let child = try space.fork()
+    // With the child's slots pages stay in the swap cache: some go, some stay, and those around them come again.
+    for round in 0..<40 as Range<UInt64> {
+      _ = Reclaim().reclaim(frames: round % 8 == 0 ? 64 : 5)
+      for index in stride(from: round % 9, to: 64, by: 9) {
+        #expect(try space.load(address + index * page) == index + 1)
+      }
+      #expect(TestMachine.audit([space, child]))
+    }
+    space.destroy()
+    child.destroy()
+    #expect(SwapSpace.cachedPages == 0)
+    // What the radix tree of the reverse map keeps aside.
+    #expect(abs(TestMachine.freeFrames - free) <= 2)
+  }
+
   @Test func `a page that cannot be written stays in memory`() throws {
     let device = MemorySwapDevice.shared
     let space = try AddressSpace.create()

@@ -73,6 +73,50 @@ extension VirtualMemoryTests {
     #expect(TestMachine.audit([space, child]) && TestMachine.isConsistent(space) && TestMachine.isConsistent(child))
   }
 
+  @Test func `reading fills a shared table for all, unless their areas may differ`() throws {
+    let store = TestStore()
+    defer { withExtendedLifetime(store) {} }
+    let object = MemoryObject(store: store, size: 64 * page)
+    let space = try AddressSpace.create()
+    let base: UInt64 = 0x20_0000_0000
+    _ = try space.map(at: base, length: 600 * page, protection: [.read, .write], flags: .fixed, object: nil)
+    _ = try space.map(at: base + 700 * page, length: 32 * page, protection: .read, flags: .fixed, object: object)
+    for index in 0..<600 as Range<UInt64> where index % 2 == 0 { try space.store(index, base + index * page) }
+    try space.advise(base + 20 * page, 60 * page, .discard)
+    try space.advise(base + 540 * page, 30 * page, .discard)
+    let usual = unsafe AddressSpace.eagerCopyPages
+    unsafe AddressSpace.eagerCopyPages = -1
+    defer { unsafe AddressSpace.eagerCopyPages = usual }
+    let child = try space.fork()
+    let grandchild = try child.fork()
+    let spaces = [space, child, grandchild]
+    let before = Self.tables
+    // The page of zeros and a file's page: no table is made, and who reads the same page finds it there.
+    #expect(try child.load(base + 30 * page) == 0)
+    #expect(space.tables.withLock { $0.entry(base + 30 * page) }.isPresent)
+    #expect(try grandchild.load(base + 705 * page) == TestStore.initial(5))
+    #expect(space.tables.withLock { $0.entry(base + 705 * page) }.isPresent)
+    #expect(try space.load(base + 705 * page) == TestStore.initial(5))
+    #expect(Self.tables == before)
+    #expect(TestMachine.audit(spaces) && spaces.allSatisfy { TestMachine.isConsistent($0) })
+    // Writing is as ever, also over the page of zeros that all have.
+    try child.store(1, base + 30 * page)
+    #expect(try space.load(base + 30 * page) == 0 && grandchild.load(base + 30 * page) == 0)
+    // One maps something into a hole of the table: what it reads there is its own.
+    _ = try space.map(at: base + 650 * page, length: 8 * page, protection: .read, flags: .fixed, object: object)
+    #expect(try space.load(base + 651 * page) == TestStore.initial(1))
+    #expect(grandchild.tables.withLock { $0.entry(base + 651 * page) }.isEmpty)
+    _ = try grandchild.map(
+      at: base + 650 * page, length: 8 * page, protection: .read, flags: .fixed, object: object, offset: 8 * page)
+    #expect(try grandchild.load(base + 651 * page) == TestStore.initial(9))
+    // Truncation takes the pages from all.
+    #expect(try grandchild.load(base + 720 * page) == TestStore.initial(20))
+    object.truncate(to: 10 * page)
+    for space in spaces { #expect(throws: Errno.EFAULT) { try space.load(base + 720 * page) } }
+    #expect(try child.load(base + 705 * page) == TestStore.initial(5))
+    #expect(TestMachine.audit(spaces) && spaces.allSatisfy { TestMachine.isConsistent($0) })
+  }
+
   @Test func `mappings of one object at congruent places share tables for good`() throws {
     let pages: UInt64 = 8 * 512
     let object = MemoryObject(store: nil, size: pages * page)

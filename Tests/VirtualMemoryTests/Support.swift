@@ -47,9 +47,17 @@ enum TestMachine {
     }
     machine_fake_spaces.protect = { space, address, length, protection in
       TestMachine.lock.withLock { tlb in
-        for key in tlb[space, default: [:]].keys where key >= address && key < address + length {
-          tlb[space]![key]!.protection = UInt8(protection)
+        guard var entries = tlb.removeValue(forKey: space) else { return }
+        if Int(length / 4096) < entries.count {
+          for key in stride(from: address, to: address + length, by: 4096) {
+            entries[key]?.protection = UInt8(protection)
+          }
+        } else {
+          for key in Array(entries.keys) where key >= address && key < address + length {
+            entries[key]?.protection = UInt8(protection)
+          }
         }
+        tlb[space] = entries
       }
     }
     machine_fake_spaces.destroy = { space in TestMachine.lock.withLock { $0[space] = nil } }
@@ -58,28 +66,90 @@ enum TestMachine {
 
   static func prepare() { #expect(isPrepared) }
 
-  /// Whether everything that the machine maps is in the tables, with at least these rights.
+  /// Whether everything that the machine maps is in the tables, with at least these rights, and what the tables hold is
+  /// mapped by an area that allows it.
   static func isConsistent(_ space: AddressSpace) -> Bool {
     let mappings = lock.withLock { $0[space.machineSpace] ?? [:] }
-    return space.tables.withLock { tables in
-      for (address, mapping) in mappings {
-        let entry = tables.entry(address)
-        guard entry.isPresent, entry.frame.rawValue == mapping.frame,
-          Protection(rawValue: mapping.protection).isSubset(of: entry.machineProtection)
-        else {
-          print("stale: \(address) \(mapping), tables \(String(entry.word, radix: 16))")
-          return false
+    guard mappings.allSatisfy({ agrees(space, $0.key, $0.value) }) else { return false }
+    var isRight = true
+    space.areas.withReadLock { state in
+      var end: UInt64 = 0
+      func expectNothing(_ start: UInt64, _ end: UInt64) {
+        space.tables.withLock { tables in
+          tables.forEach(start, end) { address, entry in
+            print("\(address) is mapped nowhere and holds \(String(entry.word, radix: 16))")
+            isRight = false
+          }
         }
       }
-      return true
+      state.map.visitAll { area in
+        expectNothing(end, area.start)
+        end = area.end
+        space.tables.withLock { tables in
+          tables.forEach(area.start, area.end) { address, entry in
+            guard entry.isResident else { return }
+            let isOwn = !entry.isObjectPage || area.object != nil
+            if isOwn, !entry.isPresent || entry.machineProtection.isSubset(of: area.protection.union(.read)) { return }
+            print("\(address) holds \(String(entry.word, radix: 16)) in an area with \(area.protection)")
+            isRight = false
+          }
+        }
+      }
+      expectNothing(end, AddressSpace.userLimit)
+    }
+    return isRight
+  }
+
+  /// The first question for a few pages.
+  static func isConsistent(_ space: AddressSpace, within range: Range<UInt64>) -> Bool {
+    stride(from: range.lowerBound, to: range.upperBound, by: 4096).allSatisfy { address in
+      guard let mapping = lock.withLock({ $0[space.machineSpace]?[address] }) else { return true }
+      return agrees(space, address, mapping)
     }
   }
+
+  private static func agrees(_ space: AddressSpace, _ address: UInt64, _ mapping: Mapping) -> Bool {
+    let entry = space.tables.withLock { $0.entry(address) }
+    if entry.isPresent, entry.frame.rawValue == mapping.frame,
+      Protection(rawValue: mapping.protection).isSubset(of: entry.machineProtection)
+    {
+      return true
+    }
+    print("stale: \(address) \(mapping), tables \(String(entry.word, radix: 16))")
+    return false
+  }
+
+  /// What an audit has seen of a frame.
+  private struct Seen {
+    var entries: Int32 = 0
+    var writable: Int32 = 0
+    var isObject = false
+    var isTable = false
+  }
+  nonisolated(unsafe) private static var seen: [Seen] = []
 
   /// Whether the page tables of all spaces together are in order: the references of tables and frames are those that
   /// tables hold, the sums are right, and a private page that a table lets be written is in no other table.
   static func audit(_ spaces: [AddressSpace]) -> Bool {
-    var tables: [PageFrameNumber: (references: Int32, unmarked: Int)] = [:]
-    var frames: [PageFrameNumber: (tables: Int32, isObject: Bool, writable: Int)] = [:]
+    if seen.isEmpty { seen = Array(repeating: Seen(), count: 256 << 8) }
+    // Frames and tables that the audit came to; a table's unmarked entries count as writable.
+    var found: [PageFrameNumber] = []
+    defer { for frame in found { seen[Int(frame.rawValue)] = Seen() } }
+    /// Notes an entry; whether it is the first.
+    func note(_ frame: PageFrameNumber, isTable: Bool, isObject: Bool, writable: Bool) -> Bool {
+      let place = Int(frame.rawValue)
+      let isFirst = seen[place].entries == 0
+      if isFirst {
+        found.append(frame)
+        seen[place].isTable = isTable
+        seen[place].isObject = isObject
+      } else {
+        expect(seen[place].isTable == isTable && seen[place].isObject == isObject, "a frame in two roles")
+      }
+      seen[place].entries += 1
+      if writable { seen[place].writable += 1 }
+      return isFirst
+    }
     var isRight = true
     func expect(_ condition: Bool, _ comment: @autoclosure () -> String) {
       if !condition, isRight {
@@ -97,18 +167,15 @@ enum TestMachine {
           expect(entry.isWritable != entry.isTableCopiedOnWrite, "an entry with mark and right")
           let isObjects = entry.frame.frame.flags.contains(.objectTable)
           expect(entry.isObjectTable == isObjects && (shift == 21 || !isObjects), "an object's table")
-          let below = tables[entry.frame, default: (0, 0)]
-          tables[entry.frame] = (
-            below.references + 1, below.unmarked + (entry.isTableCopiedOnWrite || isObjects ? 0 : 1)
-          )
-          if below.references == 0 { visit(entry.frame, shift - 9) }
+          let isUnmarked = !entry.isTableCopiedOnWrite && !isObjects
+          if note(entry.frame, isTable: true, isObject: isObjects, writable: isUnmarked) {
+            visit(entry.frame, shift - 9)
+          }
         } else if entry.isSwapped {
           sums &+= ResidentPages.packed(entry)
         } else if entry.isCounted {
           sums &+= ResidentPages.packed(entry)
-          let frame = frames[entry.frame, default: (0, entry.isObjectPage, 0)]
-          expect(frame.isObject == entry.isObjectPage, "a frame that is private and an object's")
-          frames[entry.frame] = (frame.tables + 1, frame.isObject, frame.writable + (entry.isWritable ? 1 : 0))
+          _ = note(entry.frame, isTable: false, isObject: entry.isObjectPage, writable: entry.isWritable)
         }
       }
       if shift == 12 { expect(table.frame.mapCount == sums, "the sums of a table") }
@@ -120,19 +187,23 @@ enum TestMachine {
       let census = space.tables.withLock { $0.census() }
       expect(before.anonymous >= census.pages.anonymous, "private pages: \(before), in truth \(census.pages)")
     }
-    for (table, seen) in tables {
-      expect(Frames.tableReferences(table) == seen.references, "the references of a table")
-      expect(seen.references == 1 || seen.unmarked == 0, "a shared table without a mark")
-    }
-    for (frame, seen) in frames {
+    for frame in found {
+      let seen = seen[Int(frame.rawValue)]
+      if seen.isTable {
+        expect(Frames.tableReferences(frame) == seen.entries, "the references of a table")
+        expect(seen.entries == 1 || seen.writable == 0, "a shared table without a mark")
+        continue
+      }
       let references = frame.frame.referenceCount & (Frames.pinBias - 1)
       if seen.isObject {
-        expect(references == seen.tables + 1, "the references of an object's page")
+        expect(references == seen.entries + 1, "the references of an object's page")
       } else {
         let isCached = frame.frame.flags.contains(.swapCached)
-        expect(references == seen.tables + (isCached ? 1 : 0), "the references of a private page")
+        expect(
+          references == seen.entries + (isCached ? 1 : 0),
+          "private page \(frame.rawValue) has \(references) references, \(seen), flags \(frame.frame.flags)")
         expect(seen.writable == 0 || !isCached, "a page in the swap cache that can be written")
-        expect(seen.writable == 0 || seen.tables == 1, "a private page of several tables that can be written")
+        expect(seen.writable == 0 || seen.entries == 1, "a private page of several tables that can be written")
       }
     }
     return isRight

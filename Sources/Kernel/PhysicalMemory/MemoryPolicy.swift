@@ -1,11 +1,11 @@
-// On which nodes a thread's pages go (set_mempolicy(2)).
+// On which nodes pages go: those of a thread (set_mempolicy(2)) or of a range of its memory (mbind(2)).
 
 import KernelCore
 import LinuxABI
 import Synchronization
 
 /// A rule for the choice of a node.
-public struct MemoryPolicy: Sendable {
+public struct MemoryPolicy: Equatable, Sendable {
   public enum Mode: Sendable {
     /// The node of the CPU, then its neighbours (MPOL_DEFAULT, MPOL_LOCAL).
     case local
@@ -27,6 +27,15 @@ public struct MemoryPolicy: Sendable {
     self.mode = mode
     self.nodes = nodes
     if nodes != 0 { turn = nodes.trailingZeroBitCount }
+  }
+
+  /// The same for a page of a range, `index` pages from its beginning: interleaving goes by the place.
+  @export(interface)
+  public func forPage(_ index: UInt64) -> MemoryPolicy {
+    guard mode == .interleave, nodes != 0 else { return self }
+    var left = nodes
+    for _ in 0..<index % UInt64(nodes.nonzeroBitCount) { left &= left &- 1 }
+    return MemoryPolicy(.preferred, nodes: 1 << UInt64(left.trailingZeroBitCount))
   }
 
   mutating func takeTurn() -> Int {

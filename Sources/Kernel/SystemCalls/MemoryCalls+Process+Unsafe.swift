@@ -79,7 +79,7 @@ extension MemoryCalls {
   }
 
   /// The memory of process `pid`, if the caller may trace it (ptrace(2), "Ptrace access mode checking").
-  private static func space(of pid: Int32, _ frame: SystemCallFrame) throws(Errno) -> AddressSpace {
+  static func space(of pid: Int32, _ frame: SystemCallFrame) throws(Errno) -> AddressSpace {
     guard let task = ProcessTable.task(pid) else { throw .ESRCH }
     if task.process !== frame.process, !frame.credentials.has(.trace) {
       guard let theirs = task.process.anyTask?.sharedCredentials else { throw .ESRCH }

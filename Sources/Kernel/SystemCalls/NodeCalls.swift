@@ -1,4 +1,4 @@
-// Memory policies: on which nodes pages go (numa(7)). A thread has one; ranges of memory have none of their own.
+// Memory policies: on which nodes pages go (numa(7)), of threads and of ranges of memory; and moving pages between nodes.
 
 import KernelCore
 import LinuxABI
@@ -7,17 +7,21 @@ import Process
 import Scheduling
 import VirtualMemory
 
-/// set_mempolicy(2), get_mempolicy(2), move_pages(2).
+/// mbind(2), set_mempolicy(2), get_mempolicy(2), migrate_pages(2), move_pages(2).
 public enum NodeCalls {
   @export(interface)
   public static func table() -> [SystemCall] {
     [
+      SystemCall(
+        237, "mbind", .partial("pages that several processes show stay where they are (EIO with MPOL_MF_STRICT)"),
+        "address:p length:u mode:i nodes:p maximum:u flags:x", bind),
       SystemCall(238, "set_mempolicy", .full, "mode:i nodes:p maximum:u", setPolicy),
+      SystemCall(239, "get_mempolicy", .full, "mode:p nodes:p maximum:u address:p flags:x", getPolicy),
       SystemCall(
-        239, "get_mempolicy", .partial("ranges have no policy of their own"),
-        "mode:p nodes:p maximum:u address:p flags:x", getPolicy),
+        256, "migrate_pages", .partial("pages that several processes show stay where they are"),
+        "pid:i maximum:u old:p new:p", migratePages),
       SystemCall(
-        279, "move_pages", .partial("says where pages are; those elsewhere stay there (EBUSY)"),
+        279, "move_pages", .partial("pages that several processes show stay where they are (EBUSY)"),
         "pid:i count:u pages:p nodes:p status:p flags:x", movePages),
     ]
   }
@@ -41,26 +45,104 @@ public enum NodeCalls {
   private static var present: UInt64 { (1 << UInt64(MemoryZone.nodeCount)) - 1 }
 
   private static func setPolicy(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let flags = frame.int(0) & (Mode.staticNodes | Mode.relativeNodes)
-    guard flags != Mode.staticNodes | Mode.relativeNodes else { throw .EINVAL }
-    let nodes = try readNodes(frame.a1, maximum: frame.a2)
-    let policy: MemoryPolicy
-    switch frame.int(0) & ~flags {
-    case 0, Mode.local:
-      guard nodes == 0, flags == 0 else { throw .EINVAL }
-      policy = MemoryPolicy()
-    case Mode.preferred where nodes == 0:
-      guard flags == 0 else { throw .EINVAL }
-      policy = MemoryPolicy()
-    case Mode.preferred:
-      policy = MemoryPolicy(.preferred, nodes: 1 << UInt64(try usable(nodes).trailingZeroBitCount))
-    case Mode.preferredMany: policy = MemoryPolicy(.preferred, nodes: try usable(nodes))
-    case Mode.bind: policy = MemoryPolicy(.bind, nodes: try usable(nodes))
-    case Mode.interleave: policy = MemoryPolicy(.interleave, nodes: try usable(nodes))
-    default: throw .EINVAL
-    }
-    frame.task.memoryPolicy = policy
+    let wish = try readPolicy(frame.int(0), frame.a1, maximum: frame.a2)
+    frame.task.memoryPolicy = try wish.policy() ?? MemoryPolicy()
     return 0
+  }
+
+  /// A mode and nodes, as programs give them.
+  private struct Wish {
+    var mode: Int32
+    var flags: Int32
+    var nodes: UInt64
+
+    /// The policy; nil for MPOL_DEFAULT.
+    ///
+    /// - Throws: EINVAL.
+    func policy() throws(Errno) -> MemoryPolicy? {
+      switch mode {
+      case 0, Mode.local:
+        guard nodes == 0, flags == 0 else { throw .EINVAL }
+        return mode == 0 ? nil : MemoryPolicy()
+      case Mode.preferred where nodes == 0:
+        guard flags == 0 else { throw .EINVAL }
+        return MemoryPolicy()
+      case Mode.preferred:
+        return MemoryPolicy(.preferred, nodes: 1 << UInt64(try usable(nodes).trailingZeroBitCount))
+      case Mode.preferredMany: return MemoryPolicy(.preferred, nodes: try usable(nodes))
+      case Mode.bind: return MemoryPolicy(.bind, nodes: try usable(nodes))
+      default: return MemoryPolicy(.interleave, nodes: try usable(nodes))
+      }
+    }
+  }
+
+  /// - Throws: EINVAL for a mode that does not exist; EFAULT.
+  private static func readPolicy(_ mode: Int32, _ address: UInt64, maximum: UInt64) throws(Errno) -> Wish {
+    let flags = mode & (Mode.staticNodes | Mode.relativeNodes)
+    guard flags != Mode.staticNodes | Mode.relativeNodes, 0...Mode.preferredMany ~= mode & ~flags else { throw .EINVAL }
+    return Wish(mode: mode & ~flags, flags: flags, nodes: try readNodes(address, maximum: maximum))
+  }
+
+  // MARK: Ranges
+
+  private enum Move {
+    static let strict: UInt64 = 1
+    static let own: UInt64 = 2
+    static let all: UInt64 = 4
+  }
+
+  private static func bind(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    let wish = try readPolicy(frame.int(2), frame.a3, maximum: frame.a4)
+    var flags = frame.a5
+    guard flags & ~(Move.strict | Move.own | Move.all) == 0 else { throw .EINVAL }
+    if flags & Move.all != 0, !frame.credentials.has(.nice) { throw .EPERM }
+    guard frame.a0 & (pageSize - 1) == 0 else { throw .EINVAL }
+    if wish.mode == 0 { flags &= ~Move.strict }
+    let (sum, overflow) = frame.a1.addingReportingOverflow(pageSize - 1)
+    let (end, wraps) = frame.a0.addingReportingOverflow(sum & ~(pageSize - 1))
+    guard !overflow, !wraps else { throw .EINVAL }
+    if end == frame.a0 { return 0 }
+    let policy = try wish.policy()
+    try frame.addressSpace.setMemoryPolicy(frame.a0, end, policy)
+    // By default, and next to the CPU, no place is wrong; preferred nodes and those that take turns are where pages belong.
+    guard flags != 0, let policy, policy.nodes != 0 else { return 0 }
+    let stayed = move(
+      frame.addressSpace, frame.a0, end, from: present & ~policy.nodes,
+      to: flags & (Move.own | Move.all) != 0 ? policy.nodes : nil)
+    if stayed > 0, flags & Move.strict != 0 { throw .EIO }
+    return 0
+  }
+
+  /// Moves the pages of [start, end) that lie on `old` to `new`, if that is given; how many stay.
+  private static func move(
+    _ space: AddressSpace, _ start: UInt64, _ end: UInt64, from old: UInt64, to new: UInt64?
+  ) -> Int64 {
+    guard old != 0 else { return 0 }
+    var stayed: Int64 = 0
+    var position = start
+    while position < end, position < AddressSpace.userLimit {
+      for address in space.pages(on: old, from: &position, to: end, limit: 256) {
+        guard let new else {
+          stayed += 1
+          continue
+        }
+        switch space.movePage(at: address, to: new) {
+        case .done, .absent: break
+        case .busy, .noMemory: stayed += 1
+        }
+      }
+      Thread.checkReschedule()
+    }
+    return stayed
+  }
+
+  private static func migratePages(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    let old = try readNodes(frame.a2, maximum: frame.a1)
+    let new = try readNodes(frame.a3, maximum: frame.a1)
+    let space = frame.int(0) == 0 ? frame.addressSpace : try MemoryCalls.space(of: frame.int(0), frame)
+    guard new & ~present == 0 || frame.credentials.has(.nice) else { throw .EPERM }
+    guard new & present != 0 else { throw .EINVAL }
+    return move(space, 0, AddressSpace.userLimit, from: old & present & ~new, to: new & present)
   }
 
   /// A set without a node that exists is EINVAL.
@@ -102,6 +184,7 @@ public enum NodeCalls {
     }
     guard flags & Query.address != 0 || frame.a3 == 0 else { throw .EINVAL }
     var mode = number(of: policy)
+    var nodes = policy.nodes
     if flags & Query.address != 0, flags & Query.node != 0 {
       // The page is brought in if need be.
       _ = try UserMemory.read(frame.a3, as: UInt8.self)
@@ -110,10 +193,12 @@ public enum NodeCalls {
       guard policy.mode == .interleave else { throw .EINVAL }
       mode = Int32(policy.turn)
     } else if flags & Query.address != 0 {
-      _ = try UserMemory.read(frame.a3, as: UInt8.self)
+      let range = try frame.addressSpace.memoryPolicy(at: frame.a3)
+      mode = range.map { $0.mode == .local ? Mode.local : number(of: $0) } ?? 0
+      nodes = range?.nodes ?? 0
     }
     if frame.a0 != 0 { try UserMemory.write(mode, to: frame.a0) }
-    if frame.a1 != 0 { try writeNodes(policy.nodes, to: frame.a1, maximum: frame.a2) }
+    if frame.a1 != 0 { try writeNodes(nodes, to: frame.a1, maximum: frame.a2) }
     return 0
   }
 
@@ -128,22 +213,24 @@ public enum NodeCalls {
 
   /// Each page's node, or the error that moving it meets, goes to `status`.
   private static func movePages(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    guard frame.a5 & ~6 == 0 else { throw .EINVAL }
-    if frame.int(0) != 0, frame.int(0) != frame.task.process.pid {
-      guard ProcessTable.task(frame.int(0)) != nil else { throw .ESRCH }
-      throw .EPERM
-    }
+    guard frame.a5 & ~(Move.own | Move.all) == 0 else { throw .EINVAL }
+    if frame.a5 & Move.all != 0, !frame.credentials.has(.nice) { throw .EPERM }
+    let space = frame.int(0) == 0 ? frame.addressSpace : try MemoryCalls.space(of: frame.int(0), frame)
     var elsewhere: Int64 = 0
     for index in 0..<frame.a1 {
       let address = try UserMemory.read(frame.a2 &+ index &* 8, as: UInt64.self)
-      let node = frame.addressSpace.node(at: address)
+      let node = space.node(at: address)
       var status = node.map { Int32($0) } ?? -Errno.ENOENT.rawValue
       if frame.a3 != 0 {
         let wanted = try UserMemory.read(frame.a3 &+ index &* 4, as: Int32.self)
         guard wanted >= 0, wanted < 64, present & (1 << UInt64(wanted)) != 0 else { throw .ENODEV }
         if let node, node != Int(wanted) {
-          status = -Errno.EBUSY.rawValue
-          elsewhere += 1
+          switch space.movePage(at: address, to: 1 << UInt64(wanted)) {
+          case .done: status = wanted
+          case .absent: status = -Errno.ENOENT.rawValue
+          case .busy: (status, elsewhere) = (-Errno.EBUSY.rawValue, elsewhere + 1)
+          case .noMemory: (status, elsewhere) = (-Errno.ENOMEM.rawValue, elsewhere + 1)
+          }
         }
       }
       if frame.a4 != 0 { try UserMemory.write(status, to: frame.a4 &+ index &* 4) }

@@ -43,7 +43,7 @@ extension AddressSpace {
     default: break
     }
     var gather = MappingGather(space: machineSpace)
-    try areas.withWriteLock { state throws(Errno) in
+    try changeAreas { state throws(Errno) in
       defer { gather.finish() }
       var position = address
       var hasHole = false
@@ -70,10 +70,10 @@ extension AddressSpace {
     switch advice {
     case .discard:
       if area.flags.contains(.locked) { throw .EINVAL }
-      try takeOut(start, end, floor: start, ceiling: end, &gather)
+      try state.makingTables { () throws(Errno) in try takeOut(start, end, floor: start, ceiling: end, &gather) }
     case .free:
       if area.object != nil || area.isShared { throw .EINVAL }
-      try takeOut(start, end, floor: start, ceiling: end, &gather)
+      try state.makingTables { () throws(Errno) in try takeOut(start, end, floor: start, ceiling: end, &gather) }
     case .normal:
       try setFlags(&state, area, start, end, area.flags.subtracting([.randomAccess, .sequentialAccess]))
     case .random:

@@ -66,7 +66,7 @@ extension AddressSpace {
         guard area.permits(access) || (authority == .byDebugger && area.allowsDebugger(access)) else {
           return .failed(.notPermitted)
         }
-        return resolve(area, page, access)
+        return byPolicy(of: area, page) { resolve(area, page, access) }
       }
       switch resolution {
       case .done: return
@@ -250,16 +250,15 @@ extension AddressSpace {
     if access == .write, let resolution = fillTable(area, page) { return resolution }
     return tables.withLock { tables in
       do throws(Errno) {
+        if access != .write {
+          let slot = try unsafe tables.slotForReading(page)
+          let zeros = PageTableEntry(
+            frame: Frames.zeroPage, protection: area.protection, isWritable: false, marks: PageTableEntry.uncounted)
+          if unsafe tables.installInPlace(zeros, in: slot) { offer(page, zeros) }
+          return .done  // another was faster: the access is tried again
+        }
         let slot = try unsafe tables.ensureSlot(page)
         guard unsafe slot.pointee == 0 else { return .done }  // another thread was faster; the access is tried again
-        if access != .write {
-          unsafe tables.install(
-            PageTableEntry(
-              frame: Frames.zeroPage, protection: area.protection, isWritable: false, marks: PageTableEntry.uncounted),
-            in: slot)
-          offer(page, unsafe PageTableEntry(word: slot.pointee))
-          return .done
-        }
         try unsafe fillWindow(&tables, area, page, slot)
         return .done
       } catch {
@@ -385,7 +384,9 @@ extension AddressSpace {
     _ found: PageFrameNumber?, _ object: MemoryObject, _ fresh: Range<UInt64>?, _ gather: inout MappingGather
   ) -> Resolution {
     do throws(Errno) {
-      let slot = try unsafe tables.ensureSlot(page, area, object)
+      let slot =
+        access == .write
+        ? try unsafe tables.ensureSlot(page, area, object) : try unsafe tables.slotForReading(page, area, object)
       guard unsafe slot.pointee == 0 else {
         // Another thread was faster, or the object's table has it: if that is not enough, the access is tried again.
         offerAround(&tables, area, page)

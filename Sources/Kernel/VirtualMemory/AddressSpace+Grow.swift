@@ -1,5 +1,6 @@
 // Areas that grow: stacks downwards when the page below them is touched, the heap by brk(2).
 
+import KernelCore
 import LinuxABI
 import Scheduling
 
@@ -30,6 +31,7 @@ extension AddressSpace {
         return false
       }
       state.count(area, by: count)
+      tables.withLock { $0.noteNewArea(page, area.start) }
       area.resize(start: page, end: area.end)
       state.map.didChange(area)
       return true

@@ -1,5 +1,6 @@
 // mmap(2): making areas.
 
+import KernelCore
 import LinuxABI
 import Scheduling
 
@@ -34,7 +35,7 @@ extension AddressSpace {
       guard address >= Self.minimumAddress else { throw .EPERM }
     }
     var gather = MappingGather(space: machineSpace)
-    let (start, areaFlags) = try areas.withWriteLock { state throws(Errno) in
+    let (start, areaFlags) = try changeAreas { state throws(Errno) in
       guard !state.isDestroyed else { throw .ENOMEM }
       let start = try place(state, address, length, flags, alignment: Self.alignment(address, length, flags, offset))
       var areaFlags = flags.subtracting(.transient).union(state.futureFlags)
@@ -187,6 +188,7 @@ extension AddressSpace {
 
   /// Adds an area, as a part of its neighbours where they fit.
   func insert(_ state: inout AreaState, _ area: VirtualMemoryArea) {
+    tables.withLock { $0.noteNewArea(area.start, area.end) }
     area.object?.addMapping(area)
     state.map.insert(area)
     state.count(area, by: area.pageCount)

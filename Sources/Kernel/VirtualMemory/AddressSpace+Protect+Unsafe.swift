@@ -29,7 +29,7 @@ extension AddressSpace {
     guard let length = roundedUpToPage(length) else { throw .ENOMEM }
     guard Self.isUserRange(address, length) else { throw .ENOMEM }
     var gather = MappingGather(space: machineSpace)
-    try areas.withWriteLock { state throws(Errno) in
+    try changeAreas { state throws(Errno) in
       defer { gather.finish() }
       var start = address
       let end = address &+ length
@@ -56,9 +56,11 @@ extension AddressSpace {
     try split(&state, at: start)
     try split(&state, at: end)
     guard let area = state.map.find(start) else { throw .ENOMEM }
-    try tables.withLock { tables throws(Errno) in
-      try tables.unlinkObjectTables(area.start, area.end, into: &gather)
-      try tables.makeExclusive(area.start, area.end)
+    try state.makingTables { () throws(Errno) in
+      try tables.withLock { tables throws(Errno) in
+        try tables.unlinkObjectTables(area.start, area.end, into: &gather)
+        try tables.makeExclusive(area.start, area.end)
+      }
     }
     // Memory that becomes writable is a promise from now on; it stays one when it becomes read-only again.
     if Self.isAccountable(protection, area.flags), !area.flags.contains(.accounted) {

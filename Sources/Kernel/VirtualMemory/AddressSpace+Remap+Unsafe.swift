@@ -42,7 +42,7 @@ extension AddressSpace {
       guard target >= address &+ oldLength || target &+ newLength <= address else { throw .EINVAL }
     }
     var gather = MappingGather(space: machineSpace)
-    let (result, populated) = try areas.withWriteLock { state throws(Errno) -> (UInt64, Range<UInt64>?) in
+    let (result, populated) = try changeAreas { state throws(Errno) -> (UInt64, Range<UInt64>?) in
       defer { gather.finish() }
       return try remap(&state, address, oldLength, newLength, options, target, &gather)
     }
@@ -90,6 +90,7 @@ extension AddressSpace {
     {
       if area.flags.contains(.accounted) { try commit(&state, added) }
       let oldEnd = area.end
+      tables.withLock { $0.noteNewArea(oldEnd, address &+ newLength) }
       area.resize(start: area.start, end: address &+ newLength)
       state.map.didChange(area)
       state.count(area, by: added)
@@ -125,9 +126,12 @@ extension AddressSpace {
       space: self, start: start, end: start &+ newLength, protection: area.protection,
       maximumProtection: area.maximumProtection, flags: area.flags.subtracting(.heap), object: area.object,
       pageOffset: area.object == nil ? 0 : area.objectIndex(address), source: area.source)
+    fresh.policy = area.policy
     fresh.object?.addMapping(fresh)
     do throws(Errno) {
-      try movePages(fresh, from: address, length: oldLength, to: start, &gather)
+      try state.makingTables { () throws(Errno) in
+        try movePages(fresh, from: address, length: oldLength, to: start, &gather)
+      }
     } catch {
       fresh.object?.removeMapping(fresh)
       if isAccounted { uncommit(&state, pages) }
@@ -136,6 +140,7 @@ extension AddressSpace {
     if area.flags.contains(.hugeReserved) { try forgetHugePromises(&state, address, address &+ oldLength) }
     // The invalidation of the old range is in force before anyone sees the new one.
     gather.finish()
+    tables.withLock { $0.noteNewArea(start, start &+ newLength) }
     state.map.insert(fresh)
     state.count(fresh, by: pages)
     if oldLength != 0, !options.contains(.keepOld) { try unmap(&state, address, address &+ oldLength, &gather) }

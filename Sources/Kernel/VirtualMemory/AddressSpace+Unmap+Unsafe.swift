@@ -20,7 +20,7 @@ extension AddressSpace {
     else { throw .EINVAL }
     var gather = MappingGather(space: machineSpace)
     defer { gather.finish() }
-    try areas.withWriteLock { state throws(Errno) in
+    try changeAreas { state throws(Errno) in
       // Within the lock: nobody may map a page here while the machine still shows the old one.
       defer { gather.finish() }
       try unmap(&state, address, address &+ length, &gather)
@@ -37,7 +37,7 @@ extension AddressSpace {
     let floor = state.map.lastEnding(atOrBefore: start)?.end ?? 0
     let ceiling = state.map.firstEnding(after: end)?.start ?? 1 << 47
     let hugePromises = hugePromises(state, start, end)
-    try takeOut(start, end, floor: floor, ceiling: ceiling, &gather)
+    try state.makingTables { () throws(Errno) in try takeOut(start, end, floor: floor, ceiling: ceiling, &gather) }
     HugePagePool.unreserve(hugePromises)
     var next = state.map.firstEnding(after: start)
     while let area = next, area.start < end {
@@ -64,7 +64,10 @@ extension AddressSpace {
   /// Takes the pages of an object that [start, end) shows out of the tables, shared tables included; private copies stay.
   /// Every space that shares a table has an area for the object there and is visited too: the caller keeps the frames
   /// until then.
-  func takeOutObjectPages(_ start: UInt64, _ end: UInt64, _ gather: inout MappingGather) {
+  ///
+  /// - Returns: whether a page was taken out of a table that other spaces may have too.
+  func takeOutObjectPages(_ start: UInt64, _ end: UInt64, _ gather: inout MappingGather) -> Bool {
+    var hasChangedOthers = false
     // The table lock is let go from time to time, so that copies by other threads don't wait for a whole teardown.
     let step = PageTables.tableSpan &* 16
     var position = start
@@ -78,6 +81,7 @@ extension AddressSpace {
             if isShared { gather.unmap(address, length: pageSize) }
           } else if entry.isObjectPage, unsafe tables.clearInPlace(slot, entry) {
             gather.unmap(address, entry)
+            if isShared { hasChangedOthers = true }
           }
         }
         gather.flushRun()
@@ -85,5 +89,6 @@ extension AddressSpace {
       position = stop
       if gather.frameCount > 4096 { gather.finish() }
     }
+    return hasChangedOthers
   }
 }

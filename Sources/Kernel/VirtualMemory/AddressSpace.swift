@@ -61,6 +61,16 @@ struct AreaState {
   /// mlockall(MCL_FUTURE): flags that new areas get.
   var futureFlags: MappingFlags = []
   var isDestroyed = false
+  /// The change of areas failed because there were no frames for page tables.
+  var lacksTables = false
+
+  /// Runs `body`, which fails for want of page tables only.
+  mutating func makingTables(_ body: () throws(Errno) -> Void) throws(Errno) {
+    do throws(Errno) { try body() } catch {
+      lacksTables = true
+      throw error
+    }
+  }
 }
 
 /// The memory of a user program.
@@ -160,6 +170,24 @@ public final class AddressSpace {
   public func threadStarted() { threads.add(1, ordering: .relaxed) }
   @export(interface)
   public func threadEnded() { threads.subtract(1, ordering: .relaxed) }
+
+  /// Changes areas under their lock. While memory can be found, a change does not fail for want of page tables: it begins
+  /// anew, and what it had done already does not hinder it.
+  func changeAreas<Result>(_ body: (inout AreaState) throws(Errno) -> Result) throws(Errno) -> Result {
+    var relief = MemoryPressure.Relief()
+    while true {
+      var lacksTables = false
+      do throws(Errno) {
+        return try areas.withWriteLock { state throws(Errno) in
+          state.lacksTables = false
+          defer { lacksTables = state.lacksTables }
+          return try body(&state)
+        }
+      } catch {
+        guard lacksTables, relief.find() else { throw error }
+      }
+    }
+  }
 
   // MARK: Layout and limits
 

@@ -67,8 +67,16 @@ extension MemoryObject {
   /// Takes the pages [start, end) out of all page tables; private copies stay.
   func unmapPages(_ start: UInt64, _ end: UInt64) {
     guard isMapped else { return }
-    forEachMapping(start, end) { area, first, last, gather in
-      unsafe area.space.takeOutObjectPages(first, last, &gather)
+    // A page that goes from a shared table during a later visit may have been put there, and offered to the machine for a
+    // space that was visited before, in between: everybody is visited again. After one round nobody puts in old pages.
+    for _ in 0..<2 {
+      var isFirst = true
+      var isAgain = false
+      forEachMapping(start, end) { area, first, last, gather in
+        if unsafe area.space.takeOutObjectPages(first, last, &gather), !isFirst { isAgain = true }
+        isFirst = false
+      }
+      if !isAgain { return }
     }
   }
 

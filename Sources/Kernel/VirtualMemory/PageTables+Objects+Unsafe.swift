@@ -69,6 +69,17 @@ extension PageTables {
     return try unsafe ensureSlot(page)
   }
 
+  /// The same where a page of the object is going to be shown to a program that reads: also in a table that other trees
+  /// have too.
+  ///
+  /// - Throws: ENOMEM.
+  mutating func slotForReading(
+    _ page: UInt64, _ area: VirtualMemoryArea, _ object: MemoryObject
+  ) throws(Errno) -> Slot {
+    if unsafe find(page).slot != nil { return try unsafe slotForReading(page) }
+    return try unsafe ensureSlot(page, area, object)
+  }
+
   /// The object's table for `address`, with a reference for the caller.
   func objectTable(_ address: UInt64) -> PageFrameNumber? {
     let place = find(address)

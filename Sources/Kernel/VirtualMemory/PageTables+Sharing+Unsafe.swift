@@ -16,10 +16,22 @@
 // references only the mark moves. At the last level the mark becomes that of each page: private pages lose the right to
 // write in the copy and in the original, and their frames are counted once more, so that ordinary copy-on-write takes over.
 //
+// Reading unshares nothing. What a read fault puts in is the same for all who share the table, the page of zeros or a page of
+// an object, none of them private; so it goes into the shared table, by one atomic step, and all have it at once. That is
+// right only if the page belongs to the same kind of area in all of them. It does, unless the table is `divergent`:
+//
+// * Trees share a table from a fork on, when their areas were the same. (A child without some of the areas, see
+//   MADV_DONTFORK, leaves the tables that these had in part.)
+// * munmap, mprotect, mremap and MADV_DONTNEED of a part of its 2 MiB make the table the tree's own, also where it is empty;
+//   of all of them, the tree lets go of it.
+// * So areas can differ only by addition: mmap into a hole, a stack or heap that grows. Who adds marks the tables that
+//   other trees may have as divergent first (`noteNewArea`), and read faults copy those as write faults do. A page which was
+//   put in before the mark, or is just being put in by another tree, lies where all had an area, hence not in the hole.
+//
 // Invariants:
-// * A table with several references is changed by single atomic steps only: rights and accessed bits are taken away, and
-//   pages are taken out, those of objects (by truncation and reclaim), and private ones for their swap entries. Who takes out
-//   visits every space that may show the page.
+// * A table with several references is changed by single atomic steps only: rights and accessed bits are taken away; pages are
+//   taken out, those of objects (by truncation and reclaim), and private ones for their swap entries; pages that nobody owns
+//   are put into empty entries. Who takes out visits every space that may show the page.
 // * Below a mark the machine has been offered no right to write private memory. So a fork has to take rights away from
 //   those parts only that were made writable since the last one.
 // * The references of a frame count tables, not spaces: whether a page is a program's alone can be asked only when its
@@ -31,6 +43,11 @@
 
 import LinuxABI
 import PhysicalMemory
+
+extension FrameFlags {
+  /// The frame is a page table, and the areas of those who share it may differ.
+  static var divergentTable: FrameFlags { FrameFlags(rawValue: 1 << 25) }
+}
 
 extension PageTables {
   // MARK: Sharing
@@ -108,6 +125,7 @@ extension PageTables {
   static func unshare(_ slot: Slot, _ shift: UInt64) throws(Errno) {
     let table = unsafe PageTableEntry(word: slot.pointee).frame
     if Frames.tableReferences(table) == 1 {
+      if table.frame.flags.contains(.divergentTable) { table.frame.clear(.divergentTable) }
       if shift > middleShift { unsafe passMarksDown(self.table(table)) }
       unsafe slot.pointee = PageTableEntry(table: table).word
       return
@@ -161,6 +179,32 @@ extension PageTables {
     }
     frame.frame.addMappings(sums)
     Counters.add(ResidentPages(packed: sums).anonymous, to: Counters.anonymousPages)
+  }
+
+  // MARK: Reading
+
+  /// The entry for `address`, into which a page may be put that is the same for all who have the table: a page of an
+  /// object, or that of zeros, by `installInPlace`. Missing tables are made.
+  ///
+  /// - Throws: ENOMEM.
+  mutating func slotForReading(_ address: UInt64) throws(Errno) -> Slot {
+    let place = find(address)
+    guard let slot = unsafe place.slot else { return try unsafe ensureSlot(address) }
+    let isUniform = unsafe !Frames.frame(at: slot).frame.flags.contains(.divergentTable)
+    return place.isShared && !isUniform ? try unsafe ensureSlot(address) : unsafe slot
+  }
+
+  /// [start, end) is going to be mapped where it was not: whoever else has a table of it has no such area.
+  func noteNewArea(_ start: UInt64, _ end: UInt64) {
+    var address = start
+    while address < end {
+      let place = find(address)
+      if place.isShared, let slot = unsafe place.slot {
+        let table = unsafe Frames.frame(at: slot).frame
+        if !table.flags.contains(.divergentTable) { table.set(.divergentTable) }
+      }
+      address = nextTable(from: address)
+    }
   }
 
   // MARK: Dropping

@@ -3,6 +3,7 @@
 
 import DataStructures
 import KernelCore
+import PhysicalMemory
 
 /// What a file mapping is called and where it comes from, for /proc/PID/maps. Whoever opened the file provides it; the
 /// area's reference to it is what keeps the object's store alive.
@@ -28,6 +29,8 @@ final class VirtualMemoryArea {
   /// Where in the object `start` is, in pages.
   var pageOffset: UInt64
   let source: (any MappingSource)?
+  /// On which nodes pages go (mbind(2)); nil leaves it to the thread that touches them.
+  var policy: MemoryPolicy?
 
   /// The page after the last one that a write fault filled in, and how many pages the next one shall fill (a power of
   /// two). Under the page-table lock.
@@ -98,7 +101,7 @@ final class VirtualMemoryArea {
   /// Whether `next`, which begins where this area ends, could be a part of it.
   func canMerge(with next: VirtualMemoryArea) -> Bool {
     end == next.start && protection == next.protection && maximumProtection == next.maximumProtection
-      && flags == next.flags && object === next.object && source === next.source
+      && flags == next.flags && policy == next.policy && object === next.object && source === next.source
       && (object == nil || pageOffset &+ length / pageSize == next.pageOffset)
       && !flags.contains(.growsDown)
   }
@@ -107,10 +110,12 @@ final class VirtualMemoryArea {
   func copy(start: UInt64, end: UInt64, in space: AddressSpace) -> VirtualMemoryArea {
     // Promises of huge pages stay with the space that they were made to.
     let isOurs = unsafe space === self.space
-    return VirtualMemoryArea(
+    let copy = VirtualMemoryArea(
       space: space, start: start, end: end, protection: protection, maximumProtection: maximumProtection,
       flags: isOurs ? flags : flags.subtracting(.hugeReserved),
       object: object, pageOffset: object == nil ? 0 : objectIndex(start), source: source)
+    copy.policy = policy
+    return copy
   }
 }
 

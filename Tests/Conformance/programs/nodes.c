@@ -1,4 +1,4 @@
-// Memory policies and what /sys says of CPUs and nodes: set_mempolicy(2), get_mempolicy(2), move_pages(2), getcpu(2).
+// Memory policies and what /sys says of CPUs and nodes: set_mempolicy(2), mbind(2), move_pages(2) and their like.
 #include "../conformance.h"
 
 #include <sched.h>
@@ -60,6 +60,66 @@ static void policies(void) {
   munmap(untouched, 4096);
 }
 
+static long bind_range(void *start, unsigned long length, int mode, unsigned long *nodes, unsigned flags) {
+  return syscall(SYS_mbind, start, length, mode, nodes, nodes ? 1024ul : 0ul, flags);
+}
+
+// Policies of ranges, and moving pages where there is one node to move them to.
+static void ranges(void) {
+  section("ranges");
+  enum { STRICT = 1, MOVE = 2, LOCAL = 4 };
+  unsigned long nodes[16] = {1}, absent[16] = {1ul << 60}, seen[16] = {0};
+  int mode = -1;
+  char *memory = mmap(NULL, 16 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  memory[0] = 1;
+  EQUAL(get_policy(&mode, seen, 1024, memory, OF_ADDRESS), 0);
+  EQUAL(mode, DEFAULT);
+  EQUAL(bind_range(memory + 4096, 4 * 4096, BIND, nodes, 0), 0);
+  EQUAL(get_policy(&mode, seen, 1024, memory + 2 * 4096, OF_ADDRESS), 0);
+  EQUAL(mode, BIND);
+  EQUAL(seen[0], 1);
+  EQUAL(get_policy(&mode, seen, 1024, memory, OF_ADDRESS), 0);
+  EQUAL(mode, DEFAULT);
+  EQUAL(seen[0], 0);
+  EQUAL(bind_range(memory, 16 * 4096, BIND, nodes, STRICT | MOVE), 0);
+  EQUAL(bind_range(memory, 5, INTERLEAVE, nodes, 0), 0);
+  EQUAL(get_policy(&mode, seen, 1024, memory + 4095, OF_ADDRESS), 0);
+  EQUAL(mode, INTERLEAVE);
+  EQUAL(bind_range(memory, 4096, LOCAL, NULL, 0), 0);
+  EQUAL(get_policy(&mode, NULL, 0, memory, OF_ADDRESS), 0);
+  EQUAL(mode, LOCAL);
+  EQUAL(bind_range(memory, 0, BIND, nodes, 0), 0);
+  // A child has the same.
+  pid_t child = CHILD({
+    int theirs = -1;
+    EQUAL(get_policy(&theirs, seen, 1024, memory + 8192, OF_ADDRESS), 0);
+    EQUAL(theirs, BIND);
+  });
+  EQUAL(outcome(child), 0);
+  EQUAL(bind_range(memory, 16 * 4096, DEFAULT, NULL, MOVE), 0);
+  EQUAL(get_policy(&mode, seen, 1024, memory + 8192, OF_ADDRESS), 0);
+  EQUAL(mode, DEFAULT);
+  FAILS(bind_range(memory + 1, 4096, BIND, nodes, 0), EINVAL);
+  FAILS(bind_range(memory, 4096, BIND, nodes, 64), EINVAL);
+  FAILS(bind_range(memory, 4096, BIND, NULL, 0), EINVAL);
+  FAILS(bind_range(memory, 4096, BIND, absent, 0), EINVAL);
+  FAILS(bind_range(memory, 4096, DEFAULT, nodes, 0), EINVAL);
+  FAILS(bind_range(memory, 4096, 99, nodes, 0), EINVAL);
+  OK(munmap(memory + 4096, 4096));
+  FAILS(bind_range(memory, 4 * 4096, BIND, nodes, 0), EFAULT);
+  FAILS(get_policy(&mode, NULL, 0, memory + 4096, OF_ADDRESS), EFAULT);
+  EQUAL(syscall(SYS_migrate_pages, 0, 1024ul, nodes, nodes), 0);
+  FAILS(syscall(SYS_migrate_pages, 0, 1024ul, nodes, (unsigned long[16]){0}), EINVAL);
+  FAILS(syscall(SYS_migrate_pages, 0x7fffffff, 1024ul, nodes, nodes), ESRCH);
+  void *pages[2] = {memory, memory + 4096};
+  int wanted[2] = {0, 0}, status[2] = {-1, -1};
+  EQUAL(syscall(SYS_move_pages, 0, 2ul, pages, wanted, status, MOVE), 0);
+  EQUAL(status[0], 0);
+  FAILS(syscall(SYS_move_pages, 0x7fffffff, 2ul, pages, wanted, status, MOVE), ESRCH);
+  FAILS(syscall(SYS_move_pages, 0, 2ul, pages, wanted, status, 64), EINVAL);
+  munmap(memory, 16 * 4096);
+}
+
 static int first_number(const char *path) {
   int value = -1;
   FILE *file = fopen(path, "r");
@@ -87,6 +147,7 @@ static void topology(void) {
 
 int main(void) {
   policies();
+  ranges();
   topology();
   return conformance_end();
 }

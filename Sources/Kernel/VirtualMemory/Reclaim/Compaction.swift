@@ -101,7 +101,7 @@ public enum Compaction {
     return wanted.map { zone.isOK(order: $0, mark: .low) } ?? true
   }
 
-  private static func giveBack(_ frame: PageFrameNumber) {
+  static func giveBack(_ frame: PageFrameNumber) {
     PageLists.putBack(frame, active: frame.frame.flags.contains(.active))
     frame.frame.release(count: Frames.inspectionBias)
   }

@@ -70,14 +70,29 @@ extension MemoryObject {
     case always
   }
 
-  /// Empties the entries that show the page; false if one had to stay.
-  @discardableResult
+  /// Empties the entries that show the page, and makes all machines forget it; false if one had to stay.
   func unmap(
     _ frame: PageFrameNumber, _ index: UInt64, _ condition: UnmapCondition, _ walk: inout ReverseWalk
   ) -> Bool {
+    // As in `unmapPages`: who was visited may have the page again through a table that a later visit emptied. Here the object
+    // keeps the page, so that can happen at each round.
+    for _ in 0..<4 {
+      var isAgain = false
+      guard unmapOnce(frame, index, condition, &walk, &isAgain) else { return false }
+      if !isAgain { return true }
+    }
+    return false
+  }
+
+  private func unmapOnce(
+    _ frame: PageFrameNumber, _ index: UInt64, _ condition: UnmapCondition, _ walk: inout ReverseWalk,
+    _ isAgain: inout Bool
+  ) -> Bool {
     var isIdle = true
+    var isFirst = true
     forEachEntry(index) { area, address in
       guard isIdle else { return }
+      defer { isFirst = false }
       unsafe walk.with(area.space.machineSpace) { gather in
         unsafe area.space.tables.withLock { tables in
           let place = tables.find(address)
@@ -91,6 +106,7 @@ extension MemoryObject {
             }
             // Not the last one: reclaim has one.
             Frames.release(frame)
+            if place.isInCommon, !isFirst { isAgain = true }
           } else if !entry.isEmpty || !place.isInCommon {
             return
           }

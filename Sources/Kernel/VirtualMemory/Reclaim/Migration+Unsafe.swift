@@ -80,8 +80,9 @@ extension MemoryObject {
     let index = PageOwner.page(old)
     guard pages.withLock({ $0.find(index) == .ready(old) }), !isInTransfer(index) else { return false }
     var walk = ReverseWalk()
-    unmap(old, index, .always, &walk)
+    let isUnmapped = unmap(old, index, .always, &walk)
     walk.finish()
+    guard isUnmapped else { return false }
     return pages.withLock { pages in
       guard pages.find(index) == .ready(old), !pages.tree.hasTag(ObjectPages.writeBackTag, at: index),
         Frames.freeze(old)

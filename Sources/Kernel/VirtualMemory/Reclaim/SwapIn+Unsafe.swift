@@ -84,7 +84,7 @@ enum SwapIn {
 
   /// A frame under a neighbour's slot, if it is worth reading.
   private static func begin(_ entry: SwapEntry) -> PageFrameNumber? {
-    guard case .stored = SwapSpace.lookUp(entry), let frame = try? Frames.allocate() else { return nil }
+    guard SwapSpace.isStored(entry), let frame = try? Frames.allocate() else { return nil }
     if SwapSpace.beginRead(entry, frame) { return frame }
     Frames.release(frame)
     return nil

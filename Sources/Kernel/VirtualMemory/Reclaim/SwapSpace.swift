@@ -260,6 +260,14 @@ public enum SwapSpace {
     }
   }
 
+  /// Whether the page of `entry` is on the device only.
+  static func isStored(_ entry: SwapEntry) -> Bool {
+    state.withLock { state in
+      let slot = slot(state, entry)
+      return slot.references > 0 && slot.frame == nil && !slot.isBusy
+    }
+  }
+
   /// Puts a frame that is to be read into under `entry`, busy; false if there is no need any more.
   static func beginRead(_ entry: SwapEntry, _ frame: PageFrameNumber) -> Bool {
     state.withLock { state in
