@@ -308,7 +308,8 @@ extension VirtualMemoryTests {
           for step in 0..<SeededGenerator.steps(4_000) {
             // Each thread has pages of its own.
             let index = UInt64.random(in: 0..<128, using: &random) * 2 + UInt64(thread)
-            _ = try? object.writeBytes(at: index * page, [UInt8(truncatingIfNeeded: step), UInt8(thread), 1, 0, 0, 0, 0, 0])
+            _ = try? object.writeBytes(
+              at: index * page, [UInt8(truncatingIfNeeded: step), UInt8(thread), 1, 0, 0, 0, 0, 0])
           }
           writers.subtract(1, ordering: .relaxed)
         } else {

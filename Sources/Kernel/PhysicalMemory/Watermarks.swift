@@ -37,7 +37,9 @@ extension PhysicalMemory {
   func setWatermarks(minimum: Int, scale: Int) {
     // SAFETY: zones exist for ever; the levels are words that are read without a lock, each by itself.
     var total = 0
-    for index in 0..<(unsafe state.pointee.zoneCount) { total += unsafe (state.pointee.zones + index).pointee.frameCount }
+    for index in 0..<(unsafe state.pointee.zoneCount) {
+      total += unsafe (state.pointee.zones + index).pointee.frameCount
+    }
     for index in 0..<(unsafe state.pointee.zoneCount) {
       let zone = unsafe state.pointee.zones + index
       let frames = unsafe zone.pointee.frameCount

@@ -46,8 +46,9 @@ static void mapped(void) {
   fill(words, 9, 0, size);
   EQUAL(msync(words, size / 2, MS_SYNC), 0);
   // Again, in an order that is not that of the file.
-  for (size_t page = 0, step = 0; step < size / PAGE; step++, page = (page + 1237) % (size / PAGE))
-    fill(words + page * PAGE / 8, 1, page * PAGE, PAGE);
+  enum { PIECE = 16 * PAGE };
+  for (size_t at = 0, step = 0; step < size / PIECE; step++, at = (at + 37 * PIECE) % size)
+    fill(words + at / 8, 1, at, PIECE);
   CHECK(is_filled(words, 1, 0, size));
   CHECK(file_is_filled(fd, 1, 0, size));
   EQUAL(munmap(words, size), 0);
@@ -134,15 +135,19 @@ static uint64_t *shared;
 static void *change(void *argument) {
   size_t which = (size_t)argument;
   // Every other page is this thread's.
-  for (int round = 0; round < 3; round++)
-    for (size_t page = which; page < size / PAGE; page += 2) fill(shared + page * PAGE / 8, round == 2 ? 5 : 7, page * PAGE, PAGE);
+  for (int round = 0; round < 2; round++)
+    for (size_t page = which; page < size / PAGE; page += 2)
+      fill(shared + page * PAGE / 8, round == 1 ? 5 : 7, page * PAGE, PAGE);
   return NULL;
 }
 
 static void *store(void *argument) {
   int fd = *(int *)argument;
   bool ok = true;
-  while (!is_over) ok = ok && fsync(fd) == 0 && sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE) == 0;
+  while (!is_over) {
+    ok = ok && fsync(fd) == 0 && sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE) == 0;
+    sleep_ms(5);
+  }
   return (void *)(uintptr_t)ok;
 }
 

@@ -78,7 +78,11 @@ extension VirtioFSInode {
     try session.call(LINUX_FUSE_SETXATTR, node, room: 0) { (message) throws(Errno) in
       message.append(linux_fuse_setxattr_in(size: UInt32(value.count), flags: flags))
       try message.append(name)
-      if let memory { message.appendData(memory.segment(0, value.count)) } else { try message.append(bytes: value.bytes) }
+      if let memory {
+        message.appendData(memory.segment(0, value.count))
+      } else {
+        try message.append(bytes: value.bytes)
+      }
     } reply: { (_) throws(Errno) in
       ()
     }

@@ -74,7 +74,9 @@ public enum Flusher {
   }
 
   static func wake() {
-    guard isStarted.load(ordering: .acquiring), !isWanted.exchange(true, ordering: .acquiringAndReleasing) else { return }
+    guard isStarted.load(ordering: .acquiring), !isWanted.exchange(true, ordering: .acquiringAndReleasing) else {
+      return
+    }
     queue.wakeAll()
   }
 
@@ -95,7 +97,8 @@ public enum Flusher {
     var vain = 0
     while vain <= DirtyObjects.count {
       let levels = DirtyLimits.refresh()
-      let isMuch = Counters.dirtyPages.load(ordering: .relaxed) > levels.background
+      let isMuch =
+        Counters.dirtyPages.load(ordering: .relaxed) > levels.background
         || requested.load(ordering: .relaxed) > 0
       guard let entry = isMuch ? DirtyObjects.takeTurn() : DirtyObjects.takeExpired(before: horizon) else { break }
       let cleaned = entry.object.flush(limit: isMuch ? turn : .max)
