@@ -219,6 +219,31 @@ print("same" if all(pages[i][0] == i % 251 and pages[i][65535] == i % 251 for i 
   verify "swap space that is too small" 125 '' "apus: --swap: * has 100 bytes; the least is 65536" "$apus" run --swap "$scratch/tiny" -- true
 fi
 
+if section write-back; then
+  gcc -w -O1 -static -pthread Tests/Conformance/programs/write_back.c -o "$scratch/write_back"
+  mkdir "$scratch/native" "$scratch/files"
+  cp "$scratch/write_back" "$scratch/files"
+  (cd "$scratch/native" && ../write_back . 96 >../out)
+  inside "files of four times memory" 0 '*, 0 failed' '' --user 0:0 --memory 24M --bind "$scratch/files:/mnt" -- \
+    /mnt/write_back /mnt 96
+  for file in mapped written truncated ranges together; do
+    holds "$file is as it is natively" cmp "$scratch/native/$file" "$scratch/files/$file"
+  done
+  rm -r "$scratch/native" "$scratch/files"
+  truncate -s 96M "$scratch/large-disk"
+  inside "a disk of four times memory" 0 'same' '' --user 0:0 --memory 24M --disk "$scratch/large-disk" -- \
+    busybox sh -c 'yes Apus | head -c 100663296 >/dev/vda; yes Apus | head -c 100663296 | cmp - /dev/vda && echo same'
+  holds "and it is in the file" bash -c "cmp '$scratch/large-disk' <(yes Apus | head -c 100663296)"
+  inside "old pages are written although nobody asks" 0 '*nr_dirty 0' '' --user 0:0 --disk "$scratch/disk" -- \
+    busybox sh -c 'cd /proc/sys/vm; echo 10 >dirty_writeback_centisecs; echo 10 >dirty_expire_centisecs
+      exec 3<>/dev/vda; echo x >&3; sleep 1; grep "nr_dirty " /proc/vmstat'
+  inside "what is young is not" 0 'nr_dirty 1' '' --user 0:0 --disk "$scratch/disk" -- \
+    busybox sh -c 'exec 3<>/dev/vda; echo x >&3; sleep 0.3; grep "nr_dirty " /proc/vmstat'
+  inside "dropped caches are read again" 0 'fewer' '' --user 0:0 -- \
+    busybox sh -c 'cached() { while read -r name value rest; do [ "$name" = Cached: ] && echo "$value"; done </proc/meminfo; }
+      cat /usr/bin/python3* >/dev/null; before=$(cached); echo 3 >/proc/sys/vm/drop_caches; [ "$(cached)" -lt "$before" ] && echo fewer'
+fi
+
 if section stress; then
   # Much more memory is worked on than there is. Nothing is lost, nobody is killed: all of it fits into swap.
   if command -v stress-ng >/dev/null; then

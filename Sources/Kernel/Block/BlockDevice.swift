@@ -47,8 +47,6 @@ open class BlockDevice {
   public final private(set) var content: MemoryObject!
   /// Excludes writers of the device's file from each other.
   final let writeLock = SleepLock()
-  /// Bytes written to the page cache since it was last written back; guarded by `writeLock`.
-  final var unwrittenBytes = 0
   /// Open files; the last one's end brings everything to the device.
   final let openFiles = Atomic<Int>(0)
 

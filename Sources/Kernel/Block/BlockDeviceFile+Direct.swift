@@ -14,7 +14,7 @@ extension BlockDeviceFile {
     guard offset < device.byteCount else { return 0 }
     let hidden = buffer.limit(to: Int(clamping: device.byteCount - offset))
     defer { buffer.extend(by: hidden) }
-    if device.content.isDirty { try device.content.writeBack(offset..<offset + UInt64(buffer.remaining)) }
+    if device.content.hasUnstoredPages { try device.content.writeBack(offset..<offset + UInt64(buffer.remaining)) }
     return try transferDirectly(.read, at: offset, &buffer)
   }
 

@@ -11,18 +11,17 @@ import VirtualMemory
 /// An open block device.
 final class BlockDeviceFile: OpenFile {
   let device: BlockDevice
-
-  /// So much is written to the page cache before it goes to the device.
-  private static let unwrittenLimit = 8 << 20
+  private let writeErrors: WriteErrorCursor
 
   init(_ device: BlockDevice, path: Path, flags: OpenFlags) {
     self.device = device
+    writeErrors = WriteErrorCursor(device.content)
     device.openFiles.add(1, ordering: .relaxed)
     super.init(path: path, flags: flags, isSeekable: true)
   }
 
   override func close() {
-    if device.openFiles.subtract(1, ordering: .acquiringAndReleasing).newValue == 0, device.content.isDirty {
+    if device.openFiles.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 {
       // Nobody is left to tell of an error.
       try? device.content.writeBack()
     }
@@ -70,16 +69,11 @@ final class BlockDeviceFile: OpenFile {
       try device.content.writeBack(offset..<offset + UInt64(count))
       try device.flush()
     }
-    device.unwrittenBytes += count
-    if device.unwrittenBytes >= Self.unwrittenLimit {
-      device.unwrittenBytes = 0
-      try? device.content.writeBack()
-    }
     return count
   }
 
   override func sync() throws(Errno) {
-    try device.content.writeBack()
+    try writeErrors.check(device.content) { () throws(Errno) in try device.content.writeBack() }
     if !device.isReadOnly { try device.flush() }
   }
 

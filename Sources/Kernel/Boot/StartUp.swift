@@ -31,6 +31,7 @@ func startUp() {
     try startDrivers()
     // Without it everybody frees memory himself.
     try? Kswapd.start()
+    try? Flusher.start()
     registerFileSystems()
     let namespace = try RootFileSystem.mount()
     if let name = BootParameters.value("hostname") { HostIdentity.setName(name) }

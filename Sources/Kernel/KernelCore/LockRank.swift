@@ -35,6 +35,8 @@ extension LockRank {
   // The page tables that an object's mappings share.
   public static var objectTables: LockRank { LockRank(order: 102) }
   public static var pageCache: LockRank { LockRank(order: 100) }
+  // The list of objects with dirty pages.
+  public static var dirtyObjects: LockRank { LockRank(order: 99) }
   // Swap areas with the swap cache, and reclaim's lists of page frames.
   public static var swap: LockRank { LockRank(order: 98) }
   public static var sleepLock: LockRank { LockRank(order: 80) }

@@ -71,8 +71,7 @@ struct Zone: ~Copyable {
     heads = InlineArray(repeating: 0)
     counts = InlineArray(repeating: 0)
     blockCounts = InlineArray(repeating: 0)
-    // Together with what is set aside it must hold what the kernel makes between two looks at the shortage.
-    minimum = max(min(frames / 256, 16384), min(frames / 32, 1024))
+    minimum = Self.defaultMinimum(frames: frames)
     low = minimum &+ minimum / 4
     high = minimum &+ minimum / 2
     protection = 0
@@ -82,6 +81,12 @@ struct Zone: ~Copyable {
   @inline(__always) static func list(_ order: Int, _ type: MigrateType) -> Int {
     order &* MigrateType.count &+ Int(truncatingIfNeeded: type.rawValue)
   }
+
+  /// The minimum at boot. Together with what is set aside it must hold what the kernel makes between two looks at the
+  /// shortage.
+  static func defaultMinimum(frames: Int) -> Int { max(min(frames / 256, 16384), min(frames / 32, 1024)) }
+
+  var frameCount: Int { Int(truncatingIfNeeded: end &- first) }
 
   func level(_ mark: Watermark) -> Int {
     switch mark {

@@ -24,6 +24,8 @@ open class Thread {
 
   /// On which nodes the thread's pages go; it is the thread's own, and no other changes it.
   public final var memoryPolicy = MemoryPolicy()
+  /// Whether the thread frees memory on behalf of others (kswapd): for the statistics.
+  public final var reclaimsForOthers = false
 
   /// CPU time in nanoseconds, up to the last time the thread was switched out or charged.
   public final internal(set) var cpuTime: UInt64 = 0

@@ -69,7 +69,9 @@ extension AddressSpace {
         return byPolicy(of: area, page) { resolve(area, page, access) }
       }
       switch resolution {
-      case .done: return
+      case .done:
+        if access == .write, DirtyLimits.isReached { throttleWriter(page) }
+        return
       case .failed(let failure): throw failure
       case .below:
         guard grow(to: page) else { throw .notMapped }
@@ -77,6 +79,16 @@ extension AddressSpace {
         guard relief.find() else { throw .outOfMemory }
       }
     }
+  }
+
+  /// Too much is dirty: whoever writes to a file's page waits for the flusher, with no lock held.
+  @inline(never)
+  private func throttleWriter(_ page: UInt64) {
+    let writesFile = areas.withReadLock { state in
+      guard let area = state.map.find(page), area.isShared, let object = area.object else { return false }
+      return object.hasStore
+    }
+    if writesFile { Flusher.throttleWriter() }
   }
 
   /// Looks at the entry for `page` and does what is missing.

@@ -14,6 +14,7 @@ enum Counters {
   /// Frames of huge pages in memory objects; the counts above do not include them.
   static let hugeObjectPages = Counter(0)
   static let dirtyPages = Counter(0)
+  static let writeBackPages = Counter(0)
   static let pageTables = Counter(0)
   static let spaces = Counter(0)
   static let areas = Counter(0)
@@ -23,6 +24,11 @@ enum Counters {
   static let faults = Counter(0)
   static let majorFaults = Counter(0)
   static let copies = Counter(0)
+  static let dirtied = Counter(0)
+  static let written = Counter(0)
+  /// Pages that are not dirty any more because they were written or given up.
+  static let cleaned = Counter(0)
+  static let throttled = Counter(0)
   static let copiedBytes = Counter(0)
   static let machineMaps = Counter(0)
   static let machineUnmaps = Counter(0)
@@ -42,6 +48,13 @@ public struct VirtualMemoryStatistics: Equatable, Sendable {
   /// The part of `cachedPages` in objects without a store.
   public var sharedMemoryPages = 0
   public var dirtyPages = 0
+  /// On their way to stores.
+  public var writeBackPages = 0
+  /// Pages that became dirty, and that were stored, since boot.
+  public var dirtied = 0
+  public var written = 0
+  /// How often a writer waited because too much was dirty.
+  public var throttled = 0
   public var pageTablePages = 0
   public var addressSpaces = 0
   public var areas = 0
@@ -74,6 +87,10 @@ public struct VirtualMemoryStatistics: Equatable, Sendable {
     result.cachedPages = value(Counters.cachedPages)
     result.sharedMemoryPages = value(Counters.sharedMemoryPages)
     result.dirtyPages = value(Counters.dirtyPages)
+    result.writeBackPages = value(Counters.writeBackPages)
+    result.dirtied = value(Counters.dirtied)
+    result.written = value(Counters.written)
+    result.throttled = value(Counters.throttled)
     result.pageTablePages = value(Counters.pageTables)
     result.addressSpaces = value(Counters.spaces)
     result.areas = value(Counters.areas)

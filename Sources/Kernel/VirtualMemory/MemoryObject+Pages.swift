@@ -318,22 +318,6 @@ extension MemoryObject {
     }
   }
 
-  // MARK: Dirty pages
-
-  /// The page at `index` differs from the store from now on.
-  func markDirty(_ index: UInt64) {
-    guard hasStore else { return }
-    let isNew = pages.withLock { pages in
-      // A page that is being read was truncated away since it was written to.
-      guard case .ready = pages.find(index) else { return false }
-      return pages.tree.setTag(ObjectPages.dirtyTag, at: index)
-    }
-    if isNew { Counters.add(1, to: Counters.dirtyPages) }
-  }
-
-  /// Whether a page waits to be written back.
-  public var isDirty: Bool { @export(interface) get { pages.withLock { $0.tree.hasTag(ObjectPages.dirtyTag) } } }
-
   // MARK: Removing pages
 
   /// Takes the pages [start, end) out of the tree and hands each frame, with its reference, to `body`.
@@ -365,6 +349,9 @@ extension MemoryObject {
     countPages(-removed)
     unpromisePages(removed + swapped)
     huge?.leaving.add(removed, ordering: .relaxed)
+    guard dirty > 0 else { return }
     Counters.add(-dirty, to: Counters.dirtyPages)
+    let hold = pages.withLock { leaveDirtyObjects(&$0) }
+    withExtendedLifetime(hold) {}
   }
 }

@@ -83,6 +83,7 @@ extension MemoryObject {
       position = position &+ UInt64(copied)
       if copied > 0 { extend(to: position) }
       if let failure { throw failure }
+      if hasStore { Flusher.throttleWriter() }
     }
   }
 

@@ -48,6 +48,10 @@ public final class MemoryObject {
   let mappings = SpinLock(ObjectMappings(), rank: .objectMappings)
   /// Woken when busy pages are ready, or pages in flight have been stored.
   let ready = WaitQueue()
+  /// The object's place among those with dirty pages.
+  var dirtyLink = DirtyLink()
+  /// What went wrong when pages were stored.
+  let writeErrors = WriteErrors()
   /// Promised pages that this object pays for itself (shared anonymous memory).
   private var committedPages = 0
   /// The object in the reverse mapping, through which reclaim comes from a page to it.
@@ -135,11 +139,20 @@ public final class MemoryObject {
     }
   }
 
-  func writeToStore(_ index: UInt64, _ frames: [PageFrameNumber]) throws(Errno) {
+  func writeToStore(_ batch: WriteBatch) throws(Errno) {
     guard let store = unsafe store else { return }
-    // SAFETY: as above.
-    try unsafe frames.withUnsafeBufferPointer { buffer throws(Errno) in
-      try unsafe store.writePages(self, index: index, frames: buffer)
+    var frames = batch.frames
+    // SAFETY: as above; the frames of an inline array lie in a row.
+    try unsafe withUnsafePointer(to: &frames) { pointer throws(Errno) in
+      let first = unsafe UnsafeRawPointer(pointer).assumingMemoryBound(to: PageFrameNumber.self)
+      try unsafe store.writePages(
+        self, index: batch.start, frames: UnsafeBufferPointer(start: first, count: batch.count))
     }
+  }
+
+  /// Enters the object among those with dirty pages, if there is a flusher to look at them. The pages are locked.
+  func enterDirtyObjects() -> Bool {
+    guard let store = unsafe store else { return false }
+    return DirtyObjects.add(self, store)
   }
 }

@@ -85,6 +85,12 @@ public enum MemoryPressure {
         if canSwap, failures < Self.mostFailures { return pause() }
       }
       guard waits < Self.mostWaits else { return false }
+      // Dirty pages of files are as good as free, once they are written.
+      if Flusher.relieve() {
+        waits += 1
+        (reclaims, failures) = (0, 0)
+        return true
+      }
       if found != nil {
         guard let policy = policy.withLock({ $0 }), policy.memoryExhausted() else { return false }
       }

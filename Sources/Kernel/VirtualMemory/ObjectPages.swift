@@ -9,6 +9,8 @@
 //                             └──────────────── written to meanwhile, or failed ────────┘
 // ```
 //
+// The flusher takes dirty pages that are not chosen as well.
+//
 // Pages that become dirty after a sync has begun are not chosen by it: a program that keeps writing does not keep it busy.
 
 import DataStructures
@@ -48,9 +50,9 @@ struct ObjectPages {
   /// Pages of the tree that are on swap areas.
   private(set) var swapped = 0
 
-  /// Errors of the store so far, and the last of them: whoever waits for a page that another sync stores has to know.
-  var writeErrors = 0
-  var lastWriteError = Errno.EIO
+  /// Whether the object is on the list of those with dirty pages, and where the flusher goes on in it.
+  var isListed = false
+  var flushPosition: UInt64 = 0
 
   @inline(__always)
   func find(_ index: UInt64) -> Page { Self.page(tree[index]) }
@@ -90,6 +92,11 @@ struct ObjectPages {
   func hasTag(_ tag: RadixTreeTag, from first: UInt64, through last: UInt64) -> Bool {
     guard tree.hasTag(tag), let (index, _) = tree.next(from: first, tagged: tag) else { return false }
     return index <= last
+  }
+
+  /// Whether the page is dirty or on its way to the store.
+  func isUnstored(_ index: UInt64) -> Bool {
+    tree.hasTag(Self.dirtyTag, at: index) || tree.hasTag(Self.writeBackTag, at: index)
   }
 
   /// Takes the page, which is in memory, out; the caller takes over the reference. `wasDirty` has to be counted by the caller.

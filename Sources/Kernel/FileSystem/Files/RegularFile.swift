@@ -10,8 +10,11 @@ open class RegularFile: OpenFile {
   /// The largest size of a file: offsets are signed 64-bit numbers.
   public static var maximumSize: UInt64 { UInt64(Int64.max) }
 
+  private final let writeErrors: WriteErrorCursor
+
   @export(interface)
   public init(path: Path, flags: OpenFlags) {
+    writeErrors = WriteErrorCursor(path.inode.memoryObject)
     super.init(path: path, flags: flags, isSeekable: true)
   }
 
@@ -88,7 +91,9 @@ open class RegularFile: OpenFile {
     }
   }
 
-  open override func sync() throws(Errno) { try inode.sync() }
+  open override func sync() throws(Errno) {
+    try writeErrors.check(inode.memoryObject) { () throws(Errno) in try inode.sync() }
+  }
 
   open override func mapping(offset: UInt64, length: UInt64) throws(Errno) -> MemoryObject {
     guard let object = inode.memoryObject else { throw .ENODEV }

@@ -137,6 +137,16 @@ public enum DentryCache {
     }
   }
 
+  /// /proc/sys/vm/vfs_cache_pressure: how many names are given up for memory, in percent of the usual number.
+  public static let pressure = Atomic<Int>(100)
+
+  /// Forgets all names that nobody uses.
+  @export(interface)
+  public static func dropUnused() {
+    // The first time round the hand takes the marks of use away, and leaves go before their directories.
+    for _ in 0..<8 where shrink(4 * limit) == 0 { break }
+  }
+
   /// Forgets up to `target` unused names; for memory pressure.
   /// - Returns: how many were dropped.
   @export(interface) @discardableResult

@@ -2,6 +2,7 @@
 // that only they kept.
 
 import PhysicalMemory
+import Synchronization
 
 /// Gives up cached names under memory pressure.
 final class DentryShrinker: Shrinker {
@@ -12,5 +13,8 @@ final class DentryShrinker: Shrinker {
   }()
 
   /// A dentry, its name and its inode take about a quarter of a page.
-  func reclaim(frames: Int) -> Int { DentryCache.shrink(frames * 4) / 4 }
+  func reclaim(frames: Int) -> Int {
+    let target = frames * 4 * DentryCache.pressure.load(ordering: .relaxed) / 100
+    return target == 0 ? 0 : DentryCache.shrink(target) / 4
+  }
 }

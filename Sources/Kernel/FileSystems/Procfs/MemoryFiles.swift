@@ -27,7 +27,8 @@ enum MemoryFiles {
       ("Unevictable", 0), ("Mlocked", 0), ("SwapTotal", kibibytes(SwapSpace.totalPages)),
       ("SwapFree", kibibytes(SwapSpace.freePages)),
       ("Zswap", 0), ("Zswapped", 0),
-      ("Dirty", kibibytes(memory.dirtyPages)), ("Writeback", 0), ("AnonPages", kibibytes(memory.anonymousPages)),
+      ("Dirty", kibibytes(memory.dirtyPages)), ("Writeback", kibibytes(memory.writeBackPages)),
+      ("AnonPages", kibibytes(memory.anonymousPages)),
       ("Mapped", kibibytes(fileCache)), ("Shmem", kibibytes(memory.sharedMemoryPages)), ("KReclaimable", 0),
       ("Slab", kibibytes(frames.slab)), ("SReclaimable", 0), ("SUnreclaim", kibibytes(frames.slab)),
       ("KernelStack", ProcessTable.counters().threads * 32), ("PageTables", kibibytes(memory.pageTablePages)),
@@ -68,6 +69,7 @@ enum MemoryFiles {
     let frames = MemoryStatistics.snapshot()
     let memory = VirtualMemoryStatistics.snapshot()
     let reclaim = ReclaimStatistics.snapshot()
+    let dirty = DirtyLimits.levels()
     func value(_ count: Int) -> UInt64 { UInt64(max(0, count)) }
     return SystemFormat.counters([
       ("nr_inactive_anon", value(reclaim.inactiveAnonymous)), ("nr_active_anon", value(reclaim.activeAnonymous)),
@@ -75,14 +77,20 @@ enum MemoryFiles {
       ("nr_swapcached", value(SwapSpace.cachedPages)), ("pswpin", value(reclaim.swappedIn)),
       ("pswpout", value(reclaim.swappedOut)), ("allocstall_normal", value(reclaim.stalls)),
       ("pgactivate", value(reclaim.activated)), ("pgdeactivate", value(reclaim.deactivated)),
-      ("pgscan", value(reclaim.scanned)), ("pgsteal", value(reclaim.stolen)),
-      ("pgsteal_kswapd", value(reclaim.stolenByDaemon)), ("pageoutrun", value(reclaim.daemonRuns)),
+      ("pgscan_kswapd", value(reclaim.scannedByDaemon)),
+      ("pgscan_direct", value(reclaim.scanned - reclaim.scannedByDaemon)),
+      ("pgsteal_kswapd", value(reclaim.stolenByDaemon)),
+      ("pgsteal_direct", value(reclaim.stolen - reclaim.stolenByDaemon)), ("drop_pagecache", value(reclaim.cacheDrops)),
+      ("pageoutrun", value(reclaim.daemonRuns)),
       ("pgmigrate_success", value(reclaim.migrated)), ("pgmigrate_fail", value(reclaim.migrationsFailed)),
       ("compact_migrate_scanned", value(reclaim.migrationScanned)), ("compact_daemon_wake", value(reclaim.compactions)),
       ("compact_fail", value(reclaim.compactionsFailed)), ("compact_success", value(reclaim.compactionsDone)),
       ("nr_free_pages", value(frames.free)), ("nr_anon_pages", value(memory.anonymousPages)),
       ("nr_file_pages", value(memory.cachedPages)), ("nr_shmem", value(memory.sharedMemoryPages)),
-      ("nr_dirty", value(memory.dirtyPages)), ("nr_writeback", 0), ("nr_slab_unreclaimable", value(frames.slab)),
+      ("nr_dirty", value(memory.dirtyPages)), ("nr_writeback", value(memory.writeBackPages)),
+      ("nr_dirtied", value(memory.dirtied)), ("nr_written", value(memory.written)),
+      ("nr_dirty_threshold", value(dirty.limit)), ("nr_dirty_background_threshold", value(dirty.background)),
+      ("nr_slab_unreclaimable", value(frames.slab)),
       ("nr_page_table_pages", value(memory.pageTablePages)), ("pgalloc_normal", frames.allocations),
       ("pgfree", frames.frees), ("pgfault", value(memory.faults)), ("pgmajfault", value(memory.majorFaults)),
       ("oom_kill", OutOfMemoryKiller.shared.killCount),

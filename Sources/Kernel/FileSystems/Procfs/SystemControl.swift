@@ -84,7 +84,7 @@ enum SystemControl {
       parameter("swappiness", 0...200, Reclaim.swappiness.load(ordering: .relaxed)) {
         Reclaim.swappiness.store($0, ordering: .relaxed)
       },
-    ]
+    ] + writeBack + caches
   }
 
   private static var files: [ProcEntry] {
@@ -99,7 +99,7 @@ enum SystemControl {
   }
 
   /// A number that administrators may change within `range`.
-  private static func parameter(
+  static func parameter(
     _ name: ByteString, _ range: ClosedRange<Int>, _ value: @escaping @autoclosure () -> Int,
     set: @escaping (Int) -> Void
   ) -> ProcEntry {
@@ -134,7 +134,7 @@ enum SystemControl {
   }
 
   /// The permission bits let root write; a root without its capabilities is not root.
-  private static func requireAdministrator() throws(Errno) {
+  static func requireAdministrator() throws(Errno) {
     if let task = Task.running, !task.credentials.has(.systemAdministration) { throw .EPERM }
   }
 }

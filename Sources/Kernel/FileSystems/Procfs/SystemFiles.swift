@@ -153,6 +153,7 @@ enum SystemFiles {
       ("pages_tables", value(memory.pageTablePages)), ("faults", value(memory.faults)),
       ("faults_major", value(memory.majorFaults)), ("copies_on_write", value(memory.copies)),
       ("bytes_copied", value(memory.copiedBytes)),
+      ("writers_throttled", value(memory.throttled)),
       ("machine_maps", value(memory.machineMaps)), ("machine_unmaps", value(memory.machineUnmaps)),
       ("machine_protects", value(memory.machineProtects)), ("machine_commits", value(memory.machineCommits)),
       ("context_switches", Scheduler.contextSwitches), ("dentries", value(DentryCache.count)),

@@ -16,10 +16,14 @@ final class FUSEMessage: VirtioRequest {
   private var length = 0
   /// Bytes of the answer behind its header.
   private(set) var replyLength = 0
+  /// What the device reads behind the request (a WRITE's pages, an attribute's value).
+  private var data = SegmentList(capacity: 32)
 
   init(checking: Void) throws(Errno) {
     memory = try DeviceMemory(order: 2)
     super.init()
+    // The largest transfer has 32 pages: writing them out is to allocate nothing.
+    reserveCapacity(36)
   }
 
   // SAFETY (of this file): all offsets are checked against `half`, and the memory is twice as long.
@@ -36,6 +40,7 @@ final class FUSEMessage: VirtioRequest {
   /// Starts a request about `node`.
   func begin(_ opcode: linux_fuse_opcode, _ node: UInt64, owner: Owner = .root) {
     reset()
+    data.removeAll()
     length = 0
     replyLength = 0
     var header = linux_fuse_in_header()
@@ -68,12 +73,18 @@ final class FUSEMessage: VirtioRequest {
     length += bytes.count
   }
 
-  /// Closes the request: `data` is what the device reads behind it (a WRITE), `room` the size of the answer without its
-  /// header, `target` memory for the part of the answer beyond it (a READ).
-  func finish(data: [MemorySegment] = [], dataLength: Int = 0, room: Int, target: [MemorySegment] = []) {
-    unsafe request.storeBytes(of: UInt32(truncatingIfNeeded: length + dataLength), as: UInt32.self)
+  /// Adds the first `length` bytes of a frame to what the device reads behind the request.
+  func appendData(_ frame: PageFrameNumber, length: Int) { data.append(frame, length: length) }
+
+  /// The same for other memory.
+  func appendData(_ segment: MemorySegment) { data.append(segment.physicalAddress, length: Int(segment.length)) }
+
+  /// Closes the request: `room` is the size of the answer without its header, `target` memory for the part of the
+  /// answer beyond it (a READ).
+  func finish(room: Int, target: [MemorySegment] = []) {
+    unsafe request.storeBytes(of: UInt32(truncatingIfNeeded: length + data.byteCount), as: UInt32.self)
     addReadable(memory.segment(0, length))
-    for segment in data { addReadable(segment) }
+    for index in 0..<data.count { addReadable(data.segments[index]) }
     if room >= 0 { addWritable(memory.segment(Self.half, Self.headerLength + min(room, Self.replyRoom))) }
     for segment in target { addWritable(segment) }
   }

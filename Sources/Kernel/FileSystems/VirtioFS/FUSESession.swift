@@ -5,6 +5,7 @@ import FileSystem
 import KernelCore
 import LinuxABI
 import PhysicalMemory
+import Scheduling
 import Synchronization
 import Virtio
 
@@ -19,6 +20,11 @@ final class FUSESession {
     var counts = [UInt64](repeating: 0, count: FUSEOperation.limit)
   }
   private let pool = SpinLock(Pool(), rank: .device)
+  /// Woken when a message comes back to the pool.
+  private let isReturned = WaitQueue()
+  /// Held to send pages of files (shared), and to cut files short (exclusively): a page that was cut off must not arrive
+  /// after that and make the file longer again.
+  let sizes = SharedSleepLock()
   /// What listings bring along.
   let listings = ListingPolicy()
   /// For how long names and attributes are believed.
@@ -66,15 +72,15 @@ final class FUSESession {
   @inline(__always)
   func call<Result>(
     _ opcode: linux_fuse_opcode, _ node: UInt64, owner: Owner = .root, room: Int,
-    data: [MemorySegment] = [], dataLength: Int = 0, target: [MemorySegment] = [],
+    target: [MemorySegment] = [],
     _ build: (FUSEMessage) throws(Errno) -> Void, reply: (FUSEMessage) throws(Errno) -> Result
   ) throws(Errno) -> Result {
     if forgottenCount.load(ordering: .relaxed) >= 64 { sendForgotten() }
-    let message = try takeMessage(for: opcode)
+    let message = takeMessage(for: opcode)
     message.begin(opcode, node, owner: owner)
     do throws(Errno) {
       try build(message)
-      message.finish(data: data, dataLength: dataLength, room: room, target: target)
+      message.finish(room: room, target: target)
       try queue.perform(message)
       try message.checkReply()
       let result = try reply(message)
@@ -90,17 +96,26 @@ final class FUSESession {
     @inline(__always) get { queues[CPU.currentIndex % queues.count] }
   }
 
-  private func takeMessage(for opcode: linux_fuse_opcode) throws(Errno) -> FUSEMessage {
+  private func takeMessage(for opcode: linux_fuse_opcode) -> FUSEMessage {
     let kept = pool.withLock { pool in
       pool.counts[Int(opcode.rawValue)] += 1
       return pool.messages.popLast()
     }
     if let kept { return kept }
-    return try FUSEMessage(checking: ())
+    if let fresh = try? FUSEMessage(checking: ()) { return fresh }
+    // Without memory for another, requests take turns: it may be this one that makes memory free.
+    var returned: FUSEMessage?
+    try? isReturned.wait(.uninterruptible, exclusive: true) {
+      returned = pool.withLock { $0.messages.popLast() }
+      return returned != nil
+    }
+    guard let returned else { panic("a wait without an end ended") }
+    return returned
   }
 
   private func keep(_ message: FUSEMessage) {
     pool.withLock { if $0.messages.count < 16 { $0.messages.append(message) } }
+    isReturned.wakeOne()
   }
 
   /// How many requests of this kind have been sent.
@@ -145,7 +160,8 @@ final class FUSESession {
         forgottenCount.store(list.count, ordering: .relaxed)
         return batch
       }
-      guard !batch.isEmpty, let message = try? takeMessage(for: LINUX_FUSE_BATCH_FORGET) else { return }
+      guard !batch.isEmpty else { return }
+      let message = takeMessage(for: LINUX_FUSE_BATCH_FORGET)
       message.begin(LINUX_FUSE_BATCH_FORGET, 0)
       message.append(linux_fuse_batch_forget_in(count: UInt32(batch.count), padding: 0))
       for entry in batch { message.append(entry) }

@@ -7,6 +7,7 @@ import FileSystem
 import KernelCore
 import LinuxABI
 import PhysicalMemory
+import Scheduling
 import Synchronization
 import Virtio
 import VirtualMemory
@@ -39,7 +40,10 @@ final class VirtioFSFile: VirtioFSInode, PageStore {
   }
 
   override func contentDidChange(size: UInt64) {
+    // What was written here and is on its way makes the file longer than the server knows.
+    let isLonger = size < object.size && object.hasUnstoredPages
     object.invalidate()
+    if isLonger { return }
     if size < object.size { object.truncate(to: size) } else { object.size = size }
   }
 
@@ -188,12 +192,22 @@ final class VirtioFSFile: VirtioFSInode, PageStore {
   }
 
   func writePages(_ object: MemoryObject, index: UInt64, frames: UnsafeBufferPointer<PageFrameNumber>) throws(Errno) {
-    var first = 0
-    while first < frames.count {
-      let count = min(frames.count - first, session.transferLimit / PhysicalMemory.pageSize)
-      try unsafe writeRun(
-        index + UInt64(first), UnsafeBufferPointer(rebasing: frames[first..<first + count]), end: object.size)
-      first += count
+    session.sizes.acquireShared()
+    defer { session.sizes.releaseShared() }
+    let most = session.transferLimit / PhysicalMemory.pageSize
+    var next = 0
+    while next < frames.count {
+      // Pages that a truncation has taken away since they were chosen are not part of the file.
+      let first = next
+      while unsafe next < frames.count, next - first < most, object.shows(frames[next], at: index + UInt64(next)) {
+        next += 1
+      }
+      if first == next {
+        next += 1
+      } else {
+        try unsafe writeRun(
+          index + UInt64(first), UnsafeBufferPointer(rebasing: frames[first..<next]), end: object.size)
+      }
     }
   }
 
@@ -202,14 +216,18 @@ final class VirtioFSFile: VirtioFSInode, PageStore {
     // Pages beyond the end are not part of the file.
     guard !overflow, offset < end else { return }
     let size = unsafe Int(min(UInt64(frames.count * PhysicalMemory.pageSize), end - offset))
-    let data = unsafe Self.segments(frames, length: size)
-    let written = try session.call(
-      LINUX_FUSE_WRITE, node, room: MemoryLayout<linux_fuse_write_out>.size, data: data, dataLength: size
-    ) { (message) throws(Errno) in
+    let written = try session.call(LINUX_FUSE_WRITE, node, room: MemoryLayout<linux_fuse_write_out>.size) {
+      (message) throws(Errno) in
       var body = linux_fuse_write_in()
       body.offset = offset
       body.size = UInt32(size)
       message.append(body)
+      var rest = size
+      for place in 0..<frames.count where rest > 0 {
+        // SAFETY: the place is within the buffer.
+        unsafe message.appendData(frames[place], length: min(rest, PhysicalMemory.pageSize))
+        rest -= PhysicalMemory.pageSize
+      }
     } reply: { (message) throws(Errno) in
       Int(try message.value(linux_fuse_write_out.self).size)
     }

@@ -75,13 +75,14 @@ extension VirtioFSInode {
     guard value.count <= 64 << 10 else { throw .E2BIG }
     // SAFETY: the value is at most 64 KiB long, which is the memory's size; the device has not been told of it yet.
     if let memory { unsafe memory.bytes.copyBytes(from: value.bytes) }
-    let data = memory.map { [$0.segment(0, value.count)] } ?? []
-    try session.call(
-      LINUX_FUSE_SETXATTR, node, room: 0, data: data, dataLength: memory == nil ? 0 : value.count
-    ) { (message) throws(Errno) in
+    try session.call(LINUX_FUSE_SETXATTR, node, room: 0) { (message) throws(Errno) in
       message.append(linux_fuse_setxattr_in(size: UInt32(value.count), flags: flags))
       try message.append(name)
-      if memory == nil { try message.append(bytes: value.bytes) }
+      if let memory {
+        message.appendData(memory.segment(0, value.count))
+      } else {
+        try message.append(bytes: value.bytes)
+      }
     } reply: { (_) throws(Errno) in
       ()
     }

@@ -5,6 +5,7 @@ import CLinuxABI
 import FileSystem
 import KernelCore
 import LinuxABI
+import Scheduling
 import Synchronization
 import VirtualMemory
 
@@ -157,6 +158,10 @@ class VirtioFSInode: Inode {
       body.modify_nanoseconds = time.nanoseconds
     }
     guard body.valid != 0 else { return }
+    // What is written later would change the time again.
+    if change.modifyTime != nil { try writeBack() }
+    if change.size != nil { session.sizes.acquireExclusive() }
+    defer { if change.size != nil { session.sizes.releaseExclusive() } }
     let request = body
     let found = try session.call(LINUX_FUSE_SETATTR, node, room: MemoryLayout<linux_fuse_attributes_out>.size) {
       (message) throws(Errno) in

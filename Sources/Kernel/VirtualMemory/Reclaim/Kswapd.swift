@@ -45,7 +45,11 @@ public enum Kswapd {
     return true
   }
 
+  /// Whether the current thread is the one.
+  static var isRunningHere: Bool { Thread.current.reclaimsForOthers }
+
   private static func run() {
+    Thread.current.reclaimsForOthers = true
     while true {
       try? queue.wait(.uninterruptible) { isWanted.load(ordering: .acquiring) }
       isWanted.store(false, ordering: .relaxed)
@@ -63,7 +67,6 @@ public enum Kswapd {
       // Not as one of the shrinkers, of which only one caller runs at a time: others who need memory may look for some too.
       var freed = Reclaim.system.reclaim(frames: wanted)
       if freed < wanted { freed += Shrinkers.reclaim(frames: wanted - freed) }
-      ReclaimCounters.add(freed, to: ReclaimCounters.stolenByDaemon)
       guard freed > 0 else {
         restsUntil.store(Instant.now().nanoseconds &+ restingTime, ordering: .relaxed)
         return

@@ -34,7 +34,7 @@ extension MemoryObject {
     case evicted
     /// It is used, or somebody has a reference to it.
     case used
-    /// It differs from the store.
+    /// It differs from the store, or is on its way there.
     case dirty
   }
 
@@ -44,11 +44,11 @@ extension MemoryObject {
   func evict(_ frame: PageFrameNumber, _ walk: inout ReverseWalk) -> Eviction {
     let index = PageOwner.page(frame)
     guard pages.withLock({ $0.find(index) == .ready(frame) }) else { return .used }
-    if isDirty(index) { return .dirty }
+    if isUnstored(index) { return .dirty }
     guard unmap(frame, index, .ifIdle, &walk) else { return .used }
     let outcome: Eviction = pages.withLock { pages in
       guard pages.find(index) == .ready(frame) else { return .used }
-      if pages.tree.hasTag(ObjectPages.dirtyTag, at: index) { return .dirty }
+      if pages.isUnstored(index) { return .dirty }
       // Only the object has it, and from now on nobody comes by a reference, not even a look-up without the lock.
       guard Frames.freeze(frame) else { return .used }
       _ = pages.remove(at: index)
@@ -60,9 +60,7 @@ extension MemoryObject {
     return outcome
   }
 
-  private func isDirty(_ index: UInt64) -> Bool {
-    pages.withLock { $0.tree.hasTag(ObjectPages.dirtyTag, at: index) }
-  }
+  private func isUnstored(_ index: UInt64) -> Bool { pages.withLock { $0.isUnstored(index) } }
 
   enum UnmapCondition {
     /// Stop at an entry that was used lately, or is locked.

@@ -97,6 +97,17 @@ enum PageLists {
     }
   }
 
+  /// Makes a frame on an inactive list the next that leaves memory: it is clean now. The caller has a reference.
+  static func moveToEnd(_ number: PageFrameNumber) {
+    state.withLock { state in
+      let flags = number.frame.flags
+      number.frame.clear(.wantedClean)
+      guard flags.contains(.listed), !flags.contains(.active) else { return }
+      unlink(&state.lists[list(flags).rawValue], number)
+      linkLast(&state.lists[list(flags).rawValue], number)
+    }
+  }
+
   /// Takes up to `limit` of the oldest frames off a list.
   static func isolate(_ list: PageList, limit: Int, into batch: inout PageBatch) {
     // The closure may not capture an inout value that cannot be copied: frame by frame, the lock is cheap.
@@ -166,6 +177,15 @@ enum PageLists {
     frame.next = list.head
     if let head = list.head { head.frame.previous = number } else { list.tail = number }
     list.head = number
+    list.count &+= 1
+  }
+
+  private static func linkLast(_ list: inout List, _ number: PageFrameNumber) {
+    let frame = number.frame
+    frame.next = nil
+    frame.previous = list.tail
+    if let tail = list.tail { tail.frame.next = number } else { list.head = number }
+    list.tail = number
     list.count &+= 1
   }
 

@@ -16,6 +16,8 @@ extension FrameFlags {
   static var listed: FrameFlags { FrameFlags(rawValue: FrameAllocator.listedFlag) }
   /// Has a slot on a swap area: the swap cache has a reference to it.
   static var swapCached: FrameFlags { FrameFlags(rawValue: 1 << 17) }
+  /// Reclaim came by while the page was dirty: it is taken as soon as it is clean.
+  static var wantedClean: FrameFlags { FrameFlags(rawValue: 1 << 19) }
   /// Can leave memory only to a swap area: anonymous memory, and pages of objects without a store.
   static var swapBacked: FrameFlags { FrameFlags(rawValue: 1 << 18) }
 }

@@ -94,8 +94,10 @@ public final class Reclaim: Shrinker {
       }
       left -= batch.count
       ReclaimCounters.add(batch.count, to: ReclaimCounters.scanned)
+      if Kswapd.isRunningHere { ReclaimCounters.add(batch.count, to: ReclaimCounters.scannedByDaemon) }
       let gone = kind == .file ? dropFiles(batch) : SwapOut.run(batch)
       ReclaimCounters.add(gone, to: ReclaimCounters.stolen)
+      if Kswapd.isRunningHere { ReclaimCounters.add(gone, to: ReclaimCounters.stolenByDaemon) }
       freed += gone
     }
     return freed
@@ -124,7 +126,7 @@ public final class Reclaim: Shrinker {
 
   /// Drops clean pages of files that are not in use; returns how many.
   private static func dropFiles(_ batch: borrowing PageBatch) -> Int {
-    var dropped = 0
+    var (dropped, dirty) = (0, 0)
     ReverseMap.owners.withLock { owners in
       var walk = ReverseWalk()
       var used: UInt32 = 0
@@ -150,13 +152,19 @@ public final class Reclaim: Shrinker {
         case .evicted: dropped += 1
         case .used: PageLists.putBack(frame, active: true)
         case .dirty:
-          ReclaimCounters.add(1, to: ReclaimCounters.skippedDirty)
+          dirty += 1
+          frame.frame.set(.wantedClean)
           PageLists.putBack(frame, active: false)
         }
       }
       walk.finish()
     }
     batch.releaseAll()
+    if dirty > 0 {
+      // Nobody waits here: what the flusher has written is found at the end of the list.
+      ReclaimCounters.add(dirty, to: ReclaimCounters.skippedDirty)
+      Flusher.request(pages: PageBatch.capacity * dirty)
+    }
     return dropped
   }
 }

@@ -10,6 +10,8 @@ enum ReclaimCounters {
   static let activated = Counter(0)
   static let deactivated = Counter(0)
   static let skippedDirty = Counter(0)
+  static let scannedByDaemon = Counter(0)
+  static let cacheDrops = Counter(0)
   static let daemonRuns = Counter(0)
   static let stolenByDaemon = Counter(0)
   static let stalls = Counter(0)
@@ -34,6 +36,10 @@ public struct ReclaimStatistics: Equatable, Sendable {
   public var activated = 0
   public var deactivated = 0
   public var skippedDirty = 0
+  /// Of the pages looked at, those that kswapd did.
+  public var scannedByDaemon = 0
+  /// How often somebody asked for the page cache to be dropped.
+  public var cacheDrops = 0
   /// How often kswapd ran, and what it freed.
   public var daemonRuns = 0
   public var stolenByDaemon = 0
@@ -64,6 +70,8 @@ public struct ReclaimStatistics: Equatable, Sendable {
     result.activated = value(ReclaimCounters.activated)
     result.deactivated = value(ReclaimCounters.deactivated)
     result.skippedDirty = value(ReclaimCounters.skippedDirty)
+    result.scannedByDaemon = value(ReclaimCounters.scannedByDaemon)
+    result.cacheDrops = value(ReclaimCounters.cacheDrops)
     result.daemonRuns = value(ReclaimCounters.daemonRuns)
     result.stolenByDaemon = value(ReclaimCounters.stolenByDaemon)
     result.stalls = value(ReclaimCounters.stalls)

@@ -1,0 +1,43 @@
+// /proc/sys/vm/drop_caches: forgetting what could be read again, for those who measure or want to be sure.
+
+import KernelCore
+import PhysicalMemory
+
+extension Reclaim {
+  /// Drops the clean pages of files that no program shows or has used lately; returns how many. May sleep.
+  @export(interface) @discardableResult
+  public static func dropPageCache() -> Int {
+    ReclaimCounters.add(1, to: ReclaimCounters.cacheDrops)
+    var dropped = 0
+    for list in [PageList.inactiveFile, .activeFile] {
+      // Each page once: what stays goes to the other end.
+      var left = PageLists.count(list)
+      while left > 0 {
+        var batch = PageBatch()
+        PageLists.isolate(list, limit: min(left, PageBatch.capacity), into: &batch)
+        guard batch.count > 0 else { break }
+        left -= batch.count
+        dropped += drop(batch, list)
+      }
+    }
+    return dropped
+  }
+
+  private static func drop(_ batch: borrowing PageBatch, _ list: PageList) -> Int {
+    var dropped = 0
+    ReverseMap.owners.withLock { owners in
+      var walk = ReverseWalk()
+      for index in 0..<batch.count {
+        let frame = batch[index]
+        if ReverseMap.evict(frame, owners, &walk) == .evicted {
+          dropped += 1
+        } else {
+          PageLists.putBack(frame, active: list.isActive)
+        }
+      }
+      walk.finish()
+    }
+    batch.releaseAll()
+    return dropped
+  }
+}
