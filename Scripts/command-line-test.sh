@@ -273,6 +273,28 @@ if section stress; then
     md5sum </mnt/big | cmp - /mnt/sum && echo same'
 fi
 
+if section compaction; then
+  # Two pages of three are given back here and there: a quarter of the huge pages asked for could be made of what lies
+  # together. All are made, no page leaves memory for them, and what is kept stays the same.
+  inside "scattered memory becomes huge pages, and nothing useful is evicted" 0 '60 same 0' '' --memory 256M --user 0:0 -- python3 -c '
+import mmap, random
+def stolen(): return sum(int(line.split()[1]) for line in open("/proc/vmstat") if line.startswith("pgsteal_"))
+random.seed(1)
+count = 50000
+memory = mmap.mmap(-1, count * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for i in range(count): memory[i * 4096:i * 4096 + 4] = i.to_bytes(4, "little")
+kept = set(i for i in range(count) if random.random() < 0.33)
+gone = sorted(set(range(count)) - kept)
+random.shuffle(gone)
+for i in gone: memory.madvise(mmap.MADV_DONTNEED, i * 4096, 4096)
+before = stolen()
+open("/proc/sys/vm/nr_hugepages", "w").write("60")
+after = stolen()
+pages = int(open("/proc/sys/vm/nr_hugepages").read())
+same = all(memory[i * 4096:i * 4096 + 4] == i.to_bytes(4, "little") for i in kept)
+print(pages, "same" if same else "lost", after - before)'
+fi
+
 if section trace; then
   inside "trace lines on standard error" 0 'x' '*write(1, "x*", 2)*= 2*' --trace syscalls -- busybox echo x
   inside "trace lines in a file" 0 'x' '' --trace syscalls --trace-file "$scratch/trace" -- busybox echo x
@@ -285,6 +307,15 @@ if section hardship; then
     busybox sh -c 'python3 -c "x = [bytearray(1 << 20) for i in range(1000)]" 2>/dev/null; echo $?'
   inside "memory exhausted by many at once: the shell goes on" 0 'end' '*' --memory 256M -- \
     busybox sh -c 'for i in 1 2 3 4 5 6; do python3 -c "x = [bytearray(1 << 20) for i in range(300)]" 2>/dev/null & done; wait; echo end'
+  inside "a list of areas that does not fit into memory" 0 '40000' '' --memory 64M -- python3 -c '
+import mmap, ctypes
+libc = ctypes.CDLL(None)
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+memory = mmap.mmap(-1, 40002 * 4096)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+for i in range(20000): assert libc.mprotect(start + (2 * i + 1) * 4096, 4096, 1) == 0
+def sizes(): return [int(line.split()[1]) for line in open("/proc/self/smaps") if line.startswith("Size:")]
+print(min(sum(1 for size in sizes() if size == 4), 40000))'
   inside "a full tmpfs" 0 'full' '*' --memory 64M -- busybox sh -c 'busybox dd if=/dev/zero of=/tmp/big bs=1M count=500 2>/dev/null || echo full'
   inside "a full tmpfs says so" 1 '' '*No space left*' --memory 64M -- bash -c 'head -c 500M /dev/zero >/tmp/big'
   inside "the memory of removed files comes back" 0 'same' '*' --memory 128M -- bash -c \

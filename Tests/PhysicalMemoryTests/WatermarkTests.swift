@@ -131,4 +131,29 @@ private final class Waker: ReclaimWaker {
     test.memory.drainLocalFrames()
     test.checkZone()
   }
+
+  @Test func `a full node is left alone while others have memory, and then all are woken`() throws {
+    let test = TestMemory(megabytes: 128, nodes: 4)
+    let waker = Waker()
+    test.memory.install(waker)
+    let zones = (0..<4).map { MemoryZone(test.memory, index: $0) }
+    var frames: [PageFrameNumber] = []
+    while waker.calls.withLock({ $0.isEmpty }) {
+      // Nobody is woken while a node could still give a batch.
+      frames.append(try test.memory.allocate(order: 0, options: .movable))
+    }
+    for zone in zones {
+      #expect(zone.free >= zone.level(.minimum) && zone.free < zone.level(.low) + 64, "node \(zone.node)")
+    }
+    #expect(Set(waker.take().map(\.node)).isSuperset(of: [test.memory.localNode]))
+    #expect((0..<4).map { test.memory.shortage(of: $0) }.reduce(0, +) == test.memory.shortage)
+    // One node gets some back: only it is used, and larger blocks come from it as well.
+    let rich = (test.memory.localNode + 2) % 4
+    for frame in frames where test.memory.node(of: frame) == rich { test.memory.free(frame) }
+    test.memory.drainLocalFrames()
+    #expect(test.memory.shortage(of: rich) == 0)
+    for order in [0, 6, 9] {
+      #expect(test.memory.node(of: try test.memory.allocate(order: order, options: .movable)) == rich)
+    }
+  }
 }

@@ -263,6 +263,39 @@ extension VirtualMemoryTests {
 }
 
 extension VirtualMemoryTests {
+  @Test func `swap-out goes on with no free frame at all`() throws {
+    _ = MemorySwapDevice.shared
+    let space = try AddressSpace.create()
+    let address = try space.mapAnonymous(400 * page)
+    let object = MemoryObject(store: nil, size: 200 * page)
+    let shared = try space.map(at: 0, length: 200 * page, protection: [.read, .write], flags: .shared, object: object)
+    for index in 0..<400 as Range<UInt64> { try space.store(index, address + index * page) }
+    for index in 0..<200 as Range<UInt64> { try space.store(index, shared + index * page) }
+    var reservation = PageReservation()
+    try reservation.fill(8)
+    var taken: [PageFrameNumber] = []
+    while let frame = try? FrameAllocator.allocate(options: .reserved) { taken.append(frame) }
+    // What is left is in the stocks of other CPUs.
+    #expect(FrameAllocator.isExhausted)
+    #expect(throws: Errno.ENOMEM) { try FrameAllocator.allocate() }
+    #expect(throws: Errno.ENOMEM) { try FrameAllocator.allocate(options: .reserved) }
+    let reserved = reservation.count
+    #expect(reserved == 8)
+    while let frame = reservation.take() { taken.append(frame) }
+    let before = (ReclaimStatistics.snapshot(), MemoryStatistics.snapshot())
+    #expect(evict(500) >= 500)
+    let after = (ReclaimStatistics.snapshot(), MemoryStatistics.snapshot())
+    #expect(after.1.free - before.1.free >= 500)
+    #expect(after.0.swappedOutExhausted - before.0.swappedOutExhausted >= 500, "nothing could be allocated meanwhile")
+    // Frames are put aside by this CPU as soon as there are some; nothing else was taken.
+    #expect(after.1.allocations - before.1.allocations <= 8)
+    for frame in taken { FrameAllocator.free(frame) }
+    for index in 0..<400 as Range<UInt64> { #expect(try space.load(address + index * page) == index) }
+    for index in 0..<200 as Range<UInt64> { #expect(try space.load(shared + index * page) == index) }
+    #expect(ReclaimCheck.failures([space]) == [])
+    space.destroy()
+  }
+
   @Test func `swapoff brings every page back`() throws {
     _ = MemorySwapDevice.shared
     let device = MemorySwapDevice("/dev/other", pages: 1000)
@@ -299,8 +332,8 @@ extension VirtualMemoryTests {
     let space = try AddressSpace.create()
     let address = try space.mapAnonymous(8000 * page)
     let file = try space.map(at: 0, length: 4000 * page, protection: .read, flags: .shared, object: object)
-    for index in 0..<8000 as Range<UInt64> { try space.store(index, address + index * page) }
     for index in 0..<4000 as Range<UInt64> { _ = try space.load(file + index * page) }
+    for index in 0..<8000 as Range<UInt64> { try space.store(index, address + index * page) }
     // Holes everywhere: two pages of three go.
     for index in 0..<8000 as Range<UInt64> where index % 3 != 0 {
       try space.advise(address + index * page, page, .discard)
@@ -311,6 +344,13 @@ extension VirtualMemoryTests {
     let after = ReclaimStatistics.snapshot()
     let child = try space.fork()
     #expect(after.migrated - before.migrated > 500, "\(after.migrated - before.migrated) pages moved")
+    // A page of a file that programs have mapped.
+    guard case .ready(let old) = object.pages.withLock({ $0.find(7) }) else { throw Errno.ENOENT }
+    let new = try Frames.allocate()
+    try #require(PageLists.isolate(old))
+    #expect(Migration.move(old, to: new))
+    old.frame.release(count: Frames.inspectionBias)
+    #expect(object.pages.withLock { $0.find(7) } != .ready(old))
     for index in 0..<8000 as Range<UInt64> {
       #expect(try space.load(address + index * page) == (index % 3 == 0 ? index : 0))
       if index % 3 == 0 { #expect(try child.load(address + index * page) == index) }

@@ -1,6 +1,6 @@
 // An open file whose text the kernel makes: an entry of /proc or /sys. The text is made when reading begins at offset 0 and
 // kept for the reads that follow, so that a reader with a small buffer sees one consistent text; seeking back to the
-// beginning makes it anew.
+// beginning makes it anew. A long text is made in pieces, of which one is kept.
 
 import KernelCore
 import LinuxABI
@@ -9,11 +9,20 @@ import VirtualMemory
 
 /// An open file of text that is made when it is read.
 open class GeneratedTextFile: OpenFile {
-  /// Makes the text.
-  public typealias Source = () throws(Errno) -> TextBuffer
+  /// Makes the piece of the text that begins at a place, 0 at first, and tells the place of the next one; nil behind the
+  /// last. Places are the source's own affair.
+  public typealias Source = (_ place: UInt64) throws(Errno) -> (text: TextBuffer, next: UInt64?)
+
+  private struct Content {
+    /// The piece at hand, and its offset in the text.
+    var piece: [UInt8] = []
+    var start: UInt64 = 0
+    /// Where the next one begins; nil behind the last.
+    var next: UInt64? = 0
+  }
 
   private let source: Source
-  private let content = Mutex<[UInt8]?>(nil)
+  private let content = Mutex(Content())
 
   public init(path: Path, flags: OpenFlags, _ source: @escaping Source) {
     self.source = source
@@ -31,13 +40,19 @@ open class GeneratedTextFile: OpenFile {
   }
 
   private final func read(_ buffer: inout TransferBuffer, from offset: UInt64) throws(Errno) -> Int {
-    let bytes = try content.withLock { content throws(Errno) in
-      if let content, offset != 0 { return content }
-      let fresh = try source().bytes
-      content = fresh
-      return fresh
+    let (bytes, start) = try content.withLock { content throws(Errno) in
+      if offset == 0 || offset < content.start { content = Content() }
+      while offset &- content.start >= UInt64(content.piece.count), let place = content.next {
+        // The old piece's memory is free before the new one is made.
+        content.start &+= UInt64(content.piece.count)
+        content.piece = []
+        let (text, following) = try source(place)
+        content.piece = text.bytes
+        content.next = following
+      }
+      return (content.piece, Int(clamping: offset &- content.start))
     }
-    guard let start = Int(exactly: offset), start < bytes.count else { return 0 }
+    guard start < bytes.count else { return 0 }
     return try buffer.transfer { buffer throws(Errno) in
       let count = min(buffer.remaining, bytes.count - start)
       try buffer.copyOut(ByteString(bytes[start..<start + count]))

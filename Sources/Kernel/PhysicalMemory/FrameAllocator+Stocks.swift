@@ -32,11 +32,19 @@ extension PhysicalMemory {
     }
   }
 
-  /// Moves frames from the first zone that has any into an empty stock.
+  /// Moves frames from the first zone that has any to spare, or else has any, into an empty stock.
   private func fill(_ stock: UnsafeMutablePointer<FrameStock>, _ type: Int, _ options: AllocationOptions) -> Bool {
+    if unsafe state.pointee.zoneCount > 1 && fill(stock, type, options, fromAny: false) { return true }
+    return unsafe fill(stock, type, options, fromAny: true)
+  }
+
+  private func fill(
+    _ stock: UnsafeMutablePointer<FrameStock>, _ type: Int, _ options: AllocationOptions, fromAny: Bool
+  ) -> Bool {
     let type = MigrateType(rawValue: UInt8(truncatingIfNeeded: type)).unsafelyUnwrapped
     for place in 0..<(unsafe state.pointee.zoneCount) {
       let zone = unsafe preferredZone(place)
+      if unsafe !fromAny && isLeftAlone(zone, state.pointee.batch) { continue }
       unsafe zone.pointee.lock.acquire()
       let buddy = unsafe buddy(zone)
       // The stock serves everybody: what only this caller may have is taken for this caller alone.

@@ -56,14 +56,25 @@ extension PhysicalMemory {
     return true
   }
 
-  var shortage: Int {
+  var shortage: Int { shortage(of: nil) }
+
+  /// The shortage of one node, or all.
+  func shortage(of node: Int?) -> Int {
     var missing = 0
     for place in 0..<(unsafe state.pointee.zoneCount) {
       let zone = unsafe state.pointee.zones + place
+      if let node, unsafe zone.pointee.node != node { continue }
       let free = unsafe zone.pointee.usable
       if unsafe free < zone.pointee.low { missing &+= unsafe zone.pointee.high &- free }
     }
     return missing
+  }
+
+  /// Whether an allocation tries the other zones first, because this one would fall below its low watermark.
+  @inline(__always)
+  func isLeftAlone(_ zone: UnsafeMutablePointer<Zone>, _ count: Int) -> Bool {
+    if unsafe state.pointee.zoneCount == 1 { return false }
+    return unsafe zone.pointee.usable &- count <= zone.pointee.low &+ zone.pointee.protection
   }
 
   // MARK: Blocks and runs
@@ -86,6 +97,7 @@ extension PhysicalMemory {
     for attempt in 0..<3 {
       for place in 0..<(unsafe state.pointee.zoneCount) {
         let zone = unsafe preferredZone(place)
+        if unsafe attempt == 0 && isLeftAlone(zone, count) { continue }
         unsafe zone.pointee.lock.acquire()
         var block: Buddy.Block?
         if unsafe count <= available(zone, options) {

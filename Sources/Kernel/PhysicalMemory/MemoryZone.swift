@@ -59,6 +59,9 @@ import Synchronization
     return Int(counts.0 &+ counts.1 &+ counts.2)
   }
 
+  /// Frames that a node's zones below their low watermark lack to the high one.
+  @export(interface) public static func shortage(ofNode node: Int) -> Int { PhysicalMemory.system.shortage(of: node) }
+
   // MARK: Compaction
 
   /// The first frame from `start` on and below `limit` that is in use and movable. The caller has no reference to it: it

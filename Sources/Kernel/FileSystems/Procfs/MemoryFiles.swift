@@ -43,6 +43,12 @@ enum MemoryFiles {
     ])
   }
 
+  static func zones() -> TextBuffer {
+    ZoneFormat.zones(
+      ZoneStatistics.snapshot(), nodes: (0..<MemoryZone.nodeCount).map { NodeListStatistics.snapshot($0) },
+      cpus: CPU.count)
+  }
+
   static func slabs() -> TextBuffer {
     var text = TextBuffer()
     text.append("slabinfo - version: 2.1\n")
@@ -75,7 +81,10 @@ enum MemoryFiles {
       ("nr_inactive_anon", value(reclaim.inactiveAnonymous)), ("nr_active_anon", value(reclaim.activeAnonymous)),
       ("nr_inactive_file", value(reclaim.inactiveFile)), ("nr_active_file", value(reclaim.activeFile)),
       ("nr_swapcached", value(SwapSpace.cachedPages)), ("pswpin", value(reclaim.swappedIn)),
-      ("pswpout", value(reclaim.swappedOut)), ("allocstall_normal", value(reclaim.stalls)),
+      ("pswpout", value(reclaim.swappedOut)),
+      // Ours: of these, pages that left while ordinary allocations failed.
+      ("apus_pswpout_exhausted", value(reclaim.swappedOutExhausted)),
+      ("allocstall_normal", value(reclaim.stalls)),
       ("pgactivate", value(reclaim.activated)), ("pgdeactivate", value(reclaim.deactivated)),
       ("pgscan_kswapd", value(reclaim.scannedByDaemon)),
       ("pgscan_direct", value(reclaim.scanned - reclaim.scannedByDaemon)),

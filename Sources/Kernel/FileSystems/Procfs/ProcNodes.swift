@@ -53,16 +53,27 @@ class ProcInode: Inode {
 
 /// A text file.
 final class ProcText: ProcInode {
-  let source: TextSource
+  let source: GeneratedTextFile.Source
   let sink: TextSink?
 
+  /// - Parameter pieces: makes a text that may be long.
   init(
     _ superblock: Superblock, _ number: UInt64, permissions: UInt32 = 0o444, of subject: TaskReference? = nil,
-    sink: TextSink? = nil, _ source: @escaping TextSource
+    sink: TextSink? = nil, pieces source: @escaping GeneratedTextFile.Source
   ) {
     self.source = source
     self.sink = sink
     super.init(superblock, number, .regular, permissions, subject)
+  }
+
+  /// - Parameter source: makes the whole text.
+  convenience init(
+    _ superblock: Superblock, _ number: UInt64, permissions: UInt32 = 0o444, of subject: TaskReference? = nil,
+    sink: TextSink? = nil, _ source: @escaping TextSource
+  ) {
+    self.init(superblock, number, permissions: permissions, of: subject, sink: sink) { _ throws(Errno) in
+      (try source(), nil)
+    }
   }
 
   override func open(_ flags: OpenFlags, path: Path, by caller: Caller) throws(Errno) -> OpenFile {

@@ -70,7 +70,9 @@ enum SystemControl {
         MappingLayout.isLegacyByDefault = $0 != 0
       },
       // What was reached is what a read says then.
-      parameter("nr_hugepages", 0...Int.max, HugePagePool.persistent) { HugePagePool.resize(to: $0) },
+      parameter("nr_hugepages", 0...Int.max, HugePagePool.persistent) {
+        Compaction.resizeHugePagePool(to: $0)
+      },
       parameter("nr_overcommit_hugepages", 0...Int.max, HugePagePool.surplusLimit) { HugePagePool.surplusLimit = $0 },
       number("hugetlb_shm_group", 0),
       .text(

@@ -73,7 +73,7 @@ enum SystemFiles {
       .text("pagetypeinfo", 0o400) { () throws(Errno) in
         ZoneFormat.pageTypes(ZoneStatistics.snapshot(), pageBlockOrder: ZoneStatistics.pageBlockOrder)
       },
-      .text("zoneinfo") { () throws(Errno) in ZoneFormat.zones(ZoneStatistics.snapshot(), cpus: CPU.count) },
+      .text("zoneinfo") { () throws(Errno) in MemoryFiles.zones() },
       .text("slabinfo", 0o400) { () throws(Errno) in MemoryFiles.slabs() },
       .text("vmstat") { () throws(Errno) in MemoryFiles.virtualMemory() },
       .text("sysrq-trigger", 0o200, sink: { command throws(Errno) in try SystemControl.request(command) }) {

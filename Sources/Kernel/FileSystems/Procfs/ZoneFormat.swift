@@ -3,6 +3,7 @@
 
 import KernelCore
 import PhysicalMemory
+import VirtualMemory
 
 enum ZoneFormat {
   /// Free blocks of each order.
@@ -69,12 +70,25 @@ enum ZoneFormat {
     return text
   }
 
-  /// Everything about each zone. Counts of what the frames hold are kept for the machine as a whole, not for each zone:
-  /// those lines are not there.
-  static func zones(_ zones: [ZoneStatistics], cpus: Int) -> TextBuffer {
+  /// Everything about each zone. Of what the frames hold only reclaim's lists are counted by node: other such lines are
+  /// not there.
+  static func zones(_ zones: [ZoneStatistics], nodes: [NodeListStatistics], cpus: Int) -> TextBuffer {
     var text = TextBuffer(reserving: 4096)
+    var latest: Int?
     for zone in zones {
       head(zone, &text)
+      if zone.node != latest, zone.node < nodes.count {
+        let lists = nodes[zone.node]
+        text.append("\n  per-node stats")
+        for (title, value) in [
+          ("\n      nr_inactive_anon ", lists.inactiveAnonymous), ("\n      nr_active_anon ", lists.activeAnonymous),
+          ("\n      nr_inactive_file ", lists.inactiveFile), ("\n      nr_active_file ", lists.activeFile),
+        ] as [(StaticString, Int)] {
+          text.append(title)
+          text.append(decimal: value)
+        }
+        latest = zone.node
+      }
       let frames = zone.frames
       for (title, value) in [
         ("\n  pages free     ", zone.free), ("\n        boost    ", 0), ("\n        min      ", zone.minimum),

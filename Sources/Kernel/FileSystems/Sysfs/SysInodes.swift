@@ -44,7 +44,7 @@ final class SysAttribute: SysInode {
 
   override func open(_ flags: OpenFlags, path: Path, by caller: Caller) throws(Errno) -> OpenFile {
     if flags.allowsWriting { throw .EACCES }
-    return GeneratedTextFile(path: path, flags: flags) { [text] () throws(Errno) in text() }
+    return GeneratedTextFile(path: path, flags: flags) { [text] _ throws(Errno) in (text(), nil) }
   }
 }
 

@@ -29,9 +29,9 @@ public enum Compaction {
     for index in 0..<MemoryZone.count { _ = compact(MemoryZone(index: index), until: nil) }
   }
 
-  /// Makes a free block of this order if none is left above the low watermark, now and then. May sleep.
-  static func makeBlock(order: Int) {
-    guard order > 0, !hasBlock(order) else { return }
+  /// Makes a free block of this order on a node if none is left above the low watermark, now and then. May sleep.
+  static func makeBlock(order: Int, on node: Int) {
+    guard order > 0, !hasBlock(order, node) else { return }
     let now = Instant.now().nanoseconds
     guard now >= restsUntil.load(ordering: .relaxed) else { return }
     restsUntil.store(now &+ restingTime, ordering: .relaxed)
@@ -43,7 +43,7 @@ public enum Compaction {
     for index in 0..<MemoryZone.count {
       let zone = MemoryZone(index: index)
       // Without free memory there is nowhere to move to: that is reclaim's work.
-      guard zone.isOK(order: 0, mark: .low) else { continue }
+      guard zone.node == node, zone.isOK(order: 0, mark: .low) else { continue }
       if compact(zone, until: order) {
         ReclaimCounters.add(1, to: ReclaimCounters.compactionsDone)
         deferral.store(0, ordering: .relaxed)
@@ -56,8 +56,44 @@ public enum Compaction {
     passes.store(next, ordering: .relaxed)
   }
 
-  private static func hasBlock(_ order: Int) -> Bool {
-    for index in 0..<MemoryZone.count where MemoryZone(index: index).isOK(order: order, mark: .low) { return true }
+  /// Makes the pool of huge pages have `count` pages, as far as that is possible: where free memory lies scattered pages
+  /// are moved, and only when there is too little of it they leave memory. May sleep, and take long.
+  @export(interface)
+  public static func resizeHugePagePool(to count: Int) {
+    HugePagePool.resize(to: count)
+    var failures = 0
+    while HugePagePool.persistent < count, failures < 4, !Thread.current.hasFatalSignal {
+      let before = HugePagePool.persistent
+      if !makeBlockNow(order: HugePagePool.order), Shrinkers.reclaim(frames: HugePagePool.framesPerPage) == 0 {
+        failures += 1
+      }
+      HugePagePool.resize(to: count)
+      failures = HugePagePool.persistent > before ? 0 : failures + 1
+    }
+  }
+
+  /// Makes a free block in the first zone that has memory enough for it; false when there is none, or pages that cannot
+  /// be moved are in the way.
+  private static func makeBlockNow(order: Int) -> Bool {
+    for index in 0..<MemoryZone.count {
+      let zone = MemoryZone(index: index)
+      // Pages are moved to free frames before the frames that they leave become a block.
+      guard zone.free >= zone.level(.low) + 2 << order else { continue }
+      ReclaimCounters.add(1, to: ReclaimCounters.compactions)
+      if compact(zone, until: order) {
+        ReclaimCounters.add(1, to: ReclaimCounters.compactionsDone)
+        return true
+      }
+      ReclaimCounters.add(1, to: ReclaimCounters.compactionsFailed)
+    }
+    return false
+  }
+
+  private static func hasBlock(_ order: Int, _ node: Int) -> Bool {
+    for index in 0..<MemoryZone.count {
+      let zone = MemoryZone(index: index)
+      if zone.node == node, zone.isOK(order: order, mark: .low) { return true }
+    }
     return false
   }
 

@@ -20,7 +20,10 @@ enum Migration {
   /// - Returns: whether it was moved: then `old` has no references but the caller's.
   static func move(_ old: PageFrameNumber, to new: PageFrameNumber) -> Bool {
     let flags = old.frame.flags
-    guard !flags.contains(.swapCached), Frames.isIdle(old) else { return false }
+    // Page tables refer to a page of an object, too; they are emptied before its references are looked at.
+    guard !flags.contains(.swapCached), !Frames.isPinned(old), !flags.contains(.anonymous) || Frames.isIdle(old) else {
+      return false
+    }
     let isMoved = ReverseMap.owners.withLock { owners in
       flags.contains(.anonymous) ? moveAnonymous(old, new, owners) : movePageOfObject(old, new, owners)
     }

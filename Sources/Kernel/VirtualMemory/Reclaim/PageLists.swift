@@ -1,5 +1,5 @@
-// The lists of pages that could leave memory, oldest last: for each of anonymous memory and files an active and an inactive
-// one. The links lie in the frames' descriptors. A list has no reference to its frames: one that is freed leaves its list on
+// The lists of pages that could leave memory, oldest last: in each node an active and an inactive one for each of anonymous
+// memory and files. The links lie in the frames' descriptors. A list has no reference to its frames: one that is freed leaves its list on
 // the way, and one that is taken off for inspection is retained, unless its end has begun.
 //
 // The lock is nearly the last in the order of ranks: frames are freed under most others.
@@ -39,7 +39,7 @@ struct PageBatch: ~Copyable {
   subscript(index: Int) -> PageFrameNumber { frames[index] }
 }
 
-/// The lists of the machine.
+/// The lists of all nodes.
 enum PageLists {
   private struct List {
     var head: PageFrameNumber?
@@ -54,19 +54,26 @@ enum PageLists {
     var rotated = InlineArray<2, Int>(repeating: 0)
   }
 
-  private static let state: SpinLock<State> = {
+  private final class Node { let state = SpinLock(State(), rank: .pageLists) }
+
+  private static let nodes: [Node] = {
     FrameAllocator.leaveList = { PageLists.leave(PageFrameNumber($0)) }
-    return SpinLock(State(), rank: .pageLists)
+    return (0..<MemoryZone.nodeCount).map { _ in Node() }
   }()
+
+  @inline(__always)
+  private static func withLists<Result>(_ number: PageFrameNumber, _ body: (inout State) -> Result) -> Result {
+    nodes[nodes.count == 1 ? 0 : number.node].state.withLock { body(&$0) }
+  }
 
   // MARK: Coming and going
 
-  /// Puts fresh frames in a row on the list for their kind. `flags` are the marks that they get with it.
+  /// Puts fresh frames in a row, of one node, on the list for their kind. `flags` are the marks that they get with it.
   @inline(__always)
   static func add(_ first: PageFrameNumber, count: Int = 1, _ flags: FrameFlags, active: Bool) {
     let marks = flags.union(.listed).union(active ? .active : [])
     let list = PageList.list(isFile: !flags.contains(.swapBacked), isActive: active)
-    state.withLock { state in
+    withLists(first) { state in
       for index in 0..<count {
         let number = first.advanced(by: index)
         number.frame.set(marks)
@@ -77,7 +84,7 @@ enum PageLists {
 
   /// Takes a frame off its list, if it is on one. The caller has a reference, or the frame's last one is gone.
   static func leave(_ number: PageFrameNumber) {
-    state.withLock { state in
+    withLists(number) { state in
       let frame = number.frame
       let flags = frame.flags
       guard flags.contains(.listed) else { return }
@@ -88,7 +95,7 @@ enum PageLists {
 
   /// Puts a frame back that `isolate` took, in front. The caller keeps its reference.
   static func putBack(_ number: PageFrameNumber, active: Bool) {
-    state.withLock { state in
+    withLists(number) { state in
       let frame = number.frame
       guard !frame.flags.contains(.listed) else { return }
       frame.clear(active ? [] : .active)
@@ -99,7 +106,7 @@ enum PageLists {
 
   /// Makes a frame on an inactive list the next that leaves memory: it is clean now. The caller has a reference.
   static func moveToEnd(_ number: PageFrameNumber) {
-    state.withLock { state in
+    withLists(number) { state in
       let flags = number.frame.flags
       number.frame.clear(.wantedClean)
       guard flags.contains(.listed), !flags.contains(.active) else { return }
@@ -108,13 +115,13 @@ enum PageLists {
     }
   }
 
-  /// Takes up to `limit` of the oldest frames off a list.
-  static func isolate(_ list: PageList, limit: Int, into batch: inout PageBatch) {
+  /// Takes up to `limit` of the oldest frames off a node's list.
+  static func isolate(_ list: PageList, on node: Int, limit: Int, into batch: inout PageBatch) {
     // The closure may not capture an inout value that cannot be copied: frame by frame, the lock is cheap.
-    var left = min(limit, count(list))
+    var left = min(limit, count(list, on: node))
     while left > 0, !batch.isFull {
       left -= 1
-      let taken: PageFrameNumber? = state.withLock { state in
+      let taken: PageFrameNumber? = nodes[node].state.withLock { state in
         guard let number = state.lists[list.rawValue].tail else { return nil }
         unlink(&state.lists[list.rawValue], number)
         // The last reference is gone: whoever frees the frame waits for this lock. It finds it off the list.
@@ -133,7 +140,7 @@ enum PageLists {
 
   /// Takes this frame off its list, with references like a batch's for the caller; false if it is on none.
   static func isolate(_ number: PageFrameNumber) -> Bool {
-    state.withLock { state in
+    withLists(number) { state in
       let frame = number.frame
       let flags = frame.flags
       guard flags.contains(.listed), frame.retainIfReferenced() else { return false }
@@ -146,15 +153,29 @@ enum PageLists {
 
   // MARK: Balance
 
-  static func count(_ list: PageList) -> Int { state.withLock { $0.lists[list.rawValue].count } }
+  /// How many nodes there are.
+  static var nodeCount: Int { nodes.count }
+
+  static func count(_ list: PageList, on node: Int) -> Int {
+    nodes[node].state.withLock { $0.lists[list.rawValue].count }
+  }
+
+  /// The sum over all nodes.
+  static func count(_ list: PageList) -> Int {
+    var sum = 0
+    for node in 0..<nodes.count { sum += count(list, on: node) }
+    return sum
+  }
 
   /// A page was found in use: its kind is worth more.
-  static func noteRotation(isFile: Bool) { state.withLock { $0.rotated[isFile ? 1 : 0] &+= 1 } }
+  static func noteRotation(_ frame: PageFrameNumber, isFile: Bool) {
+    withLists(frame) { $0.rotated[isFile ? 1 : 0] &+= 1 }
+  }
 
-  /// How much of `frames` to look for among anonymous memory, going by the use that either kind was found in lately and
+  /// How much of `frames` to look for among a node's anonymous memory, going by the use that either kind was found in lately and
   /// by `swappiness` (0: never before files, 100: as files, 200: only anonymous memory).
-  static func anonymousShare(of frames: Int, swappiness: Int) -> Int {
-    state.withLock { state in
+  static func anonymousShare(of frames: Int, on node: Int, swappiness: Int) -> Int {
+    nodes[node].state.withLock { state in
       for kind in 0..<2 where state.scanned[kind] > 8192 {
         state.scanned[kind] /= 2
         state.rotated[kind] /= 2
@@ -203,7 +224,16 @@ enum PageLists {
 
   /// The frames of a list, newest first, with its links checked.
   static func contents(_ list: PageList) -> [PageFrameNumber]? {
-    state.withLock { state in
+    var all: [PageFrameNumber] = []
+    for node in nodes {
+      guard let frames = contents(list, of: node) else { return nil }
+      all += frames
+    }
+    return all
+  }
+
+  private static func contents(_ list: PageList, of node: Node) -> [PageFrameNumber]? {
+    node.state.withLock { state in
       var result: [PageFrameNumber] = []
       var previous: PageFrameNumber?
       var next = state.lists[list.rawValue].head

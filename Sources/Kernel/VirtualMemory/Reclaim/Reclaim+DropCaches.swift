@@ -9,16 +9,22 @@ extension Reclaim {
   public static func dropPageCache() -> Int {
     ReclaimCounters.add(1, to: ReclaimCounters.cacheDrops)
     var dropped = 0
-    for list in [PageList.inactiveFile, .activeFile] {
-      // Each page once: what stays goes to the other end.
-      var left = PageLists.count(list)
-      while left > 0 {
-        var batch = PageBatch()
-        PageLists.isolate(list, limit: min(left, PageBatch.capacity), into: &batch)
-        guard batch.count > 0 else { break }
-        left -= batch.count
-        dropped += drop(batch, list)
-      }
+    for node in 0..<PageLists.nodeCount {
+      for list in [PageList.inactiveFile, .activeFile] { dropped += drop(list, node) }
+    }
+    return dropped
+  }
+
+  private static func drop(_ list: PageList, _ node: Int) -> Int {
+    var dropped = 0
+    // Each page once: what stays goes to the other end.
+    var left = PageLists.count(list, on: node)
+    while left > 0 {
+      var batch = PageBatch()
+      PageLists.isolate(list, on: node, limit: min(left, PageBatch.capacity), into: &batch)
+      guard batch.count > 0 else { break }
+      left -= batch.count
+      dropped += drop(batch, list)
     }
     return dropped
   }

@@ -11,7 +11,7 @@
 //         │        dropped, or written to swap                        │
 //         └───────────────────────────────────────────────────────────┘
 //
-// There is such a pair of lists for pages of files and one for what can only go to swap. A page on the inactive list has lost its
+// Each node has such a pair of lists for pages of files and one for what can only go to swap. A page on the inactive list has lost its
 // accessed bits, so it has until it comes to the end of the list to show that it is in use. Nothing of this costs anything
 // while there is memory: pages are put on a list when they are made, and looked at only when some are needed.
 
@@ -45,24 +45,53 @@ public final class Reclaim: Shrinker {
   /// The most that one look takes: a list's length divided by two to the power of this and one less each time.
   private static var leastEffort: Int { 10 }
 
-  /// Frees about `frames` frames; returns how many. May sleep.
+  /// Frees about `frames` frames, on nodes that are short if there are any; returns how many. May sleep.
   @export(interface)
   public func reclaim(frames: Int) -> Int {
+    let nodes = PageLists.nodeCount
+    guard nodes > 1 else { return reclaim(frames: frames, on: 0) }
+    let home = FrameAllocator.localNode
+    let isAnyShort = (0..<nodes).contains { MemoryZone.shortage(ofNode: $0) > 0 }
     var freed = 0
     var effort = Self.leastEffort
     while freed < frames, effort >= 0 {
-      let wanted = max(frames - freed, PageBatch.capacity)
-      let anonymous = Self.canSwap ? PageLists.count(.inactiveAnonymous) + PageLists.count(.activeAnonymous) : 0
-      let files = max(0, PageLists.count(.inactiveFile) + PageLists.count(.activeFile) - floor)
-      var share = PageLists.anonymousShare(of: wanted, swappiness: Self.swappiness.load(ordering: .relaxed))
-      if anonymous == 0 { share = 0 } else if files == 0 { share = wanted }
-      if share < wanted, files > 0 {
-        freed += Self.shrink(.file, scan: max(wanted - share, files >> effort), wanted: min(wanted, files))
-      }
-      if share > 0, freed < frames {
-        freed += Self.shrink(.anonymous, scan: max(share, anonymous >> effort), wanted: wanted)
+      for distance in 0..<nodes where freed < frames {
+        let node = (home + distance) % nodes
+        if isAnyShort, MemoryZone.shortage(ofNode: node) == 0 { continue }
+        freed += shrink(node, frames - freed, effort)
       }
       effort -= 1
+    }
+    return freed
+  }
+
+  /// The same on one node.
+  func reclaim(frames: Int, on node: Int) -> Int {
+    var freed = 0
+    var effort = Self.leastEffort
+    while freed < frames, effort >= 0 {
+      freed += shrink(node, frames - freed, effort)
+      effort -= 1
+    }
+    return freed
+  }
+
+  private func shrink(_ node: Int, _ frames: Int, _ effort: Int) -> Int {
+    var freed = 0
+    let wanted = max(frames, PageBatch.capacity)
+    let anonymous =
+      Self.canSwap ? PageLists.count(.inactiveAnonymous, on: node) + PageLists.count(.activeAnonymous, on: node) : 0
+    let files = min(
+      max(0, PageLists.count(.inactiveFile) + PageLists.count(.activeFile) - floor),
+      PageLists.count(.inactiveFile, on: node) + PageLists.count(.activeFile, on: node))
+    var share = PageLists.anonymousShare(
+      of: wanted, on: node, swappiness: Self.swappiness.load(ordering: .relaxed))
+    if anonymous == 0 { share = 0 } else if files == 0 { share = wanted }
+    if share < wanted, files > 0 {
+      freed += Self.shrink(.file, node, scan: max(wanted - share, files >> effort), wanted: min(wanted, files))
+    }
+    if share > 0, freed < frames {
+      freed += Self.shrink(.anonymous, node, scan: max(share, anonymous >> effort), wanted: wanted)
     }
     return freed
   }
@@ -74,8 +103,8 @@ public final class Reclaim: Shrinker {
 
   private enum Kind { case anonymous, file }
 
-  /// Looks at about `scan` pages of one kind, until `wanted` are free; returns how many it freed.
-  private static func shrink(_ kind: Kind, scan: Int, wanted: Int) -> Int {
+  /// Looks at about `scan` pages of one kind on a node, until `wanted` are free; returns how many it freed.
+  private static func shrink(_ kind: Kind, _ node: Int, scan: Int, wanted: Int) -> Int {
     let inactive: PageList = kind == .file ? .inactiveFile : .inactiveAnonymous
     let active: PageList = kind == .file ? .activeFile : .activeAnonymous
     var freed = 0
@@ -83,12 +112,12 @@ public final class Reclaim: Shrinker {
     while left > 0, freed < wanted {
       // Where ageing takes a page away from the machine, few anonymous pages wait on the inactive list at a time.
       let ratio = kind == .file ? 1 : 3
-      if PageLists.count(inactive) * ratio < PageLists.count(active) { deactivate(active) }
+      if PageLists.count(inactive, on: node) * ratio < PageLists.count(active, on: node) { deactivate(active, node) }
       var batch = PageBatch()
-      PageLists.isolate(inactive, limit: min(left, PageBatch.capacity), into: &batch)
+      PageLists.isolate(inactive, on: node, limit: min(left, PageBatch.capacity), into: &batch)
       if batch.count == 0 {
-        guard PageLists.count(active) > 0 else { break }
-        deactivate(active)
+        guard PageLists.count(active, on: node) > 0 else { break }
+        deactivate(active, node)
         left -= PageBatch.capacity
         continue
       }
@@ -104,9 +133,9 @@ public final class Reclaim: Shrinker {
   }
 
   /// Moves some of the oldest pages of an active list to the inactive one, without their accessed bits.
-  private static func deactivate(_ list: PageList) {
+  private static func deactivate(_ list: PageList, _ node: Int) {
     var batch = PageBatch()
-    PageLists.isolate(list, limit: PageBatch.capacity, into: &batch)
+    PageLists.isolate(list, on: node, limit: PageBatch.capacity, into: &batch)
     ReverseMap.owners.withLock { owners in
       var walk = ReverseWalk()
       for index in 0..<batch.count {
@@ -115,7 +144,7 @@ public final class Reclaim: Shrinker {
         frame.frame.clear(.referenced)
         // Code that is being executed is worth more than other pages of files.
         let stays = use == .fixed || (use == .executed && list.isFile)
-        if stays { PageLists.noteRotation(isFile: list.isFile) }
+        if stays { PageLists.noteRotation(frame, isFile: list.isFile) }
         PageLists.putBack(frame, active: stays)
       }
       walk.finish()
@@ -139,7 +168,7 @@ public final class Reclaim: Shrinker {
         let isActive = use == .fixed || use == .executed || (use == .used && wasReferenced)
         if use == .used, !isActive { frame.frame.set(.referenced) }
         if isActive { ReclaimCounters.add(1, to: ReclaimCounters.activated) }
-        PageLists.noteRotation(isFile: true)
+        PageLists.noteRotation(frame, isFile: true)
         PageLists.putBack(frame, active: isActive)
         used |= 1 << UInt32(index)
       }

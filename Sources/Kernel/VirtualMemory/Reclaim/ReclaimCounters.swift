@@ -23,6 +23,7 @@ enum ReclaimCounters {
   static let migrationsFailed = Counter(0)
   static let swappedIn = Counter(0)
   static let swappedOut = Counter(0)
+  static let swappedOutExhausted = Counter(0)
 
   @inline(__always)
   static func add(_ change: Int, to counter: borrowing Counter) { counter.add(change, ordering: .relaxed) }
@@ -56,6 +57,8 @@ public struct ReclaimStatistics: Equatable, Sendable {
   /// Pages read from and written to swap.
   public var swappedIn = 0
   public var swappedOut = 0
+  /// Of these, pages written while ordinary allocations failed.
+  public var swappedOutExhausted = 0
   public var activeAnonymous = 0
   public var inactiveAnonymous = 0
   public var activeFile = 0
@@ -83,10 +86,32 @@ public struct ReclaimStatistics: Equatable, Sendable {
     result.migrationsFailed = value(ReclaimCounters.migrationsFailed)
     result.swappedIn = value(ReclaimCounters.swappedIn)
     result.swappedOut = value(ReclaimCounters.swappedOut)
-    result.activeAnonymous = PageLists.count(.activeAnonymous)
-    result.inactiveAnonymous = PageLists.count(.inactiveAnonymous)
-    result.activeFile = PageLists.count(.activeFile)
-    result.inactiveFile = PageLists.count(.inactiveFile)
+    result.swappedOutExhausted = value(ReclaimCounters.swappedOutExhausted)
+    for node in 0..<PageLists.nodeCount {
+      let lists = NodeListStatistics.snapshot(node)
+      result.activeAnonymous += lists.activeAnonymous
+      result.inactiveAnonymous += lists.inactiveAnonymous
+      result.activeFile += lists.activeFile
+      result.inactiveFile += lists.inactiveFile
+    }
+    return result
+  }
+}
+
+/// Pages on the lists of one node.
+public struct NodeListStatistics: Sendable {
+  public var inactiveAnonymous = 0
+  public var activeAnonymous = 0
+  public var inactiveFile = 0
+  public var activeFile = 0
+
+  @export(interface)
+  public static func snapshot(_ node: Int) -> NodeListStatistics {
+    var result = NodeListStatistics()
+    result.inactiveAnonymous = PageLists.count(.inactiveAnonymous, on: node)
+    result.activeAnonymous = PageLists.count(.activeAnonymous, on: node)
+    result.inactiveFile = PageLists.count(.inactiveFile, on: node)
+    result.activeFile = PageLists.count(.activeFile, on: node)
     return result
   }
 }

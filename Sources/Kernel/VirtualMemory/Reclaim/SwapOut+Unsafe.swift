@@ -1,6 +1,10 @@
 // Writing pages to swap: a batch gets slots in a row, its page-table entries are replaced by the slots' names, and what nobody
 // uses any more is written with one request and freed.
 //
+// It is what brings memory when there is none, so nothing is allocated on the way: candidates and frame numbers lie on
+// the stack, slots in the area's own frames, requests and descriptors in pools of the disk. For what a thread may need
+// beside that (an object of the kernel heap in a driver) each CPU keeps some frames aside.
+//
 // SAFETY: a buffer of frame numbers is handed to the device for the time of the call; the frames are held by the batch.
 
 import KernelCore
@@ -14,9 +18,13 @@ enum SwapOut {
   }
   private typealias Candidates = InlineArray<32, Candidate>
 
+  /// Frames that are put aside on the CPU before a batch, as long as there are any.
+  private static var framesAside: Int { 4 }
+
   /// Takes pages that can only go to swap out of memory, those that are not in use; returns how many. Gives up the batch's
   /// references. May sleep.
   static func run(_ batch: borrowing PageBatch) -> Int {
+    try? FrameAllocator.reserveLocalPages(framesAside, options: .reserved)
     var pages = Candidates(repeating: Candidate())
     var count = 0
     ReverseMap.owners.withLock { owners in
@@ -29,7 +37,7 @@ enum SwapOut {
           continue
         }
         ReclaimCounters.add(1, to: ReclaimCounters.activated)
-        PageLists.noteRotation(isFile: false)
+        PageLists.noteRotation(frame, isFile: false)
         PageLists.putBack(frame, active: true)
       }
       walk.finish()
@@ -151,6 +159,7 @@ enum SwapOut {
       return false
     }
     ReclaimCounters.add(count, to: ReclaimCounters.swappedOut)
+    if FrameAllocator.isExhausted { ReclaimCounters.add(count, to: ReclaimCounters.swappedOutExhausted) }
     return true
   }
 }
