@@ -39,6 +39,18 @@ public enum Compaction {
       passes.subtract(1, ordering: .relaxed)
       return
     }
+    if makeBlockNow(order: order) {
+      deferral.store(0, ordering: .relaxed)
+      return
+    }
+    let next = min(max(1, deferral.load(ordering: .relaxed) * 2), longestDeferral)
+    deferral.store(next, ordering: .relaxed)
+    passes.store(next, ordering: .relaxed)
+  }
+
+  /// Makes a free block of this order in one of the zones that have memory enough; whether it could. May sleep.
+  @export(interface)
+  public static func makeBlockNow(order: Int) -> Bool {
     ReclaimCounters.add(1, to: ReclaimCounters.compactions)
     for index in 0..<MemoryZone.count {
       let zone = MemoryZone(index: index)
@@ -46,14 +58,11 @@ public enum Compaction {
       guard zone.isOK(order: 0, mark: .low) else { continue }
       if compact(zone, until: order) {
         ReclaimCounters.add(1, to: ReclaimCounters.compactionsDone)
-        deferral.store(0, ordering: .relaxed)
-        return
+        return true
       }
     }
     ReclaimCounters.add(1, to: ReclaimCounters.compactionsFailed)
-    let next = min(max(1, deferral.load(ordering: .relaxed) * 2), longestDeferral)
-    deferral.store(next, ordering: .relaxed)
-    passes.store(next, ordering: .relaxed)
+    return false
   }
 
   private static func hasBlock(_ order: Int) -> Bool {
