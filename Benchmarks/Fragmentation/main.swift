@@ -94,7 +94,8 @@ final class Churn {
   /// About a second of a machine that works: on average each hour it reads 80 GB and starts 700 programs.
   func step() throws(Errno) {
     // What kswapd does for single pages.
-    if FrameAllocator.isShort { _ = Shrinkers.reclaim(frames: max(128, FrameAllocator.takeShortage())) }
+    let shortage = FrameAllocator.takeShortage()
+    if shortage > 0 { _ = Shrinkers.reclaim(frames: max(128, shortage)) }
     switch random.below(20) {
     case 0..<10: try readFile()
     case 10..<13: try useProgram()
