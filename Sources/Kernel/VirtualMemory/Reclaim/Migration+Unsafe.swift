@@ -20,12 +20,11 @@ enum Migration {
   /// - Returns: whether it was moved: then `old` has no references but the caller's.
   static func move(_ old: PageFrameNumber, to new: PageFrameNumber) -> Bool {
     let flags = old.frame.flags
-    // Page tables refer to a page of an object, too; they are emptied before its references are looked at.
-    guard !flags.contains(.swapCached), !Frames.isPinned(old), !flags.contains(.anonymous) || Frames.isIdle(old) else {
-      return false
-    }
+    let isAnonymous = flags.contains(.anonymous)
+    // A page of a file may be in page tables, which it leaves.
+    guard !flags.contains(.swapCached), isAnonymous ? Frames.isIdle(old) : !Frames.isPinned(old) else { return false }
     let isMoved = ReverseMap.owners.withLock { owners in
-      flags.contains(.anonymous) ? moveAnonymous(old, new, owners) : movePageOfObject(old, new, owners)
+      isAnonymous ? moveAnonymous(old, new, owners) : movePageOfObject(old, new, owners)
     }
     guard isMoved else { return false }
     PageOwner.set(new, owner: PageOwner.owner(old), page: PageOwner.page(old))
