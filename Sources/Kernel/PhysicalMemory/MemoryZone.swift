@@ -171,7 +171,7 @@ import Synchronization
       _ = buddy.takeHead(number, order: order, type: type, wanted: order)
       for place in 0..<(1 << order) {
         unsafe memory.prepare(descriptor + place, order: 0, FrameFlags.movable.rawValue)
-        list.push(PageFrameNumber(number &+ UInt64(place)))
+        list.add(PageFrameNumber(number &+ UInt64(place)))
       }
       number &+= 1 << UInt64(order)
     }
@@ -195,10 +195,8 @@ public struct FreeFrames: ~Copyable {
   }
 
   /// Puts a frame in, to whose only reference the caller gives up its claim.
-  @export(interface) public mutating func add(_ number: PageFrameNumber) { push(number, memory) }
+  @export(interface) public mutating func add(_ number: PageFrameNumber) { stock.push(number) }
 
   /// Takes a frame out: the caller owns its reference now.
   @export(interface) public mutating func take() -> PageFrameNumber? { stock.take() }
-
-  mutating func push(_ number: PageFrameNumber) { stock.push(number) }
 }

@@ -1,5 +1,6 @@
 // Memory policies: on which nodes pages go (numa(7)), of threads and of ranges of memory; and moving pages between nodes.
 
+import Identity
 import KernelCore
 import LinuxABI
 import PhysicalMemory
