@@ -301,6 +301,15 @@ if section hardship; then
     busybox sh -c 'python3 -c "x = [bytearray(1 << 20) for i in range(1000)]" 2>/dev/null; echo $?'
   inside "memory exhausted by many at once: the shell goes on" 0 'end' '*' --memory 256M -- \
     busybox sh -c 'for i in 1 2 3 4 5 6; do python3 -c "x = [bytearray(1 << 20) for i in range(300)]" 2>/dev/null & done; wait; echo end'
+  inside "a list of areas that does not fit into memory" 0 '40000' '' --memory 64M -- python3 -c '
+import mmap, ctypes
+libc = ctypes.CDLL(None)
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+memory = mmap.mmap(-1, 40002 * 4096, flags=0x4022)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+for i in range(20000): assert libc.mprotect(start + (2 * i + 1) * 4096, 4096, 1) == 0
+def sizes(): return [int(line.split()[1]) for line in open("/proc/self/smaps") if line.startswith("Size:")]
+print(min(sum(1 for size in sizes() if size == 4), 40000))'
   inside "a full tmpfs" 0 'full' '*' --memory 64M -- busybox sh -c 'busybox dd if=/dev/zero of=/tmp/big bs=1M count=500 2>/dev/null || echo full'
   inside "a full tmpfs says so" 1 '' '*No space left*' --memory 64M -- bash -c 'head -c 500M /dev/zero >/tmp/big'
   inside "the memory of removed files comes back" 0 'same' '*' --memory 128M -- bash -c \

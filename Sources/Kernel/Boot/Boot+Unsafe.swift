@@ -33,7 +33,7 @@ public func boot(_ info: UnsafePointer<machine_boot_info>) {
     if let pages = unsafe BootParameters.option("hugepages=", of: info) {
       HugePagePool.resize(to: Int(clamping: pages))
     }
-    KernelHeap.outOfMemoryHandler = { relieveHeap() }
+    KernelHeap.outOfMemoryHandler = { MemoryPressure.relieveKernel() }
     Scheduler.adoptCPU()
     do throws(Errno) {
       try Thread.spawn(name: "start-up") { startUp() }
@@ -45,19 +45,6 @@ public func boot(_ info: UnsafePointer<machine_boot_info>) {
     }
     Scheduler.idleLoop()
   #endif
-}
-
-/// The kernel heap has no memory for an object, which cannot be refused: caches are given up, if that is possible here.
-///
-/// - Returns: whether it is worth trying again.
-private func relieveHeap() -> Bool {
-  // The caches have locks of their own, which may not be taken under a spin lock.
-  guard CPU.lockDepth == 0 else { return false }
-  guard let found = Shrinkers.reclaimIfFree(frames: 1024) else {
-    Thread.yield()
-    return true
-  }
-  return found > 0
 }
 
 /// The first Swift code of every other CPU.

@@ -95,17 +95,20 @@ extension AddressSpace {
   /// How much `areas` finds out.
   public enum SnapshotDetail: Sendable { case names, residency }
 
-  /// The areas in order.
+  /// The areas in order, those that end behind `start`, `limit` of them at most.
   ///
   /// - Complexity: O(areas), with `.residency` O(pages in memory).
   @export(interface)
-  public func areas(_ detail: SnapshotDetail = .names) -> [AreaSnapshot] {
+  public func areas(
+    _ detail: SnapshotDetail = .names, from start: UInt64 = 0, limit: Int = .max
+  ) -> [AreaSnapshot] {
     areas.withReadLock { state in
       var result: [AreaSnapshot] = []
-      result.reserveCapacity(state.map.count)
-      state.map.visit { area in
+      result.reserveCapacity(min(state.map.count, limit))
+      var next = state.map.firstEnding(after: start)
+      while let area = next, result.count < limit {
         result.append(snapshot(area, detail))
-        return true
+        next = state.map.next(after: area)
       }
       return result
     }

@@ -5,6 +5,7 @@ import KernelCore
 import LinuxABI
 import PhysicalMemory
 import Scheduling
+import Synchronization
 
 /// Chooses what dies when memory is exhausted. Installed by Process at boot.
 public protocol OutOfMemoryPolicy: AnyObject {
@@ -38,6 +39,39 @@ public enum MemoryPressure {
     }
     let shortage = FrameAllocator.takeShortage()
     if shortage > 0 { _ = Shrinkers.reclaim(frames: max(shortage, 256)) }
+  }
+
+  // MARK: Kernel objects
+
+  private static let kernelReliefs = Atomic<Int>(0)
+  /// Reliefs in a row in which reclaim found nothing.
+  private static let kernelFailures = Atomic<Int>(0)
+  private static let isAskingPolicy = Atomic<Bool>(false)
+
+  /// Finds memory for an object of the kernel heap, which cannot be refused. May sleep.
+  ///
+  /// - Returns: whether it is worth trying again. Not under a spin lock: nothing can be done about it there.
+  @export(interface)
+  public static func relieveKernel() -> Bool {
+    guard CPU.lockDepth == 0 else { return false }
+    let turn = kernelReliefs.wrappingAdd(1, ordering: .relaxed).newValue
+    // Nothing where another thread is at it, and waits for a disk; or this one, for an object on its way.
+    if let found = Shrinkers.reclaimIfFree(frames: 1024) {
+      // It may be a run of frames that is missing, for a large object.
+      if turn % 8 == 0 { Compaction.compactAll() }
+      if found > 0 {
+        kernelFailures.store(0, ordering: .relaxed)
+        return true
+      }
+      let failures = kernelFailures.wrappingAdd(1, ordering: .relaxed).newValue
+      // The policy needs objects itself, and must not be asked for those.
+      if failures % 16 == 0, !isAskingPolicy.exchange(true, ordering: .acquiring) {
+        _ = policy.withLock({ $0 })?.memoryExhausted()
+        isAskingPolicy.store(false, ordering: .releasing)
+      }
+    }
+    try? Thread.sleep(.uninterruptible, until: Instant.now().advanced(byNanoseconds: 2_000_000)) { false }
+    return true
   }
 
   /// The patience of one allocation. While pages can go to swap it never ends because others were faster: the out-of-memory

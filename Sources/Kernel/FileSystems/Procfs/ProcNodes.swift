@@ -8,6 +8,8 @@ import LinuxABI
 
 /// Makes the text of a file.
 typealias TextSource = () throws(Errno) -> TextBuffer
+/// Makes the piece of a long text that begins at `place`, which is 0 for the first one; and says where the next one begins.
+typealias PieceSource = (_ place: UInt64) throws(Errno) -> (text: TextBuffer, next: UInt64?)
 /// Takes what was written to a file, without the newline at the end.
 typealias TextSink = (ByteString) throws(Errno) -> Void
 
@@ -53,16 +55,27 @@ class ProcInode: Inode {
 
 /// A text file.
 final class ProcText: ProcInode {
-  let source: TextSource
+  let source: PieceSource
   let sink: TextSink?
 
+  /// - Parameter pieces: makes a text that may be long.
   init(
     _ superblock: Superblock, _ number: UInt64, permissions: UInt32 = 0o444, of subject: TaskReference? = nil,
-    sink: TextSink? = nil, _ source: @escaping TextSource
+    sink: TextSink? = nil, pieces source: @escaping PieceSource
   ) {
     self.source = source
     self.sink = sink
     super.init(superblock, number, .regular, permissions, subject)
+  }
+
+  /// - Parameter source: makes the whole text.
+  convenience init(
+    _ superblock: Superblock, _ number: UInt64, permissions: UInt32 = 0o444, of subject: TaskReference? = nil,
+    sink: TextSink? = nil, _ source: @escaping TextSource
+  ) {
+    self.init(superblock, number, permissions: permissions, of: subject, sink: sink) { _ throws(Errno) in
+      (try source(), nil)
+    }
   }
 
   override func open(_ flags: OpenFlags, path: Path, by caller: Caller) throws(Errno) -> OpenFile {

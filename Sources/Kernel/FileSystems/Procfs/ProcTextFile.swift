@@ -1,5 +1,6 @@
 // An open text file of /proc. The text is made when reading begins at offset 0 and kept for the reads that follow, so
-// that a reader with a small buffer sees one consistent text; seeking back to the beginning makes it anew.
+// that a reader with a small buffer sees one consistent text; seeking back to the beginning makes it anew. A long text
+// is made in pieces, of which one is kept.
 
 import FileSystem
 import KernelCore
@@ -10,7 +11,14 @@ import VirtualMemory
 /// An open file of /proc.
 final class ProcTextFile: OpenFile {
   private let text: ProcText
-  private let content = Mutex<[UInt8]?>(nil)
+  private struct Content {
+    /// The piece at hand, and its offset in the text.
+    var piece: [UInt8] = []
+    var start: UInt64 = 0
+    /// Where the next one begins; nil behind the last.
+    var next: UInt64? = 0
+  }
+  private let content = Mutex(Content())
 
   init(_ inode: ProcText, path: Path, flags: OpenFlags) {
     text = inode
@@ -28,13 +36,19 @@ final class ProcTextFile: OpenFile {
   }
 
   private func read(_ buffer: inout TransferBuffer, from offset: UInt64) throws(Errno) -> Int {
-    let bytes = try content.withLock { content throws(Errno) in
-      if let content, offset != 0 { return content }
-      let fresh = try text.source().bytes
-      content = fresh
-      return fresh
+    let (bytes, start) = try content.withLock { content throws(Errno) in
+      if offset == 0 || offset < content.start { content = Content() }
+      while offset &- content.start >= UInt64(content.piece.count), let next = content.next {
+        // The old piece's memory is free before the new one is made.
+        content.start &+= UInt64(content.piece.count)
+        content.piece = []
+        let (text, following) = try self.text.source(next)
+        content.piece = text.bytes
+        content.next = following
+      }
+      return (content.piece, Int(clamping: offset &- content.start))
     }
-    guard let start = Int(exactly: offset), start < bytes.count else { return 0 }
+    guard start < bytes.count else { return 0 }
     return try buffer.transfer { buffer throws(Errno) in
       let count = min(buffer.remaining, bytes.count - start)
       try buffer.copyOut(ByteString(bytes[start..<start + count]))

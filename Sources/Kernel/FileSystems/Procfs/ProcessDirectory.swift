@@ -96,8 +96,9 @@ final class ProcessDirectory: ProcInode {
       }
     case .environ: return text(entry, 0o400) { () throws(Errno) in try ProcessText.environment(reference) }
     case .auxv: return text(entry, 0o400) { () throws(Errno) in try ProcessText.auxiliaryVector(reference) }
-    case .maps: return text(entry) { () throws(Errno) in try ProcessText.maps(reference, .names) }
-    case .smaps: return text(entry) { () throws(Errno) in try ProcessText.maps(reference, .residency) }
+    case .maps: return pieces(entry) { start throws(Errno) in try ProcessText.maps(reference, .names, from: start) }
+    case .smaps:
+      return pieces(entry) { start throws(Errno) in try ProcessText.maps(reference, .residency, from: start) }
     case .mounts: return text(entry) { () throws(Errno) in MountFormat.mounts(try ProcessText.mounts(reference)) }
     case .mountinfo:
       return text(entry) { () throws(Errno) in MountFormat.mountInformation(try ProcessText.mounts(reference)) }
@@ -144,6 +145,10 @@ final class ProcessDirectory: ProcInode {
   ) -> ProcInode {
     ProcText(
       superblock, number(of: entry), permissions: permissions, of: reference, sink: sink, source)
+  }
+
+  private func pieces(_ entry: Entry, _ source: @escaping PieceSource) -> ProcInode {
+    ProcText(superblock, number(of: entry), of: reference, pieces: source)
   }
 
   private func constant(_ entry: Entry, _ value: StaticString) -> ProcInode {

@@ -56,10 +56,17 @@ enum ProcessText {
     return text(bytes)
   }
 
-  static func maps(_ reference: TaskReference, _ detail: AddressSpace.SnapshotDetail) throws(Errno) -> TextBuffer {
-    guard let space = try space(reference) else { return TextBuffer() }
+  /// Areas in a piece of maps and smaps: a program may have so many that the whole text does not fit into memory.
+  private static let areasInPiece = 32
+
+  /// The areas from address `start` on; and where the next piece begins.
+  static func maps(
+    _ reference: TaskReference, _ detail: AddressSpace.SnapshotDetail, from start: UInt64
+  ) throws(Errno) -> (text: TextBuffer, next: UInt64?) {
+    guard let space = try space(reference) else { return (TextBuffer(), nil) }
     var text = TextBuffer(reserving: 4096)
-    for area in space.areas(detail) {
+    let areas = space.areas(detail, from: start, limit: areasInPiece)
+    for area in areas {
       let device = DeviceNumber(encoded: area.source?.mappingDevice ?? 0)
       var line = MapLine(
         start: area.start, end: area.end, isReadable: area.protection.contains(.read),
@@ -87,7 +94,7 @@ enum ProcessText {
       MemoryMapFormat.append(line, to: &text)
       if detail == .residency { MemoryMapFormat.appendDetails(line, to: &text) }
     }
-    return text
+    return (text, areas.count < areasInPiece ? nil : areas.last?.end)
   }
 
   static func limits(_ reference: TaskReference) throws(Errno) -> TextBuffer {
