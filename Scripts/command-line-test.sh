@@ -259,12 +259,6 @@ if section stress; then
     skipped=$((skipped + 1))
     echo "  SKIP stress: stress-ng is not installed"
   fi
-  # Processes related by fork do all kinds of things to more memory than there is; each page is what a flat model says.
-  gcc -w -O1 -static -pthread Tests/Conformance/programs/memory_model.c -o "$scratch/memory_model"
-  for seed in 1 2; do
-    inside "processes and a flat model of their memory, from seed $seed" 0 '*9 checks, 0 failed' '' --memory 48M \
-      --swap "$scratch/swap-model:256M" -- "$scratch/memory_model" "$seed" 1500 10000
-  done
   inside "a tmpfs larger than memory" 0 'same' '' --memory 128M --swap "$scratch/swap-stress:512M" --timeout 50 --user 0:0 -- bash -c '
     pages() { for i in $(seq 20); do yes "$i" | head -c 10M; done; }
     mount -t tmpfs -o size=300M none /mnt
@@ -311,7 +305,7 @@ if section hardship; then
 import mmap, ctypes
 libc = ctypes.CDLL(None)
 libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-memory = mmap.mmap(-1, 40002 * 4096)
+memory = mmap.mmap(-1, 40002 * 4096, flags=0x4022)
 start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 for i in range(20000): assert libc.mprotect(start + (2 * i + 1) * 4096, 4096, 1) == 0
 def sizes(): return [int(line.split()[1]) for line in open("/proc/self/smaps") if line.startswith("Size:")]
