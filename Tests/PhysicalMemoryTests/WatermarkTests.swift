@@ -40,6 +40,20 @@ private final class Waker: ReclaimWaker {
     #expect(zone.isOK(order: 1, mark: .low) && !zone.isOK(order: 2, mark: .low))
   }
 
+  @Test func `watermarks can be moved, within bounds`() {
+    let test = TestMemory(megabytes: 64)
+    let zone = MemoryZone(test.memory, index: 0)
+    let atBoot = zone.level(.minimum)
+    for (minimum, scale) in [(1000, 10), (1000, 1000), (0, 1), (1 << 40, 3000), (atBoot, 10)] {
+      test.memory.setWatermarks(minimum: minimum, scale: scale)
+      let level = zone.level(.minimum)
+      #expect(level == min(max(minimum, atBoot / 4), zone.frameCount / 4))
+      let distance = max(level / 4, zone.frameCount * scale / 10_000)
+      #expect(zone.level(.low) == level + distance && zone.level(.high) == level + 2 * distance)
+    }
+    #expect(test.memory.statistics().minimum == atBoot)
+  }
+
   @Test func `reclaim is woken once for a shortage, with the order that was missed`() throws {
     let test = TestMemory(megabytes: 16)
     let waker = Waker()

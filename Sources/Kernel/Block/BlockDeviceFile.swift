@@ -77,6 +77,8 @@ final class BlockDeviceFile: OpenFile {
     if !device.isReadOnly { try device.flush() }
   }
 
+  override func takeWriteError() -> Errno? { writeErrors.take(device.content) }
+
   // MARK: Position and mapping
 
   override func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 {

@@ -40,7 +40,10 @@ func startUp() {
     if BootParameters.value("trace") == ByteString("syscalls") {
       SystemCallTrace.sink = { line in if !HostConsole.trace(line) { Log.console(line) } }
     }
-    ProcessTable.firstProcessExited = { _ in HostConsole.finish() }
+    ProcessTable.firstProcessExited = { _ in
+      Flusher.finish()
+      HostConsole.finish()
+    }
     try Command.start(in: namespace)
   } catch {
     Log.console(ByteString("apus: \(error.sentence)\n"))

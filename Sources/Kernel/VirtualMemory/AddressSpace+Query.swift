@@ -204,7 +204,11 @@ extension AddressSpace {
       if part.start > position { hasHole = true }
       if invalidating, part.isLocked { throw .EBUSY }
       if mode == .wait, let object = part.object {
-        try object.writeBack(part.offset..<part.offset &+ (part.end &- part.start))
+        var failure: Errno?
+        do throws(Errno) { try object.writeBack(part.offset..<part.offset &+ (part.end &- part.start)) } catch {
+          failure = error
+        }
+        if let error = part.source?.takeWriteError() ?? failure { throw error }
       }
       position = part.end
     }

@@ -3,6 +3,7 @@
 
 import DataStructures
 import KernelCore
+import LinuxABI
 import PhysicalMemory
 
 /// What a file mapping is called and where it comes from, for /proc/PID/maps. Whoever opened the file provides it; the
@@ -13,6 +14,12 @@ public protocol MappingSource: AnyObject {
   /// The device number as stat(2) gives it (st_dev) and the inode number.
   var mappingDevice: UInt64 { get }
   var mappingInode: UInt64 { get }
+  /// An error of write-back that the mapped file has not learnt of yet (msync(2)).
+  func takeWriteError() -> Errno?
+}
+
+extension MappingSource {
+  public func takeWriteError() -> Errno? { nil }
 }
 
 /// One range of an address space. Its fields change under the space's write lock only; start, end and offset of an area

@@ -99,6 +99,9 @@ open class OpenFile {
   /// - Throws: EINVAL for files that have nothing to synchronise.
   open func sync() throws(Errno) { throw .EINVAL }
 
+  /// An error of write-back that this open file has not learnt of yet.
+  open func takeWriteError() -> Errno? { nil }
+
   /// ioctl(2). FIONBIO, FIOCLEX and their like are handled above.
   open func ioctl(_ request: UInt32, _ argument: UInt64) throws(Errno) -> Int64 { throw .ENOTTY }
 

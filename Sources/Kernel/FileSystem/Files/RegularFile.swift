@@ -95,6 +95,8 @@ open class RegularFile: OpenFile {
     try writeErrors.check(inode.memoryObject) { () throws(Errno) in try inode.sync() }
   }
 
+  open override func takeWriteError() -> Errno? { inode.memoryObject.flatMap { writeErrors.take($0) } }
+
   open override func mapping(offset: UInt64, length: UInt64) throws(Errno) -> MemoryObject {
     guard let object = inode.memoryObject else { throw .ENODEV }
     return object

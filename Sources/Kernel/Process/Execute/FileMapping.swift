@@ -37,6 +37,9 @@ public final class FileMapping: MappingSource {
 
   public var mappingDevice: UInt64 { @export(interface) get { device } }
   public var mappingInode: UInt64 { @export(interface) get { file.inode.number } }
+
+  @export(interface)
+  public func takeWriteError() -> Errno? { file.takeWriteError() }
 }
 
 /// A mapping that the kernel makes, known by a fixed name such as "[vdso]".

@@ -132,6 +132,20 @@ public enum Flusher {
     try? progress.wait(.killable, until: deadline) { DirtyLimits.unstored <= levels.middle }
   }
 
+  /// Has everything written that is dirty now, as far as stores answer within seconds: the machine is about to stop.
+  ///
+  /// - Locks: sleeps.
+  @export(interface)
+  public static func finish() {
+    let amount = DirtyLimits.unstored
+    guard isStarted.load(ordering: .acquiring), amount > 0 else { return }
+    let before = Counters.cleaned.load(ordering: .relaxed)
+    request(pages: amount)
+    try? progress.wait(.uninterruptible, until: Instant.now().advanced(byNanoseconds: 5_000_000_000)) {
+      DirtyLimits.unstored == 0 || Counters.cleaned.load(ordering: .relaxed) - before >= amount
+    }
+  }
+
   /// For those who need memory and found only dirty pages: waits until some of them are clean.
   ///
   /// - Returns: whether some are.
