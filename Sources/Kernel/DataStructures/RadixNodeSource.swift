@@ -20,7 +20,8 @@ public final class HeapRadixNodes: RadixNodeSource {
   public static let shared = HeapRadixNodes()
 
   public func allocateNode() -> UnsafeMutableRawPointer? {
-    .allocate(byteCount: RadixTree.nodeSize, alignment: 16)
+    // The header of a node is a line of the cache.
+    .allocate(byteCount: RadixTree.nodeSize, alignment: 64)
   }
   public func freeNode(_ node: UnsafeMutableRawPointer) { unsafe node.deallocate() }
   public func freeNodeAfterReaders(_ node: UnsafeMutableRawPointer) { unsafe node.deallocate() }

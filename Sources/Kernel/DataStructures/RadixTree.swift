@@ -205,21 +205,11 @@ public enum RadixTreeFailure: Error {
   ) -> Int {
     guard let first = start else { return 0 }
     start = nil
-    var found = 0
-    var next = first <= last ? firstRun(first, source) : nil
-    while let run = next, run.base <= last {
-      if found >= limit {
-        start = run.base
-        break
-      }
-      let slots = last &- run.base < 63 ? run.slots & (~0 &>> (63 &- (last &- run.base))) : run.slots
-      if slots != 0 {
-        set(target, run.leaf, slots)
-        found &+= slots.nonzeroBitCount
-      }
-      next = nextRun(after: run, source)
-    }
-    return found
+    guard let root, first <= last, root.covers(first) else { return 0 }
+    var sweep = RadixTagSweep(source: source, target: target, first: first, last: last, limit: limit)
+    sweep.visit(root, 0)
+    start = sweep.rest
+    return sweep.found
   }
 }
 
