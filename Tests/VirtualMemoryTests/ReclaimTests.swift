@@ -304,6 +304,34 @@ extension VirtualMemoryTests {
 }
 
 extension VirtualMemoryTests {
+  @Test func `compaction moves pages of files that programs have mapped`() throws {
+    let store = TestStore()
+    let object = MemoryObject(store: store, size: 2000 * page)
+    let space = try AddressSpace.create()
+    let file = try space.map(at: 0, length: 2000 * page, protection: .read, flags: .shared, object: object)
+    let address = try space.mapAnonymous(4000 * page)
+    for index in 0..<2000 as Range<UInt64> {
+      _ = try space.load(file + index * page)
+      for offset in 0..<2 as Range<UInt64> { try space.store(1, address + (2 * index + offset) * page) }
+    }
+    try space.unmap(address, 4000 * page)
+    let before = ReclaimStatistics.snapshot()
+    Compaction.compactAll()
+    let after = ReclaimStatistics.snapshot()
+    #expect(after.migrated - before.migrated > 500, "\(after.migrated - before.migrated) pages moved")
+    let reads = store.reads
+    for index in 0..<2000 as Range<UInt64> {
+      #expect(try space.load(file + index * page) == TestStore.initial(index))
+    }
+    #expect(store.reads == reads, "nothing was read again")
+    #expect(ReclaimCheck.failures([space]) == [])
+    #expect(TestMachine.isConsistent(space) && TestMachine.audit([space]))
+    space.destroy()
+    _ = store
+  }
+}
+
+extension VirtualMemoryTests {
   @Test func `compaction moves pages and loses nothing`() throws {
     let store = TestStore()
     let object = MemoryObject(store: store, size: 4000 * page)

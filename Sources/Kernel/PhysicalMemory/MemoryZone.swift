@@ -2,7 +2,8 @@
 //
 // Compaction lets two scanners run towards each other: from the bottom it looks for movable frames in use
 // (`nextMovableFrame`), from the top it takes free frames of movable page blocks (`isolateFreeFrames`), and its owner
-// moves the ones into the others until the scanners meet.
+// moves the ones into the others until the scanners meet. Where one block is wanted, it empties the range that costs least
+// (`cheapestRange`).
 
 import KernelCore
 import Synchronization
@@ -100,11 +101,63 @@ import Synchronization
     return true
   }
 
-  /// Takes all free frames of a page block.
+  /// The range of 2^`order` frames, aligned to its size and from `start` on, whose used frames can all be moved and are
+  /// the fewest; nil if there is none. Without the lock: a guess. O(zone).
+  @export(interface)
+  public func cheapestRange(order: Int, from start: PageFrameNumber) -> PageFrameNumber? {
+    let size = UInt64(1) << UInt64(order)
+    var range = (max(start.rawValue, first.rawValue) &+ size &- 1) & ~(size &- 1)
+    var best: PageFrameNumber?
+    var least = size
+    while range &+ size <= end.rawValue {
+      if let used = movableFrames(range, range &+ size, below: least) {
+        best = PageFrameNumber(range)
+        least = used
+      }
+      range &+= size
+    }
+    return best
+  }
+
+  /// How many frames of the range are in use; nil if one cannot be moved, or if they are not fewer than `limit`.
+  private func movableFrames(_ start: UInt64, _ end: UInt64, below limit: UInt64) -> UInt64? {
+    var used: UInt64 = 0
+    var number = start
+    while number < end {
+      let descriptor = unsafe memory.state.pointee.frames + Int(truncatingIfNeeded: number)
+      let (kind, order) = unsafe (descriptor.pointee.kind, descriptor.pointee.order)
+      if kind == .free {
+        number &+= 1 << UInt64(min(order, 10))
+        continue
+      }
+      let flags = unsafe FrameFlags(rawValue: descriptor.pointee.flags.load(ordering: .relaxed))
+      used &+= 1
+      guard kind == .allocated, order == 0, flags.contains(.movable), used < limit else { return nil }
+      number &+= 1
+    }
+    return used < limit ? used : nil
+  }
+
+  /// Takes all free frames of a range.
+  ///
+  /// - Locks: zone.
+  @export(interface)
+  public func isolateFreeFrames(_ list: inout FreeFrames, from start: PageFrameNumber, count: Int) {
+    let end = start.rawValue &+ UInt64(count)
+    var number = start.rawValue
+    while number < end {
+      let next = unsafe min((number | (memory.state.pointee.pageBlocks.size &- 1)) &+ 1, end)
+      takeFree(number, next, &list)
+      number = next
+    }
+  }
+
+  /// Takes all free frames of a page block, or of a part of it.
   private func takeFree(_ start: UInt64, _ end: UInt64, _ list: inout FreeFrames) {
     unsafe zone.pointee.lock.acquire()
     defer { unsafe zone.pointee.lock.release() }
     let buddy = unsafe memory.buddy(zone)
+    let type = unsafe memory.state.pointee.pageBlocks.type(of: start)
     var number = start
     while number < end {
       let descriptor = unsafe memory.state.pointee.frames + Int(truncatingIfNeeded: number)
@@ -113,9 +166,9 @@ import Synchronization
         continue
       }
       let order = unsafe Int(descriptor.pointee.order)
-      // A block that is larger than a page block is no piece that anybody needs moved together.
-      guard unsafe order < memory.state.pointee.pageBlocks.order else { return }
-      _ = buddy.takeHead(number, order: order, type: .movable, wanted: order)
+      // A block that is as large as a page block is no piece that anybody needs moved together.
+      guard unsafe order < memory.state.pointee.pageBlocks.order, number &+ 1 << UInt64(order) <= end else { return }
+      _ = buddy.takeHead(number, order: order, type: type, wanted: order)
       for place in 0..<(1 << order) {
         unsafe memory.prepare(descriptor + place, order: 0, FrameFlags.movable.rawValue)
         list.push(PageFrameNumber(number &+ UInt64(place)), memory)
@@ -141,6 +194,9 @@ public struct FreeFrames: ~Copyable {
     scanned = end
     self.memory = memory
   }
+
+  /// Puts a frame in, to whose only reference the caller gives up its claim.
+  @export(interface) public mutating func add(_ number: PageFrameNumber) { push(number, memory) }
 
   /// Takes a frame out: the caller owns its reference now.
   @export(interface) public mutating func take() -> PageFrameNumber? {

@@ -1,11 +1,12 @@
-// Compaction: free frames that lie scattered become large blocks, because the pages between them move away. Nothing that
-// is useful leaves memory for it, and it runs only when a large block is wanted and there is memory enough.
+// Compaction: free frames that lie scattered become large blocks, because the pages between them move away. No more leaves
+// memory for a block than the block holds, and it runs only when one is wanted.
 //
 //     zone   first                                          end
 //            ├──┬──┬──┬──┬──┬──┬──┬──┬──┬──┬──┬──┬──┬──┬──┬──┤
 //            │██│  │██│▒▒│  │██│  │  │██│  │  │▒▒│  │  │██│  │      ██ movable   ▒▒ stays   free
 //            └──┴──┴──┴──┴──┴──┴──┴──┴──┴──┴──┴──┴──┴──┴──┴──┘
-//             used pages: from the bottom ──▶   ◀── free frames: from the top; where they meet it ends
+//             one block: the range with the fewest used pages      └─────▶──────┘  whose pages go to holes elsewhere
+//             all of it: used pages from the bottom ──▶   ◀── free frames from the top; where they meet it ends
 
 import KernelCore
 import LinuxABI
@@ -26,7 +27,7 @@ public enum Compaction {
   /// Compacts all memory (/proc/sys/vm/compact_memory). May sleep.
   @export(interface)
   public static func compactAll() {
-    for index in 0..<MemoryZone.count { _ = compact(MemoryZone(index: index), until: nil) }
+    for index in 0..<MemoryZone.count { compact(MemoryZone(index: index)) }
   }
 
   /// Makes a free block of this order on a node if none is left above the low watermark, now and then. May sleep.
@@ -39,18 +40,10 @@ public enum Compaction {
       passes.subtract(1, ordering: .relaxed)
       return
     }
-    ReclaimCounters.add(1, to: ReclaimCounters.compactions)
-    for index in 0..<MemoryZone.count {
-      let zone = MemoryZone(index: index)
-      // Without free memory there is nowhere to move to: that is reclaim's work.
-      guard zone.node == node, zone.isOK(order: 0, mark: .low) else { continue }
-      if compact(zone, until: order) {
-        ReclaimCounters.add(1, to: ReclaimCounters.compactionsDone)
-        deferral.store(0, ordering: .relaxed)
-        return
-      }
+    if makeBlockNow(order: order, on: node) {
+      deferral.store(0, ordering: .relaxed)
+      return
     }
-    ReclaimCounters.add(1, to: ReclaimCounters.compactionsFailed)
     let next = min(max(1, deferral.load(ordering: .relaxed) * 2), longestDeferral)
     deferral.store(next, ordering: .relaxed)
     passes.store(next, ordering: .relaxed)
@@ -72,20 +65,25 @@ public enum Compaction {
     }
   }
 
-  /// Makes a free block in the first zone that has memory enough for it; false when there is none, or pages that cannot
-  /// be moved are in the way.
-  private static func makeBlockNow(order: Int) -> Bool {
+  /// Makes a free block in one of the zones, or of a node's zones; false when there is too little memory for it, or
+  /// pages that cannot be moved are in the way. May sleep.
+  @export(interface)
+  public static func makeBlockNow(order: Int, on node: Int? = nil) -> Bool {
+    ReclaimCounters.add(1, to: ReclaimCounters.compactions)
     for index in 0..<MemoryZone.count {
       let zone = MemoryZone(index: index)
-      // Pages are moved to free frames before the frames that they leave become a block.
-      guard zone.free >= zone.level(.low) + 2 << order else { continue }
-      ReclaimCounters.add(1, to: ReclaimCounters.compactions)
-      if compact(zone, until: order) {
+      if let node, zone.node != node { continue }
+      // Memory that is full leaves no room to move to, nor for the block: as much goes as the block itself needs.
+      let room = zone.level(.high) + 1 << order - zone.free
+      if room > 0 { _ = Reclaim.system.reclaim(frames: room, on: zone.node) }
+      FrameAllocator.drainLocalFrames()
+      guard zone.isOK(order: 0, mark: .low) else { continue }
+      if emptyRange(of: zone, order: order) {
         ReclaimCounters.add(1, to: ReclaimCounters.compactionsDone)
         return true
       }
-      ReclaimCounters.add(1, to: ReclaimCounters.compactionsFailed)
     }
+    ReclaimCounters.add(1, to: ReclaimCounters.compactionsFailed)
     return false
   }
 
@@ -97,13 +95,66 @@ public enum Compaction {
     return false
   }
 
-  /// Moves pages of the zone upwards until there is a block of order `wanted`, or the scanners meet.
+  // MARK: One block
+
+  /// Makes a block by moving what is in the range that has the least, of those which hold nothing that has to stay.
+  /// When something stays all the same, a few others are tried.
   ///
   /// - Returns: whether there is such a block.
-  private static func compact(_ zone: MemoryZone, until wanted: Int?) -> Bool {
+  private static func emptyRange(of zone: MemoryZone, order: Int) -> Bool {
     guard isRunning.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged else {
       return false
     }
+    defer { isRunning.store(false, ordering: .releasing) }
+    FrameAllocator.drainLocalFrames()
+    var start = zone.first
+    for _ in 0..<4 {
+      if zone.isOK(order: order, mark: .low) { return true }
+      guard let range = zone.cheapestRange(order: order, from: start) else { return false }
+      empty(range, count: 1 << order, zone)
+      FrameAllocator.drainLocalFrames()
+      start = range.advanced(by: 1 << order)
+      Thread.checkReschedule()
+    }
+    return zone.isOK(order: order, mark: .low)
+  }
+
+  /// Moves all pages of a range to frames elsewhere. Until the end all frames that are free, or become so, are held:
+  /// nobody gets one of them meanwhile.
+  private static func empty(_ range: PageFrameNumber, count: Int, _ zone: MemoryZone) {
+    let end = range.advanced(by: count)
+    var held = FreeFrames(from: range)
+    zone.isolateFreeFrames(&held, from: range, count: count)
+    var position = range
+    while let frame = zone.nextMovableFrame(from: position, below: end) {
+      position = frame.advanced(by: 1)
+      // Those just taken are among them: they are on no list.
+      guard PageLists.isolate(frame) else { continue }
+      ReclaimCounters.add(1, to: ReclaimCounters.migrationScanned)
+      guard let target = try? Frames.allocate() else { return giveBack(frame) }
+      guard move(frame, to: target) else { return }
+      frame.frame.release(count: Frames.inspectionBias - 1)
+      held.add(frame)
+    }
+  }
+
+  /// Moves the page in a frame that was isolated; if it has to stay, the frame is given back.
+  private static func move(_ frame: PageFrameNumber, to target: PageFrameNumber) -> Bool {
+    if Migration.move(frame, to: target) {
+      ReclaimCounters.add(1, to: ReclaimCounters.migrated)
+      return true
+    }
+    ReclaimCounters.add(1, to: ReclaimCounters.migrationsFailed)
+    Frames.release(target)
+    giveBack(frame)
+    return false
+  }
+
+  // MARK: All of a zone
+
+  /// Moves pages of the zone upwards until the scanners meet.
+  private static func compact(_ zone: MemoryZone) {
+    guard isRunning.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged else { return }
     defer { isRunning.store(false, ordering: .releasing) }
     FrameAllocator.drainLocalFrames()
     var free = FreeFrames(from: zone.end)
@@ -118,23 +169,15 @@ public enum Compaction {
         giveBack(frame)
         break
       }
-      if Migration.move(frame, to: target) {
-        ReclaimCounters.add(1, to: ReclaimCounters.migrated)
-        frame.frame.release(count: Frames.inspectionBias)
-        moved += 1
-      } else {
-        ReclaimCounters.add(1, to: ReclaimCounters.migrationsFailed)
-        Frames.release(target)
-        giveBack(frame)
-      }
+      guard move(frame, to: target) else { continue }
+      frame.frame.release(count: Frames.inspectionBias)
+      moved += 1
       if moved & 63 == 63 {
         FrameAllocator.drainLocalFrames()
-        if let wanted, zone.isOK(order: wanted, mark: .low) { return true }
         Thread.checkReschedule()
       }
     }
     FrameAllocator.drainLocalFrames()
-    return wanted.map { zone.isOK(order: $0, mark: .low) } ?? true
   }
 
   private static func giveBack(_ frame: PageFrameNumber) {
