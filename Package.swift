@@ -162,7 +162,9 @@ let package = Package(
     + [
       .library(
         name: "Rooms",
-        targets: ["Machine"] + ["LinuxABI", "DataStructures", "KernelCore", "PhysicalMemory"].filter(built.contains))
+        targets: ["Machine"]
+          + ["LinuxABI", "DataStructures", "KernelCore", "PhysicalMemory", "Identity", "Scheduling", "VirtualMemory"]
+          .filter(built.contains))
     ]
     + (monitorWanted ? [.executable(name: "apus", targets: ["apus"])] : []),
   dependencies: monitorWanted

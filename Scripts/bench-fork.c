@@ -1,9 +1,13 @@
 // Measures fork(2) of a process with much memory, natively and as a guest (static).
 //   bench-fork call MIB N     minimum of N fork calls of a process that has touched MIB of private memory, and minimum
 //                             from fork to the end of wait, in microseconds; each child writes one page
+//   bench-fork areas AREAS N  the same for a process with 256 MiB in so many areas
+//   bench-fork faults MIB N   in Apus: faults, and calls of the host's mmap for them, for a thousand pages: of MIB of
+//                             anonymous memory touched for the first time, and of as much written after a fork. N is 1
 //   bench-fork tables MIB N   PageTables of /proc/meminfo in KiB above the start: with one process that has touched a
 //                             shared mapping of MIB, and with N that have read all of it
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,15 +28,21 @@ static char *map(size_t size, int kind) {
   return memory;
 }
 
-static int measure_call(size_t size, int forks) {
+static void touch(char *memory, size_t size, char value) {
+  for (size_t i = 0; i < size; i += 4096) memory[i] = value;
+}
+
+static int measure_call(size_t size, int areas, int forks) {
   char *memory = map(size, MAP_PRIVATE);
-  for (size_t i = 0; i < size; i += 4096) memory[i] = 1;
+  touch(memory, size, 1);
+  // One page less between each two: they cannot become one area.
+  for (int i = 1; i < areas; i++) munmap(memory + size / areas * i, 4096);
   double call = 1e12, whole = 1e12;
   for (int i = 0; i < forks; i++) {
     double begin = microseconds();
     pid_t child = fork();
     if (child == 0) {
-      memory[size / 2] = 2;
+      memory[size / 2 + 4096] = 2;
       _exit(0);
     }
     if (child < 0) return perror("fork"), 1;
@@ -43,6 +53,36 @@ static int measure_call(size_t size, int forks) {
     if (took < whole) whole = took;
   }
   printf("%.1f %.1f\n", call, whole);
+  return 0;
+}
+
+static long counter(const char *name) {
+  char line[200];
+  long value, result = -1;
+  size_t length = strlen(name);
+  FILE *file = fopen("/proc/apus/counters", "r");
+  while (file && fgets(line, sizeof line, file))
+    if (!strncmp(line, name, length) && sscanf(line + length, " %ld", &value) == 1) result = value;
+  if (file) fclose(file);
+  return result;
+}
+
+static void count_faults(char *memory, size_t size, char value) {
+  long faults = counter("faults"), maps = counter("machine_maps");
+  touch(memory, size, value);
+  double pages = size / 4096;
+  printf("%.1f %.1f ", (counter("faults") - faults) / pages * 1000, (counter("machine_maps") - maps) / pages * 1000);
+}
+
+static int measure_faults(size_t size) {
+  char *memory = map(size, MAP_PRIVATE);
+  count_faults(memory, size, 1);
+  fflush(stdout);
+  pid_t child = fork();
+  if (child == 0) pause();
+  count_faults(memory, size, 2);
+  kill(child, SIGKILL);
+  puts("");
   return 0;
 }
 
@@ -88,9 +128,11 @@ static int measure_tables(size_t size, int processes) {
 int main(int argc, char **argv) {
   if (argc == 4) {
     size_t size = (size_t)atol(argv[2]) << 20;
-    if (!strcmp(argv[1], "call")) return measure_call(size, atoi(argv[3]));
+    if (!strcmp(argv[1], "call")) return measure_call(size, 1, atoi(argv[3]));
+    if (!strcmp(argv[1], "areas")) return measure_call(256 << 20, atoi(argv[2]), atoi(argv[3]));
+    if (!strcmp(argv[1], "faults")) return measure_faults(size);
     if (!strcmp(argv[1], "tables")) return measure_tables(size, atoi(argv[3]));
   }
-  fprintf(stderr, "usage: bench-fork call MIB N | tables MIB N\n");
+  fprintf(stderr, "usage: bench-fork call MIB N | areas AREAS N | faults MIB 1 | tables MIB N\n");
   return 2;
 }

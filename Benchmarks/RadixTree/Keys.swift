@@ -1,5 +1,7 @@
 // The keys of the benchmarks: how many there are, and how they lie in the space of indices.
 
+import Figures
+
 /// A set of keys, the same on each run.
 struct Keys: Sendable {
   enum Shape: String, CaseIterable, Sendable {
@@ -16,26 +18,14 @@ struct Keys: Sendable {
     switch shape {
     case .dense: return Array(0..<UInt64(count))
     case .sparse:
-      var random = Generator(state: 1)
+      var random = Generator(seed: 1)
       return (0..<UInt64(count)).map { $0 * 16 + random.next() % 16 }
     }
   }
 
   /// Some of the keys, at random.
   func probes(_ keys: [UInt64], count: Int = 1 << 16) -> [UInt64] {
-    var random = Generator(state: 2)
+    var random = Generator(seed: 2)
     return (0..<count).map { _ in keys[Int(random.next() % UInt64(keys.count))] }
-  }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Generator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
   }
 }
