@@ -127,19 +127,27 @@ fork_cost() {
   for areas in 1 16 64 256 1024; do echo "| $areas | $(fork_row areas $areas 20) |"; done
 }
 
+# tables_row TITLE [RUNNER…]
+tables_row() {
+  local title=$1 one all small
+  shift
+  read -r one all < <(try "$@" "$fork" tables 1024 64)
+  read -r _ small < <(try "$@" "$fork" tables 4 64)
+  echo "| $title | ${one:--} | ${all:--} | ${small:--} | $((${all:-0} - ${small:-0})) |"
+}
+
 # Page tables of processes that share memory; what a fault asks of the host.
 fault_cost() {
-  local one all anonymous anonymous_maps copied copied_maps
+  local anonymous anonymous_maps copied copied_maps
   echo "## Page tables and faults"
   echo
-  echo "Page tables of processes that share one mapping of 1 GiB and have read all of it, in KiB:"
+  echo "Page tables of processes that share one mapping of 1 GiB and have read all of it, in KiB. What belongs to the mapping is what they"
+  echo "have more than processes that share 4 MiB: a process has tables of its own for its text, its data and its stack."
   echo
-  echo "| | 1 process | 64 processes |"
-  echo "|---|---:|---:|"
-  read -r one all < <(try "$fork" tables 1024 64)
-  echo "| native | ${one:--} | ${all:--} |"
-  read -r one all < <(try "${guest[@]}" "$fork" tables 1024 64)
-  echo "| Apus | ${one:--} | ${all:--} |"
+  echo "| | 1 process | 64 processes | 64 that share 4 MiB | the mapping’s, of 64 |"
+  echo "|---|---:|---:|---:|---:|"
+  tables_row native
+  tables_row Apus "${guest[@]}"
   echo
   echo "What faults ask of the host, for a thousand pages that a program writes one after another (64 MiB; /proc/apus/counters):"
   echo
@@ -202,6 +210,9 @@ fi
 
 step "single rooms" Benchmarks/run.sh $work/rooms.md
 
+# cells FILE TITLE: the cells of the table's first row whose title begins like this.
+cells() { awk -F'|' -v title=" $2" 'index($2, title) == 1 { for (i = 3; i < NF; i++) printf "%s ", $i; exit }' "$1"; }
+microseconds() { value "$1" | awk '{ print $1 / 1000 }'; }
 value() { awk -v name="$1" '$1 == name { print $2 }' $work/apus.txt 2>/dev/null; }
 {
   echo "# Performance"
@@ -213,10 +224,19 @@ value() { awk -v name="$1" '$1 == name { print $2 }' $work/apus.txt 2>/dev/null;
   echo
   echo "| | mark | measured | |"
   echo "|---|---|---:|---|"
-  mark "a system call that enters the kernel, one CPU (\`null_syscall\`)" "$(value null_syscall | awk '{ print $1 / 1000 }')" 8 us
+  mark "a system call that enters the kernel, one CPU (\`null_syscall\`)" "$(microseconds null_syscall)" 8 us
   mark "fork, exit and wait, one CPU (\`fork_exit\`)" "$(value fork_exit)" 600 us
   mark "\`apus run -- busybox true\`, start to exit" "$(awk -F'|' '/as it comes/ { gsub(/ /, "", $3); print $3 }' $work/start-up.md)" 25 ms
   mark "kernel and monitor resident above the program's own memory" "$memory_total" 16 MiB
+  mark "a page of anonymous memory touched for the first time (\`anon_fault\`)" "$(microseconds anon_fault)" 8 us
+  mark "a page copied on write (\`cow_fault\`)" "$(microseconds cow_fault)" 8 us
+  mark "page tables of 1 GiB that 64 processes share, by those of one" \
+    "$(cells $work/faults.md Apus | awk '$1 > 0 { printf "%.2f", $4 / $1 }')" 1.1 times
+  mark "a page frame of the CPU's stock, allocated and freed" \
+    "$(cells $work/rooms.md 'order 0, from the CPU' | awk '{ print $1 }')" 15 ns
+  mark "the radix tree's tag sweep, 10⁷ sparse keys, by that in C" \
+    "$(cells $work/rooms.md 'tag sweep, sparse, 10000000' | awk '$2 > 0 { printf "%.2f", $1 / $2 }')" 1.3 times
+  mark "its look-up" "$(cells $work/rooms.md 'look-up, sparse, 10000000' | awk '$2 > 0 { printf "%.2f", $1 / $2 }')" 1.3 times
   echo
   cat $work/start-up.md
   echo

@@ -337,7 +337,6 @@ extension VirtualMemoryTests {
       for offset in 0..<2 as Range<UInt64> { try space.store(1, address + (2 * index + offset) * page) }
     }
     try space.unmap(address, 4000 * page)
-    let runs = try space.pin(file, 10 * page)
     let before = ReclaimStatistics.snapshot()
     Compaction.compactAll()
     let after = ReclaimStatistics.snapshot()
@@ -347,7 +346,6 @@ extension VirtualMemoryTests {
       #expect(try space.load(file + index * page) == TestStore.initial(index))
     }
     #expect(store.reads == reads, "nothing was read again")
-    AddressSpace.unpin(runs)
     #expect(ReclaimCheck.failures([space]) == [])
     #expect(TestMachine.isConsistent(space) && TestMachine.audit([space]))
     space.destroy()

@@ -65,7 +65,8 @@ public enum Compaction {
     }
   }
 
-  /// Makes a free block of this order in one of the zones, of `node` if it is given; whether it could. May sleep.
+  /// Makes a free block in one of the zones, or of a node's zones; false when there is too little memory for it, or
+  /// pages that cannot be moved are in the way. May sleep.
   @export(interface)
   public static func makeBlockNow(order: Int, on node: Int? = nil) -> Bool {
     ReclaimCounters.add(1, to: ReclaimCounters.compactions)
