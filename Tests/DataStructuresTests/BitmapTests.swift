@@ -48,7 +48,7 @@ import Testing
     var used: Set<Int> = []
     var order: [Int] = []
     var cursor = range.lowerBound
-    for step in 0..<SeededGenerator.modelSteps(20_000) {
+    for step in 0..<SeededGenerator.steps(20_000) {
       let growing = step % 8000 < 5000
       switch random.below(10) {
       case 0..<(growing ? 4 : 1):

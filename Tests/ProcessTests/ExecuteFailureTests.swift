@@ -99,7 +99,9 @@ import VirtualMemory
         #expect(after.anonymousPages == before.anonymousPages && after.pageTablePages == before.pageTablePages)
         #expect(after.committedPages == before.committedPages && after.cachedPages == before.cachedPages)
         #expect(Self.freeFrames == free, "allocation \(failing)")
-        #expect(failure == nil || failure == .ENOMEM, "allocation \(failing): \(String(describing: failure))")
+        // EFAULT and ENOEXEC: no frame for the stack, or for the last page of the data, after all that memory pressure can do.
+        let isExpected = [nil, .ENOMEM, .EFAULT, .ENOEXEC].contains(failure)
+        #expect(isExpected, "allocation \(failing): \(String(describing: failure))")
         if !hasFailed {
           #expect(failure == nil)
           break
