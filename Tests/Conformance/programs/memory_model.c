@@ -271,13 +271,20 @@ static void step(void) {
   let_go(&self->lock);
 }
 
+// Children end by themselves, and not otherwise.
+static void collect(int options) {
+  int status;
+  for (pid_t child; (child = waitpid(-1, &status, options)) > 0;)
+    if (status) FAIL(child, status, 0, 0);
+}
+
 // Until there are no steps left, or for a while. The first process stays.
 static void live(void) {
   bool is_first = self == &all->slots[0];
   size_t left = is_first ? SIZE_MAX : 20 + below(400);
   while (left-- > 0 && !all->failed_at && __sync_fetch_and_sub(&all->steps_left, 1) > 0) {
     step();
-    if (is_first) while (waitpid(-1, NULL, WNOHANG) > 0) {}
+    if (is_first) collect(WNOHANG);
   }
   take(&self->lock);
   look(0, pages);
@@ -322,7 +329,7 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < pages; i++) self->pages[i] = (struct page){.kind = ANONYMOUS, .readable = 1, .writable = 1};
   write_pages(0, pages);
   live();
-  while (wait(NULL) > 0) {}
+  collect(0);
   if (all->failed_at)
     line("seed %llu: line %d: %ld %ld %ld %ld", (unsigned long long)seed, all->failed_at, all->details[0],
          all->details[1], all->details[2], all->details[3]);
