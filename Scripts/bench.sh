@@ -233,7 +233,7 @@ value() { awk -v name="$1" '$1 == name { print $2 }' $work/apus.txt 2>/dev/null;
   mark "page tables of 1 GiB that 64 processes share, by those of one" \
     "$(cells $work/faults.md Apus | awk '$1 > 0 { printf "%.2f", $4 / $1 }')" 1.1 times
   mark "a page frame of the CPU's stock, allocated and freed, without the fake machine's part" \
-    "$(echo "$(cells $work/rooms.md 'order 0, from the CPU' | cut -d' ' -f1-3) $(cells $work/rooms.md 'of it the fake')" |
+    "$(echo "$(cells $work/rooms.md 'order 0, from the CPU') $(cells $work/rooms.md 'of it the fake')" |
       awk 'NF > 3 { printf "%.1f", $1 - $4 }')" 15 ns
   mark "the radix tree's tag sweep, 10⁷ sparse keys, by that in C" \
     "$(cells $work/rooms.md 'tag sweep, sparse, 10000000' | awk '$2 > 0 { printf "%.2f", $1 / $2 }')" 1.3 times
