@@ -279,6 +279,7 @@ static inline struct um_space *um_space_find(int64_t handle) {
   if (atomic_load_explicit(&space->state, memory_order_relaxed) != UM_SPACE_USED) return NULL;
   return um_space_handle((uint32_t)index) == handle ? space : NULL;
 }
+struct um_space *um_space_take(int64_t handle);
 static inline struct um_thread *um_thread_find(int64_t user, uint32_t *index, uint32_t *slot) {
   struct um_space *space = um_space_find(user >> 10);
   if (!space) return NULL;

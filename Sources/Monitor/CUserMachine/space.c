@@ -72,11 +72,15 @@ int64_t um_ring_add(uint32_t index, const struct um_entry *entry) {
 
 // MARK: Operations
 
-static struct um_space *take(int64_t space) {
-  struct um_space *found = um_space_find(space);
+// The space with its lock, or NULL when there is none any more. Reclaim on another CPU may name a space that is just being
+// destroyed: what it asks for must not reach the ring of the process, which serves another space by then.
+struct um_space *um_space_take(int64_t handle) {
+  struct um_space *found = um_space_find(handle);
   if (!found) return NULL;
   um_lock_take(&found->lock);
-  return found;
+  if (um_space_find(handle) == found) return found;
+  um_lock_release(&found->lock);
+  return NULL;
 }
 
 static uint32_t index_of(struct um_space *space) { return (uint32_t)(space - um.spaces); }
@@ -103,7 +107,7 @@ int64_t um_space_create(void) {
 // When it returns no thread of the process can reach guest memory any more, whatever it does: the mapper has dropped
 // all of it. The process itself waits for the next address space, or dies on its own time.
 void um_space_destroy(int64_t handle) {
-  struct um_space *space = take(handle);
+  struct um_space *space = um_space_take(handle);
   if (!space) return;
   uint32_t index = index_of(space);
   struct um_entry entry = {SYS_munmap, {UM_USER_START, UM_LIMIT - UM_USER_START}, 0};
@@ -131,7 +135,7 @@ static void map(struct um_space *space, uint64_t address, uint64_t physical, uin
 }
 
 void um_space_map(int64_t handle, uint64_t address, uint64_t physical, uint64_t length, uint64_t protection) {
-  struct um_space *space = take(handle);
+  struct um_space *space = um_space_take(handle);
   if (!space) return;
   uint64_t rights = protection & 7;
   bool text = protection & MACHINE_MAP_TEXT && !(rights & MACHINE_ACCESS_WRITE) && um.gate;
@@ -154,7 +158,7 @@ void um_space_map(int64_t handle, uint64_t address, uint64_t physical, uint64_t 
 }
 
 static void invalidate(int64_t handle, uint64_t number, uint64_t address, uint64_t length, uint64_t protection) {
-  struct um_space *space = take(handle);
+  struct um_space *space = um_space_take(handle);
   if (!space) return;
   // Copies of code are shared by all spaces: none becomes writable in place.
   if (protection & MACHINE_ACCESS_WRITE && um.sites_replaced) number = SYS_munmap;
@@ -183,7 +187,7 @@ void um_space_protect(int64_t handle, uint64_t address, uint64_t length, uint64_
 }
 
 int64_t um_space_commit(int64_t handle) {
-  struct um_space *space = take(handle);
+  struct um_space *space = um_space_take(handle);
   if (!space) return -EBADF;
   int64_t result = 0;
   if (space->uncertain) {

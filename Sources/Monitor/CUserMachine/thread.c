@@ -63,10 +63,9 @@ int64_t um_thread_make(uint32_t index, uint32_t slot) {
 }
 
 int64_t um_user_create(int64_t handle) {
-  struct um_space *space = um_space_find(handle);
+  struct um_space *space = um_space_take(handle);
   if (!space) return -EBADF;
   uint32_t index = (uint32_t)(space - um.spaces);
-  um_lock_take(&space->lock);
   int64_t result = -EAGAIN;
   uint32_t slot = 0;
   while (slot < space->thread_limit && atomic_load(&um_thread_at(index, slot)->state) != UM_THREAD_IDLE) slot++;
@@ -86,12 +85,12 @@ int64_t um_user_create(int64_t handle) {
 
 // The host thread stays asleep in the stub and serves the next thread of this space.
 void um_user_destroy(int64_t user) {
+  struct um_space *space = um_space_take(user >> 10);
+  if (!space) return;
   uint32_t index, slot;
   struct um_thread *thread = um_thread_find(user, &index, &slot);
-  if (!thread) return;
-  um_lock_take(&um.spaces[index].lock);
-  atomic_store(&thread->state, UM_THREAD_IDLE);
-  um_lock_release(&um.spaces[index].lock);
+  if (thread) atomic_store(&thread->state, UM_THREAD_IDLE);
+  um_lock_release(&space->lock);
 }
 
 int32_t um_user_thread(int64_t user) {
