@@ -1,4 +1,5 @@
-# Makes a table of figures on standard input: tables.py TITLE UNIT.
+# Makes a table of figures on standard input, lines of CSV "suite.operation",value: tables.py TITLE UNIT.
+import csv
 import re
 import sys
 
@@ -8,9 +9,10 @@ def natural(text):
 
 
 rows, columns = {}, []
-for line in sys.stdin:
-    name, value = line.rstrip("\n").split("\t")
-    row, column = name.rsplit(", ", 1)
+for name, value in csv.reader(sys.stdin):
+    suite, operation = name.split(".", 1)
+    *kinds, column = suite.split(", ")
+    row = ", ".join([operation, *kinds])
     rows.setdefault(row, {})[column] = float(value)
     if column not in columns:
         columns.append(column)
