@@ -8,6 +8,11 @@ def natural(text):
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
 
 
+def figure(value):
+    """Small ones more exactly: bench.sh divides them."""
+    return "" if value is None else f"{value:.{2 if 0 < value < 10 else 1}f}"
+
+
 rows, columns = {}, []
 for name, value in csv.reader(sys.stdin):
     suite, operation = name.split(".", 1)
@@ -22,5 +27,5 @@ if rows:
     print(f"| {sys.argv[2]} | " + " | ".join(columns) + " |")
     print("|---|" + "---:|" * len(columns))
     for row in sorted(rows, key=natural):
-        print(f"| {row} | " + " | ".join(f"{rows[row][c]:.1f}" if c in rows[row] else "" for c in columns) + " |")
+        print(f"| {row} | " + " | ".join(figure(rows[row].get(c)) for c in columns) + " |")
     print()
