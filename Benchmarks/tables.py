@@ -1,4 +1,5 @@
-# Makes a table of figures on standard input: tables.py TITLE UNIT.
+# Makes a table of figures on standard input, lines of CSV "suite.operation",value: tables.py TITLE UNIT.
+import csv
 import re
 import sys
 
@@ -7,10 +8,16 @@ def natural(text):
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
 
 
+def figure(value):
+    """Small ones more exactly: bench.sh divides them."""
+    return "" if value is None else f"{value:.{2 if 0 < value < 10 else 1}f}"
+
+
 rows, columns = {}, []
-for line in sys.stdin:
-    name, value = line.rstrip("\n").split("\t")
-    row, column = name.rsplit(", ", 1)
+for name, value in csv.reader(sys.stdin):
+    suite, operation = name.split(".", 1)
+    *kinds, column = suite.split(", ")
+    row = ", ".join([operation, *kinds])
     rows.setdefault(row, {})[column] = float(value)
     if column not in columns:
         columns.append(column)
@@ -20,5 +27,5 @@ if rows:
     print(f"| {sys.argv[2]} | " + " | ".join(columns) + " |")
     print("|---|" + "---:|" * len(columns))
     for row in sorted(rows, key=natural):
-        print(f"| {row} | " + " | ".join(f"{rows[row][c]:.1f}" if c in rows[row] else "" for c in columns) + " |")
+        print(f"| {row} | " + " | ".join(figure(rows[row].get(c)) for c in columns) + " |")
     print()

@@ -1,67 +1,27 @@
-// What the benchmarks share. A benchmark makes what it measures once, and gives a figure for each of several operations. It
-// runs in a process of its own, so that none finds the heap as another one left it:
-//
-//     RadixTreeBenchmarks            prints the names of all
-//     RadixTreeBenchmarks NAME…      runs these; a line for each figure: its name, a tab, the least value
-//
-// A figure's name is "operation, benchmark".
+// What the benchmarks share. A figure's name is "suite.operation", where a suite is one alternative on one kind of data
+// ("sparse, 1000, RadixTree"). Times are taken by swift-benchmark; what is counted is noted by a program of its own.
 
+import Benchmark
 import Glibc
 
-/// A benchmark.
-public struct Benchmark {
-  let name: String
-  let body: (Figures) -> Void
-
-  public init(_ name: String, _ body: @escaping (Figures) -> Void) {
-    self.name = name
-    self.body = body
-  }
-
-  /// Does what the program's arguments say.
-  public static func main(_ benchmarks: [Benchmark]) {
-    let wanted = CommandLine.arguments.dropFirst()
-    for benchmark in benchmarks {
-      if wanted.isEmpty { print(benchmark.name) }
-      if wanted.contains(benchmark.name) { benchmark.body(Figures(name: benchmark.name)) }
-    }
-  }
+/// How many operations an iteration of a benchmark has.
+public struct Operations: BenchmarkSetting {
+  let count: Int
+  public init(_ count: Int) { self.count = count }
 }
 
-/// Takes a benchmark's figures.
-public struct Figures {
-  fileprivate let name: String
-
-  /// Prints a figure.
-  public func note(_ operation: String, _ value: Double) { print("\(operation), \(name)\t\(value)") }
-
-  /// Times `body` again and again, with `before` and `after` while the clock stands, and prints the least time of one of
-  /// the operations that `body` answers the number of, in nanoseconds.
-  public func time(
-    _ operation: String, rounds: Int = 300, milliseconds: UInt64 = 200, before: () -> Void = {}, after: () -> Void = {},
-    _ body: () -> Int
-  ) {
-    let end = now() + milliseconds * 1_000_000
-    var least = Double.infinity
-    for round in 0..<rounds {
-      before()
-      let start = now()
-      let count = body()
-      let took = now() - start
-      after()
-      if count > 0 { least = min(least, Double(took) / Double(count)) }
-      if start > end, round > 1 { break }
-    }
-    if least.isFinite { note(operation, least) }
-  }
+/// Measures what the program's arguments select. The column "each" has the least time of one operation.
+public func time(_ suites: [BenchmarkSuite]) {
+  BenchmarkColumn.register(
+    BenchmarkColumn(
+      name: "each",
+      value: { ($0.measurements.min() ?? 0) / Double($0.settings[Operations.self]?.count ?? 1) }, unit: .time))
+  Benchmark.main(
+    suites, customDefaults: [MinTime(seconds: 0.15), Columns(["name", "each", "std", "iterations"])])
 }
 
-/// The monotonic clock, in nanoseconds.
-public func now() -> UInt64 {
-  var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
-  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-}
+/// Prints a figure that is no time, in the form of those of swift-benchmark.
+public func note(_ operation: String, of suite: String, _ value: Double) { print("\"\(suite).\(operation)\",\(value)") }
 
 /// Uses a value, so that what it is computed from is not left out.
 @_optimize(none) public func use(_ value: UInt) {}

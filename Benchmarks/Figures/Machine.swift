@@ -4,8 +4,16 @@ import Glibc
 import Machine
 import PhysicalMemory
 
-/// Sets up the kernel's memory of a machine of this size, with options for the kernel ("slob").
+/// The one that a process may have.
+nonisolated(unsafe) private var machine: (megabytes: UInt64, options: String)?
+
+/// Sets up the kernel's memory of a machine of this size, with options for the kernel ("slob"), unless there is one already.
 public func startMachine(megabytes: UInt64, options: String = "") {
+  if let machine {
+    guard machine == (megabytes, options) else { fatalError("a process has one machine: select a suite with --filter") }
+    return
+  }
+  machine = (megabytes, options)
   guard let boot = unsafe machine_fake_boot_info(megabytes << 20), let text = unsafe strdup("append=\(options)") else {
     exit(1)
   }
@@ -14,35 +22,36 @@ public func startMachine(megabytes: UInt64, options: String = "") {
   unsafe PhysicalMemory.initialize(boot)
 }
 
-/// Runs `body` on so many threads at once; the time from the first one's start to the last one's end, in nanoseconds.
-public func onThreads(_ count: Int, _ body: @escaping () -> Void) -> UInt64 {
-  final class Member {
-    let body: () -> Void
-    let barrier: UnsafeMutablePointer<pthread_barrier_t>
-    var thread = pthread_t()
-    var start: UInt64 = 0
-    var end: UInt64 = 0
-    init(_ body: @escaping () -> Void, _ barrier: UnsafeMutablePointer<pthread_barrier_t>) {
-      self.body = body
-      unsafe self.barrier = barrier
+/// Threads that do the same at the same time; the caller is one of them. They stay until the process ends.
+public final class Team {
+  private let barrier = UnsafeMutablePointer<pthread_barrier_t>.allocate(capacity: 1)
+  private var work: () -> Void = {}
+  private let isAlone: Bool
+
+  public init(threads: Int) {
+    isAlone = threads == 1
+    unsafe pthread_barrier_init(barrier, nil, UInt32(threads))
+    for _ in 1..<threads {
+      var thread = pthread_t()
+      unsafe pthread_create(
+        &thread, nil,
+        { team in
+          let team = unsafe Unmanaged<Team>.fromOpaque(team!).takeUnretainedValue()
+          while true { team.workOnce() }
+        }, Unmanaged.passRetained(self).toOpaque())
     }
   }
-  let barrier = UnsafeMutablePointer<pthread_barrier_t>.allocate(capacity: 1)
-  defer { unsafe barrier.deallocate() }
-  unsafe pthread_barrier_init(barrier, nil, UInt32(count))
-  let members = unsafe (0..<count).map { _ in unsafe Member(body, barrier) }
-  for member in members {
-    unsafe pthread_create(
-      &member.thread, nil,
-      { member in
-        let member = unsafe Unmanaged<Member>.fromOpaque(member!).takeUnretainedValue()
-        unsafe pthread_barrier_wait(member.barrier)
-        member.start = now()
-        member.body()
-        member.end = now()
-        return nil
-      }, Unmanaged.passUnretained(member).toOpaque())
+
+  /// Does `work` on each thread; returns when all are done.
+  public func run(_ work: @escaping () -> Void) {
+    if isAlone { return work() }
+    self.work = work
+    workOnce()
   }
-  for member in members { unsafe pthread_join(member.thread, nil) }
-  return members.map(\.end).max()! - members.map(\.start).min()!
+
+  private func workOnce() {
+    unsafe pthread_barrier_wait(barrier)
+    work()
+    unsafe pthread_barrier_wait(barrier)
+  }
 }

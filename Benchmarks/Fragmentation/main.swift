@@ -1,6 +1,7 @@
 // Hours of churn on the kernel's own allocator, page cache, reclaim and compaction: how often a large block can be had, and
 // what that costs, when nobody does anything for it, when pages are evicted until there is one (as a kswapd does that knows
-// the order that is wanted and nothing else), and when pages are moved. The same steps on each run, whatever is done.
+// the order that is wanted and nothing else), and when pages are moved. The same steps on each run, whatever is done. The argument
+// says what that is.
 
 import DataStructures
 import Figures
@@ -187,23 +188,25 @@ final class Churn {
   var readAgain = 0
 }
 
-func measure(_ remedy: Remedy) -> Benchmark {
-  Benchmark(remedy.rawValue) { figures in
-    startMachine(megabytes: 256)
-    Reclaim.initialize()
-    do throws(Errno) {
-      let churn = try Churn(remedy)
-      try churn.run(hours: 50)
-      for order in [4, 9] {
-        figures.note(
-          "blocks of order \(order) had, %",
-          Double(100 * churn.successes[order, default: 0]) / Double(churn.attempts[order]!))
-      }
-      figures.note("pages evicted for a block that was wanted", Double(churn.evicted) / 2000)
-      figures.note("pages moved for a block that was wanted", Double(ReclaimStatistics.snapshot().migrated) / 2000)
-      figures.note("pages of files read again, thousands", Double(churn.readAgain) / 1000)
-    } catch { fatalError("\(error.rawValue)") }
-  }
+func measure(_ remedy: Remedy) {
+  startMachine(megabytes: 256)
+  Reclaim.initialize()
+  func look(_ operation: String, _ value: Double) { note(operation, of: remedy.rawValue, value) }
+  do throws(Errno) {
+    let churn = try Churn(remedy)
+    try churn.run(hours: 50)
+    for order in [4, 9] {
+      let successes = churn.successes[order, default: 0]
+      look("blocks of order \(order) had, %", Double(100 * successes) / Double(churn.attempts[order]!))
+    }
+    look("pages evicted for a block that was wanted", Double(churn.evicted) / 2000)
+    look("pages moved for a block that was wanted", Double(ReclaimStatistics.snapshot().migrated) / 2000)
+    look("pages of files read again, thousands", Double(churn.readAgain) / 1000)
+  } catch { fatalError("\(error.rawValue)") }
 }
 
-Benchmark.main(Remedy.allCases.map(measure))
+if let remedy = CommandLine.arguments.dropFirst().first.flatMap(Remedy.init(rawValue:)) {
+  measure(remedy)
+} else {
+  print("usage: FragmentationBenchmarks \(Remedy.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: " | "))")
+}

@@ -1,5 +1,7 @@
-// The allocator of page frames, on several CPUs (threads) at once. Figures: time divided by the operations of all threads.
+// The allocator of page frames, on several CPUs (threads) at once. An iteration is a run of all threads;
+// its time is divided by the operations of all of them.
 
+import Benchmark
 import Figures
 import KernelCore
 import LinuxABI
@@ -28,23 +30,28 @@ func groups(_ count: Int, of size: Int) {
   }
 }
 
-func compare(_ threads: Int) -> Benchmark {
-  Benchmark("\(threads) thread\(threads == 1 ? "" : "s")") { figures in
+func compare(_ threads: Int) -> BenchmarkSuite {
+  lazy var team = {
     startMachine(megabytes: 1024)
-    CPU.count = 4
-    /// The least time of several runs of so many operations on each thread.
-    func measure(_ operation: String, _ count: Int, _ body: @escaping (Int) -> Void) {
-      var least = UInt64.max
-      for _ in 0..<60 { least = min(least, onThreads(threads) { body(count) }) }
-      figures.note(operation, Double(least) / Double(count * threads))
+    // Each thread of each team is one.
+    CPU.count = 8
+    return Team(threads: threads)
+  }()
+  return BenchmarkSuite(name: "\(threads) thread\(threads == 1 ? "" : "s")") { suite in
+    /// Benchmarks so many operations on each thread.
+    func add(_ operation: String, _ count: Int, _ body: @escaping (Int) -> Void) {
+      suite.benchmark(operation, settings: Operations(count * threads), MinTime(seconds: 0.4)) { state in
+        let team = team
+        try state.measure { team.run { body(count) } }
+      }
     }
-    measure("order 0, from the CPU's stock", 20_000) { pairs($0, order: 0) }
-    measure("order 0, \(fewFrames) at a time", 20_000) { groups($0 / fewFrames, of: fewFrames) }
-    measure("order 0, \(manyFrames) at a time", 20_000) { groups($0 / manyFrames, of: manyFrames) }
-    measure("order 1, from the zone", 10_000) { pairs($0, order: 1) }
-    measure("order 4, from the zone", 10_000) { pairs($0, order: 4) }
+    add("order 0, from the CPU's stock", 100_000) { pairs($0, order: 0) }
+    add("order 0, \(fewFrames) at a time", 100_000) { groups($0 / fewFrames, of: fewFrames) }
+    add("order 0, \(manyFrames) at a time", 100 * manyFrames) { groups($0 / manyFrames, of: manyFrames) }
+    add("order 1, from the zone", 20_000) { pairs($0, order: 1) }
+    add("order 4, from the zone", 20_000) { pairs($0, order: 4) }
     // On the host a CPU's number is a call for a thread's variable; in the kernel it is one instruction.
-    measure("of it the fake machine: the CPU's number, twice", 20_000) { count in
+    add("of it the fake machine: the CPU's number, twice", 100_000) { count in
       var sum = 0
       for _ in 0..<count { sum &+= CPU.currentIndex &+ CPU.currentIndex }
       use(UInt(truncatingIfNeeded: sum))
@@ -52,4 +59,4 @@ func compare(_ threads: Int) -> Benchmark {
   }
 }
 
-Benchmark.main([1, 2, 4].map(compare))
+time([1, 2, 4].map(compare))

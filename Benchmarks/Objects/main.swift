@@ -1,9 +1,12 @@
 // The allocators of small objects: a slab cache, the kernel's heap on slab caches and on SLOB, and the host's malloc.
 
+import Benchmark
 import Figures
 import Glibc
 import LinuxABI
 import PhysicalMemory
+
+let batch = 1000
 
 protocol Allocator {
   static var name: String { get }
@@ -64,27 +67,23 @@ func groups<A: Allocator>(_ type: A.Type, _ sizes: [Int]) {
   }
 }
 
-func compare<A: Allocator>(_ type: A.Type, mixed: Bool = true) -> Benchmark {
-  Benchmark(A.name) { figures in
-    startMachine(megabytes: 256, options: A.options)
-    figures.time("64 bytes, one at a time") {
-      pairs(type, 10_000)
-      return 10_000
+func compare<A: Allocator>(_ type: A.Type, mixed: Bool = true) -> BenchmarkSuite {
+  BenchmarkSuite(name: A.name, settings: Operations(batch)) { suite in
+    func add(_ operation: String, _ body: @escaping () -> Void) {
+      suite.benchmark(operation) { state in
+        startMachine(megabytes: 256, options: A.options)
+        try state.measure(f: body)
+      }
     }
-    let equal = [Int](repeating: 64, count: 1000)
-    figures.time("64 bytes, 1000 at a time") {
-      groups(type, equal)
-      return 1000
-    }
+    let equal = [Int](repeating: 64, count: batch)
+    add("64 bytes, one at a time") { pairs(type, batch) }
+    add("64 bytes, \(batch) at a time") { groups(type, equal) }
     guard mixed else { return }
     var random = Generator(seed: 1)
     let sizes = ObjectSizes()
-    let mix = (0..<1000).map { _ in sizes.next(&random) }
-    figures.time("sizes of a kernel, 1000 at a time") {
-      groups(type, mix)
-      return 1000
-    }
+    let mix = (0..<batch).map { _ in sizes.next(&random) }
+    add("sizes of a kernel, \(batch) at a time") { groups(type, mix) }
   }
 }
 
-Benchmark.main([compare(Cache.self, mixed: false), compare(Heap.self), compare(Slob.self), compare(Malloc.self)])
+time([compare(Cache.self, mixed: false), compare(Heap.self), compare(Slob.self), compare(Malloc.self)])

@@ -1,11 +1,11 @@
 // What the two allocators of small objects need for themselves: memory of the machine above what was asked for, in per cent.
-// The objects have the sizes of a kernel's.
+// The objects have the sizes of a kernel's. The argument says which allocator it is: a machine has one.
 
 import Figures
 import LinuxABI
 import PhysicalMemory
 
-func measure(_ figures: Figures, options: String) {
+func measure(_ allocator: String, options: String) {
   startMachine(megabytes: 256, options: options)
   let sizes = ObjectSizes()
   var random = Generator(seed: 1)
@@ -26,28 +26,29 @@ func measure(_ figures: Figures, options: String) {
     asked -= object.size
     unsafe KernelHeap.free(object.address)
   }
-  func note(_ moment: String) {
+  func look(_ moment: String) {
     let statistics = MemoryStatistics.snapshot()
     let used = (statistics.slab + statistics.heapPages) * PhysicalMemory.pageSize
-    figures.note(moment, Double(used - asked) * 100 / Double(asked))
+    note(moment, of: allocator, Double(used - asked) * 100 / Double(asked))
   }
 
   for _ in 0..<1000 { make() }
-  note("1. 1000 objects")
+  look("1. 1000 objects")
   for _ in 1000..<200_000 { make() }
-  note("2. 200,000 objects")
+  look("2. 200,000 objects")
   for _ in 0..<2_000_000 {
     free()
     make()
   }
-  note("3. each freed and another made, ten times")
+  look("3. each freed and another made, ten times")
   for _ in 0..<150_000 { free() }
-  note("4. three of four freed, at random")
+  look("4. three of four freed, at random")
   for _ in 0..<50_000 { make() }
-  note("5. half as many made again")
+  look("5. half as many made again")
 }
 
-Benchmark.main([
-  Benchmark("slab caches") { measure($0, options: "") },
-  Benchmark("SLOB") { measure($0, options: "slob") },
-])
+switch CommandLine.arguments.dropFirst().first {
+case "slab caches": measure("slab caches", options: "")
+case "SLOB": measure("SLOB", options: "slob")
+default: print("usage: OverheadBenchmarks \"slab caches\" | SLOB")
+}

@@ -3,7 +3,7 @@
 import Figures
 
 /// A set of keys, the same on each run.
-struct Keys: Sendable {
+struct Keys: Equatable, Sendable {
   enum Shape: String, CaseIterable, Sendable {
     /// 0, 1, 2 …: a file that was read from end to end.
     case dense

@@ -1,5 +1,6 @@
 // The radix tree beside what one would take instead: each on the same keys. Figures are for one of a thousand operations.
 
+import Benchmark
 import Figures
 
 /// A tree of ten million sparse keys takes 1.5 GB.
@@ -9,11 +10,14 @@ let batch = 1000
 /// A table with its keys.
 final class Filled<T: Table> {
   var table = T()
+  let keys: Keys
   let ascending: [UInt64]
   let probes: [UInt64]
   private var position = 0
+  var hasTags = false
 
   init(_ keys: Keys) {
+    self.keys = keys
     ascending = keys.ascending
     for key in ascending { table.insert(UInt(key) | 1, at: key) }
     probes = keys.probes(ascending)
@@ -24,86 +28,96 @@ final class Filled<T: Table> {
     position = position + 2 * batch <= probes.count ? position + batch : 0
     return position
   }
-
-  func measure(_ figures: Figures) {
-    figures.time("look-up") {
-      use(sum(table, probes[nextBatch()...].prefix(batch)))
-      return batch
-    }
-
-    // Thirty-two at a time; the figure is for one item.
-    unsafe withUnsafeTemporaryAllocation(of: UInt.self, capacity: 32) { buffer in
-      figures.time("gather") {
-        let start = nextBatch()
-        var found = 0
-        for place in start..<start + batch / 32 { unsafe found += table.gather(from: probes[place], into: buffer) }
-        return found
-      }
-    }
-
-    // Behind the last key, as a file grows; taken out again while the clock stands.
-    let end = ascending[ascending.count - 1] + 1
-    figures.time(
-      "insert at the end", after: { for index in (end..<end + UInt64(batch)).reversed() { table.remove(at: index) } }
-    ) {
-      insert(&table, end..<end + UInt64(batch))
-      return batch
-    }
-
-    // The sorted array moves half of its items for each.
-    if T.self == SortedArray.self, ascending.count > 100_000 { return }
-    figures.time("remove and insert") {
-      exchange(&table, probes[nextBatch()...].prefix(batch))
-      return batch
-    }
-  }
+  /// The next batch of probes.
+  func nextProbes() -> ArraySlice<UInt64> { probes[nextBatch()...].prefix(batch) }
 
   // The table is a parameter: these loops check no accesses and count no references.
 
-  private func sum(_ table: borrowing T, _ keys: ArraySlice<UInt64>) -> UInt {
+  func sum(_ table: borrowing T, _ keys: ArraySlice<UInt64>) -> UInt {
     var sum: UInt = 0
     for key in keys { sum &+= table.value(at: key) }
     return sum
   }
-  private func insert(_ table: inout T, _ keys: Range<UInt64>) { for key in keys { table.insert(7, at: key) } }
-  private func exchange(_ table: inout T, _ keys: ArraySlice<UInt64>) {
+  func insert(_ table: inout T, _ keys: Range<UInt64>) { for key in keys { table.insert(7, at: key) } }
+  func exchange(_ table: inout T, _ keys: ArraySlice<UInt64>) {
     for key in keys {
       table.remove(at: key)
       table.insert(7, at: key)
     }
   }
-}
 
-extension Filled where T: TaggedTable {
-  /// One item in sixteen has a tag; a thousand items are swept over.
-  func measureTags(_ figures: Figures) {
-    for place in stride(from: 0, to: ascending.count, by: 16) { table.setTag(at: ascending[place]) }
-    var range: (first: UInt64, last: UInt64) = (0, 0)
-    figures.time(
-      "tag sweep",
-      before: {
-        let start = Int(probes[nextBatch()] % UInt64(max(1, ascending.count - batch)))
-        range = (ascending[start], ascending[min(start + batch, ascending.count) - 1])
-      }
-    ) {
-      use(UInt(table.sweep(range.first, range.last)))
-      return batch
+  /// A batch of items, thirty-two at a time.
+  func gather(_ table: borrowing T, _ buffer: UnsafeMutableBufferPointer<UInt>, from start: Int) {
+    var place = start
+    var left = batch
+    while left > 0 {
+      unsafe left -= table.gather(from: probes[place], into: .init(rebasing: buffer.prefix(left)))
+      place += 1
     }
   }
 }
 
-func compare<T: Table>(_ type: T.Type, _ keys: Keys) -> Benchmark {
-  Benchmark("\(keys.shape), \(keys.count), \(T.name)") { Filled<T>(keys).measure($0) }
-}
-func compareTagged<T: TaggedTable>(_ type: T.Type, _ keys: Keys) -> Benchmark {
-  Benchmark("\(keys.shape), \(keys.count), \(T.name)") { figures in
-    let filled = Filled<T>(keys)
-    filled.measureTags(figures)
-    filled.measure(figures)
-  }
+/// The table that was filled last: all benchmarks of a suite have it, and it leaves memory before the next one is filled.
+nonisolated(unsafe) var last: AnyObject?
+
+func filled<T: Table>(_ keys: Keys) -> Filled<T> {
+  if let last = last as? Filled<T>, last.keys == keys { return last }
+  last = nil
+  let filled = Filled<T>(keys)
+  last = filled
+  return filled
 }
 
-Benchmark.main(
+func compare<T: Table>(_ type: T.Type, _ keys: Keys) -> BenchmarkSuite {
+  let suite = BenchmarkSuite(name: "\(keys.shape), \(keys.count), \(T.name)", settings: Operations(batch))
+  suite.benchmark("look-up") { state in
+    let filled: Filled<T> = filled(keys)
+    let probes = filled.nextProbes()
+    try state.measure { use(filled.sum(filled.table, probes)) }
+  }
+  suite.benchmark("gather") { state in
+    let filled: Filled<T> = filled(keys)
+    let start = filled.nextBatch()
+    try unsafe withUnsafeTemporaryAllocation(of: UInt.self, capacity: 32) { buffer in
+      try state.measure { unsafe filled.gather(filled.table, buffer, from: start) }
+    }
+  }
+  // Behind the last key, as a file grows; taken out again while the clock stands.
+  suite.benchmark("insert at the end") { state in
+    let filled: Filled<T> = filled(keys)
+    let end = filled.ascending[filled.ascending.count - 1] + 1
+    try state.measure { filled.insert(&filled.table, end..<end + UInt64(batch)) }
+    for index in (end..<end + UInt64(batch)).reversed() { filled.table.remove(at: index) }
+  }
+  // The sorted array moves half of its items for each.
+  if T.self == SortedArray.self, keys.count > 100_000 { return suite }
+  suite.benchmark("remove and insert") { state in
+    let filled: Filled<T> = filled(keys)
+    let probes = filled.nextProbes()
+    try state.measure { filled.exchange(&filled.table, probes) }
+  }
+  return suite
+}
+
+/// The same with a sweep over a batch of items, of which one in sixteen has a tag.
+func compareTagged<T: TaggedTable>(_ type: T.Type, _ keys: Keys) -> BenchmarkSuite {
+  let suite = compare(type, keys)
+  suite.benchmark("tag sweep") { state in
+    let filled: Filled<T> = filled(keys)
+    let all = filled.ascending
+    if !filled.hasTags {
+      for place in stride(from: 0, to: all.count, by: 16) { filled.table.setTag(at: all[place]) }
+      filled.hasTags = true
+    }
+    let start = Int(filled.probes[filled.nextBatch()] % UInt64(max(1, all.count - batch)))
+    let first = all[start]
+    let last = all[min(start + batch, all.count) - 1]
+    try state.measure { use(UInt(filled.table.sweep(first, last))) }
+  }
+  return suite
+}
+
+time(
   Keys.Shape.allCases.flatMap { shape in
     sizes.flatMap { count in
       let keys = Keys(shape: shape, count: count)
