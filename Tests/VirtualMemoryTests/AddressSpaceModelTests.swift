@@ -187,7 +187,10 @@ extension VirtualMemoryTests {
         case 60..<84:
           let key = random.below(3) == 0 ? address : model.firstPage(from: address) ?? address
           let value = try? space.load(key)
-          Self.expect(value == model.pages[key]?.value, "step \(step): read \(key)")
+          Self.expect(
+            value == model.pages[key]?.value,
+            "step \(step): read \(key): \(String(describing: value)), not \(String(describing: model.pages[key]))"
+              + " with \(TestMachine.freeFrames) frames free")
         case 84..<87:
           if spaces.count < 4 {
             let child = ModelSpace(try space.fork())
@@ -301,6 +304,15 @@ extension VirtualMemoryTests {
             TestMachine.isConsistent(space, within: address..<address + min(count, 64) * page), "step \(step)")
         }
         if Self.failures > 0 { break }
+        if step % 500 == 0 {
+          // What was mapped anywhere would pile up, for the other calls stay in the arena.
+          for model in spaces {
+            for key in model.pages.keys.sorted() where key < base || key >= base + arena * page {
+              try model.space.unmap(key, page)
+              model.pages[key] = nil
+            }
+          }
+        }
         if step % 20 == 0 {
           Self.expect(TestMachine.audit(spaces.map(\.space)), "step \(step)")
         }

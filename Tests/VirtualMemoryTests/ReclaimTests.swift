@@ -17,6 +17,8 @@ final class MemorySwapDevice: SwapDevice {
   var reads = 0
   var writes = 0
   var failure: Errno?
+  /// Threads that fault read at the same time.
+  private let lock = SpinLock<Void>((), rank: .log)
 
   init(_ name: String, pages: Int) {
     swapName = ByteString(name)
@@ -25,9 +27,12 @@ final class MemorySwapDevice: SwapDevice {
 
   func readSwap(slot: Int, frames: UnsafeBufferPointer<PageFrameNumber>) throws(Errno) {
     if let failure { throw failure }
-    reads += 1
     for index in 0..<frames.count {
-      guard let page = pages[slot + index] else {
+      let page = lock.withLock { _ in
+        reads += index == 0 ? 1 : 0
+        return pages[slot + index]
+      }
+      guard let page else {
         Issue.record("slot \(slot + index) was never written")
         throw .EIO
       }
@@ -37,9 +42,12 @@ final class MemorySwapDevice: SwapDevice {
 
   func writeSwap(slot: Int, frames: UnsafeBufferPointer<PageFrameNumber>) throws(Errno) {
     if let failure { throw failure }
-    writes += 1
     for index in 0..<frames.count {
-      pages[slot + index] = Array(unsafe UnsafeRawBufferPointer(start: frames[index].pointer, count: 4096))
+      let page = Array(unsafe UnsafeRawBufferPointer(start: frames[index].pointer, count: 4096))
+      lock.withLock { _ in
+        writes += index == 0 ? 1 : 0
+        pages[slot + index] = page
+      }
     }
   }
 
