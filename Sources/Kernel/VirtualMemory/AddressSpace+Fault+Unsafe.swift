@@ -208,7 +208,7 @@ extension AddressSpace {
     var done = 0
     while done < count {
       let entry = unsafe PageTableEntry(word: slot[done])
-      if done > 0, !entry.isPresent || !entry.isCounted || entry.isWritable { break }
+      if done > 0, !entry.isPresent || !entry.isCounted || entry.isWritable || entry.isObjectPage { break }
       if done > 0, isPrivate(entry), Frames.isExclusive(entry.frame) {
         _ = unsafe tables.replace(slot + done, by: writable(entry.frame, area, 0))
       } else {
