@@ -189,8 +189,8 @@ extension AddressSpace {
     offer.finish()
   }
 
-  /// Gives a private area a copy of a page that others have too, another process or an object, and when faults follow each
-  /// other of the next ones.
+  /// Gives a private area a copy of a page that others have too, and when faults follow each other of the next ones. Pages
+  /// of an object are not copied ahead: that would hide later changes of a file.
   private func copyWindow(
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot,
     _ gather: inout MappingGather
