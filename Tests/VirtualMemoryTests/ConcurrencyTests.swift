@@ -103,4 +103,65 @@ extension VirtualMemoryTests {
     // What the threads' CPUs keep in their lists is free too.
     #expect(TestMachine.freeFrames >= freeBefore - 4)
   }
+
+  @Test func `the last thread to leave frees the memory, whoever still looks at the space`() throws {
+    let before = VirtualMemoryStatistics.snapshot()
+    do {
+      let space = try AddressSpace.create()
+      space.threadStarted()
+      let own = try space.mapAnonymous(8 * page)
+      try space.store(7, own)
+      space.threadEnded()
+      #expect(try space.load(own) == 7)
+      let watcher = space
+      space.threadEnded()
+      #expect(watcher.statistics.residentPages == 0 && watcher.statistics.totalPages == 0)
+      #expect(throws: Errno.EFAULT) { try watcher.load(own) }
+      #expect(throws: Errno.ENOMEM) { try watcher.mapAnonymous(page) }
+      #expect(throws: Errno.ENOMEM) { try watcher.fork() }
+    }
+    let after = VirtualMemoryStatistics.snapshot()
+    #expect(after.anonymousPages == before.anonymousPages && after.pageTablePages == before.pageTablePages)
+    #expect(after.areas == before.areas && after.addressSpaces == before.addressSpaces)
+  }
+
+  @Test func `spaces come and go while reclaim visits them`() throws {
+    let before = VirtualMemoryStatistics.snapshot()
+    let wrong = Atomic<Int>(0)
+    do {
+      let space = try AddressSpace.create()
+      let store = TestStore()
+      let file = MemoryObject(store: store, size: 64 * page)
+      let shown = try space.map(at: 0, length: 64 * page, protection: .read, flags: .shared, object: file)
+      let own = try space.mapAnonymous(32 * page)
+      for place in 0..<32 as Range<UInt64> { try space.store(place, own + place * page) }
+      nonisolated(unsafe) let parent = space
+      onThreads(4) { thread in
+        for round in 0..<600 as Range<UInt64> {
+          guard thread > 0 else {
+            _ = Reclaim().reclaim(frames: 20)
+            continue
+          }
+          do {
+            let child = try parent.fork()
+            for place in 0..<64 as Range<UInt64>
+            where try child.load(shown + place * page) != TestStore.initial(place) {
+              wrong.add(1, ordering: .relaxed)
+            }
+            if try child.load(own + round % 32 * page) != round % 32 { wrong.add(1, ordering: .relaxed) }
+            child.threadEnded()
+          } catch {
+            wrong.add(1, ordering: .relaxed)
+          }
+        }
+      }
+      #expect(wrong.load(ordering: .relaxed) == 0)
+      #expect(TestMachine.isConsistent(space))
+      space.threadEnded()
+      _ = store
+    }
+    let after = VirtualMemoryStatistics.snapshot()
+    #expect(after.anonymousPages == before.anonymousPages && after.cachedPages == before.cachedPages)
+    #expect(after.areas == before.areas && after.addressSpaces == before.addressSpaces)
+  }
 }

@@ -55,12 +55,9 @@ extension Task {
       machine_user_destroy(user)
       user = -1
     }
-    let space = exchangeAddressSpace(nil)
-    space?.threadEnded()
+    exchangeAddressSpace(nil)?.threadEnded()
     vforkCompletion?.complete()
     vforkCompletion = nil
-    // The last reference tears the space down here, in the task's own time.
-    _ = consume space
     descriptors.leave()
     let (former, context) = resources.withLock { _ in
       let held = (program, fileSystemContext)

@@ -146,11 +146,12 @@ extension AddressSpace {
     } else if isPrivate(entry), Frames.isExclusive(entry.frame) {
       unsafe takeBack(&tables, area, page, slot)
       return .done
-    } else if entry.isCounted {
+    } else if isPrivate(entry) {
       return unsafe copyWindow(&tables, area, page, slot, &gather)
     } else {
       do throws(Errno) {
-        let frame = try Frames.allocateZeroed()
+        // Pages of an object are not copied ahead: that would hide later changes of a file.
+        let frame = entry.isCounted ? try copy(of: entry.frame) : try Frames.allocateZeroed()
         enlist(frame, at: page)
         let old = unsafe tables.replace(slot, by: writable(frame, area, 0))
         Counters.add(1, to: Counters.anonymousPages)
@@ -162,6 +163,13 @@ extension AddressSpace {
     }
     offer(page, unsafe PageTableEntry(word: slot.pointee))
     return .done
+  }
+
+  private func copy(of frame: PageFrameNumber) throws(Errno) -> PageFrameNumber {
+    let new = try Frames.allocate()
+    Frames.copy(frame, to: new)
+    Counters.add(1, to: Counters.copies)
+    return new
   }
 
   private func isPrivate(_ entry: PageTableEntry) -> Bool { !entry.isEmpty && !entry.isObjectPage && entry.isCounted }
@@ -189,8 +197,7 @@ extension AddressSpace {
     offer.finish()
   }
 
-  /// Gives a private area a copy of a page that others have too, and when faults follow each other of the next ones. Pages
-  /// of an object are not copied ahead: that would hide later changes of a file.
+  /// Copies a private page that others have too, and when faults follow each other the next ones.
   private func copyWindow(
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot,
     _ gather: inout MappingGather
@@ -208,8 +215,8 @@ extension AddressSpace {
     var done = 0
     while done < count {
       let entry = unsafe PageTableEntry(word: slot[done])
-      if done > 0, !entry.isPresent || !entry.isCounted || entry.isWritable || entry.isObjectPage { break }
-      if done > 0, isPrivate(entry), Frames.isExclusive(entry.frame) {
+      if done > 0, !entry.isPresent || !isPrivate(entry) || entry.isWritable { break }
+      if done > 0, Frames.isExclusive(entry.frame) {
         _ = unsafe tables.replace(slot + done, by: writable(entry.frame, area, 0))
       } else {
         let frame: PageFrameNumber
@@ -364,7 +371,6 @@ extension AddressSpace {
     guard let object = area.object else { return .failed(.notMapped) }
     let fresh = prefill(area, page, object)
     while true {
-      var gather = MappingGather(space: machineSpace)
       let version = object.version
       let found: PageFrameNumber?
       do throws(Errno) {
@@ -382,9 +388,8 @@ extension AddressSpace {
         // Truncation first changes the version, then empties entries under this lock: either it sees our entry, or we
         // see its version.
         guard object.version == version else { return nil }
-        return install(&tables, area, page, access, found, object, fresh, &gather)
+        return install(&tables, area, page, access, found, object, fresh)
       }
-      gather.finish()
       if let found { Frames.release(found) }
       if let result { return result }
     }
@@ -393,7 +398,7 @@ extension AddressSpace {
   /// Puts the object's page, or a private copy of it, into the tables.
   private func install(
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ access: Access,
-    _ found: PageFrameNumber?, _ object: MemoryObject, _ fresh: Range<UInt64>?, _ gather: inout MappingGather
+    _ found: PageFrameNumber?, _ object: MemoryObject, _ fresh: Range<UInt64>?
   ) -> Resolution {
     do throws(Errno) {
       let slot =
@@ -405,21 +410,12 @@ extension AddressSpace {
         return .done
       }
       if access == .write, !area.isShared {
-        guard let found else {
-          let frame = try Frames.allocateZeroed()
-          Counters.add(1, to: Counters.anonymousPages)
-          enlist(frame, at: page)
-          unsafe tables.install(writable(frame, area, 0), in: slot)
-          offer(page, unsafe PageTableEntry(word: slot.pointee))
-          return .done
-        }
-        // As after a read, and then as a write to what is there.
-        Frames.retain(found)
-        let entry = PageTableEntry(
-          frame: found, protection: area.protection, isWritable: false, marks: PageTableEntry.objectPage)
-        unsafe tables.install(entry, in: slot)
-        unsafe installAround(&tables, area, around(area, page, Self.faultAroundPages), page, slot, object)
-        return unsafe copyWindow(&tables, area, page, slot, &gather)
+        let frame = if let found { try copy(of: found) } else { try Frames.allocateZeroed() }
+        Counters.add(1, to: Counters.anonymousPages)
+        enlist(frame, at: page)
+        unsafe tables.install(writable(frame, area, 0), in: slot)
+        offer(page, unsafe PageTableEntry(word: slot.pointee))
+        return .done
       }
       guard let found else { return .failed(.bus) }
       // Clean pages of a store are shown read-only, so that the first write is noticed; memory without a store has

@@ -4,8 +4,9 @@
 //     tables   what is in memory now          spin lock, held while an entry changes or user memory is copied
 //     machine  a TLB over the tables          told about changes under the table lock, in order
 //
-// Tasks that were cloned with CLONE_VM share the object. `destroy()` frees the memory as soon as the last of them has
-// gone, whoever still refers to the object (a reader of /proc, say) finds it empty.
+// Tasks that were cloned with CLONE_VM share the object. The last of them to leave frees the memory; whoever still refers to
+// the object (a reader of /proc, say) finds it empty. That is no matter of the last reference: reclaim, which holds locks
+// that the end needs, has references for moments.
 
 import KernelCore
 import LinuxABI
@@ -81,8 +82,8 @@ public final class AddressSpace {
   let tables: SpinLock<PageTables>
   /// The spaces that may show the same private pages.
   let family: AddressFamily
-  /// Threads that run user code in this space. With more than one, a frame that is replaced is freed only after the
-  /// machine has confirmed that the old mapping is gone.
+  /// Threads that run user code in this space: the last one frees the memory. With more than one, a frame that is replaced
+  /// is freed only after the machine has confirmed that the old mapping is gone.
   let threads = Atomic<Int>(1)
   let faults = Atomic<Int>(0)
   let majorFaults = Atomic<Int>(0)
@@ -165,11 +166,15 @@ public final class AddressSpace {
     @export(interface) get { Thread.current.memoryContext as? AddressSpace }
   }
 
-  /// A thread that runs user code in this space was created, or has ended for good.
+  /// Another thread is going to run user code in this space; whoever makes a space is the first one.
   @export(interface)
   public func threadStarted() { threads.add(1, ordering: .relaxed) }
+
+  /// A thread has left for good, its user handle is destroyed. The last one frees the memory.
   @export(interface)
-  public func threadEnded() { threads.subtract(1, ordering: .relaxed) }
+  public func threadEnded() {
+    if threads.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 { destroy() }
+  }
 
   /// Changes areas under their lock. While memory can be found, a change does not fail for want of page tables: it begins
   /// anew, and what it had done already does not hinder it.

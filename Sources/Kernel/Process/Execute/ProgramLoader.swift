@@ -41,7 +41,10 @@ struct ProgramLoader {
     let space = try AddressSpace.create()
     space.limits = limits
     let loader = ProgramLoader(space: space, caller: caller, placement: placement)
-    return try loader.load(image, interpreter, resolved, credentials, isSecure)
+    do throws(Errno) { return try loader.load(image, interpreter, resolved, credentials, isSecure) } catch {
+      space.threadEnded()
+      throw error
+    }
   }
 
   private func load(

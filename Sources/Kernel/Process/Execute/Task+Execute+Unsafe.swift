@@ -29,11 +29,12 @@ extension Task {
       by: caller
     )
     let handle = machine_user_create(loaded.space.machineSpace)
-    guard handle >= 0 else { throw Errno(rawValue: Int32(truncatingIfNeeded: -handle)) }
     do throws(Errno) {
+      guard handle >= 0 else { throw Errno(rawValue: Int32(truncatingIfNeeded: -handle)) }
       try becomeOnlyThread()
     } catch {
-      machine_user_destroy(handle)
+      if handle >= 0 { machine_user_destroy(handle) }
+      loaded.space.threadEnded()
       throw error
     }
     // The point of no return.
@@ -90,12 +91,10 @@ extension Task {
   }
 
   private func enterNewProgram(_ loaded: LoadedProgram, _ handle: Int64) {
-    let old = exchangeAddressSpace(loaded.space)
+    exchangeAddressSpace(loaded.space)?.threadEnded()
     // The parent of a vfork may use its memory again.
     vforkCompletion?.complete()
     vforkCompletion = nil
-    old?.threadEnded()
-    _ = consume old
     user = handle
     var fresh = machine_registers()
     fresh.rip = loaded.entry
