@@ -166,6 +166,20 @@ if section world; then
 fi
 
 truncate -s 8M "$scratch/disk" "$scratch/pages"
+if section direct; then
+  mkdir "$scratch/bound"
+  gcc -w -O1 -static -pthread Tests/Conformance/programs/direct_io.c -o "$scratch/bound/direct_io"
+  head -c 8388999 /dev/urandom >"$scratch/bound/source"
+  inside "direct input and output on files of the host" 0 '*, 0 failed' '' --user 0:0 --bind "$scratch/bound:/mnt" -- \
+    /mnt/direct_io /mnt/file
+  inside "a copy past the cache" 0 '' '' --user 0:0 --bind "$scratch/bound:/mnt" -- \
+    dd if=/mnt/source of=/mnt/copy bs=1M iflag=direct oflag=direct status=none
+  holds "is the same on the host" cmp "$scratch/bound/source" "$scratch/bound/copy"
+  inside "files below the overlay are read past the cache" 0 '' '' -- \
+    bash -c "dd if='$scratch/bound/source' bs=1M iflag=direct status=none | cmp - '$scratch/bound/source'"
+  rm -r "$scratch/bound"
+fi
+
 truncate -s 100 "$scratch/tiny"
 if section disks; then
   mkfifo "$scratch/fifo"

@@ -31,9 +31,9 @@ extension BlockDeviceFile {
   }
 
   private func forgetCache(_ offset: UInt64, _ count: Int) {
-    guard device.content.residentPages > 0 else { return }
-    try? device.content.writeBack(offset..<offset + UInt64(count))
-    device.content.invalidate()
+    let range = offset..<offset + UInt64(count)
+    if device.content.hasUnstoredPages { try? device.content.writeBack(range) }
+    device.content.forget(range)
   }
 
   /// open(2), O_DIRECT: place, length and every address are multiples of the logical block size.

@@ -158,6 +158,23 @@ open class Inode {
     return try memoryObject.write(at: offset, &buffer)
   }
 
+  /// Whether the file may be opened with O_DIRECT, or be told so later.
+  public final var acceptsDirect: Bool { kind == .blockDevice || (kind == .regular && memoryObject != nil) }
+
+  /// `read` with O_DIRECT: past the cache, where the file system can; as Linux's tmpfs, others accept the flag and use theirs.
+  open func readDirectly(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    try read(at: offset, &buffer)
+  }
+
+  /// `write` with O_DIRECT.
+  open func writeDirectly(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    try write(at: offset, &buffer)
+  }
+
+  /// What the places and lengths of direct transfers must be multiples of, in bytes (statx(2), STATX_DIOALIGN); nil when the
+  /// file goes through the cache.
+  open var directAlignment: UInt32? { nil }
+
   /// fallocate(2); the file's lock is held.
   open func allocate(_ mode: AllocationMode, offset: UInt64, length: UInt64) throws(Errno) { throw .EOPNOTSUPP }
 

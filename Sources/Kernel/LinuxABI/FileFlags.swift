@@ -173,6 +173,7 @@ public let POLLRDHUP: UInt32 = 0x2000
 public let STATX_BASIC_STATS: UInt32 = 0x7ff
 public let STATX_BTIME: UInt32 = 0x800
 public let STATX_MNT_ID: UInt32 = 0x1000
+public let STATX_DIOALIGN: UInt32 = 0x2000
 public let STATX__RESERVED: UInt32 = 0x8000_0000
 public let STATX_ATTR_MOUNT_ROOT: UInt64 = 0x2000
 

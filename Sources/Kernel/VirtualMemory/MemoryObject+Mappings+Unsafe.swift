@@ -150,21 +150,40 @@ extension MemoryObject {
   @export(interface)
   public func invalidate() {
     guard hasStore else { return }
-    didRemovePages()
-    unmapPages(0, .max)
-    dropClean()
-    // A fault that came in between shows the old page until it is unmapped again.
-    unmapPages(0, .max)
+    dropClean(from: 0, to: .max)
   }
 
-  /// Takes clean pages out of the object.
-  private func dropClean() {
-    var position: UInt64 = 0
+  /// Forgets the clean pages that hold a part of a range of bytes, for a store that somebody writes to past the pages. Pages
+  /// that are being read are waited for: what they bring may be older than what was written.
+  ///
+  /// - Locks: sleeps.
+  @export(interface)
+  public func forget(_ range: Range<UInt64>) {
+    guard hasStore, !range.isEmpty else { return }
+    let first = range.lowerBound / pageSize
+    let last = (range.upperBound &- 1) / pageSize
+    guard pages.withLock({ $0.tree.next(from: first).map { $0.index <= last } ?? false }) else { return }
+    waitForReads(first, last)
+    dropClean(from: first, to: last &+ 1)
+  }
+
+  /// Takes the clean pages [start, end) out of all mappings and out of the object.
+  private func dropClean(from start: UInt64, to end: UInt64) {
+    didRemovePages()
+    unmapPages(start, end)
+    removeClean(from: start, to: end)
+    // A fault that came in between shows the old page until it is unmapped again.
+    unmapPages(start, end)
+  }
+
+  /// Takes the clean pages [start, end) out of the object.
+  private func removeClean(from start: UInt64, to end: UInt64) {
+    var position = start
     while true {
       var frames: [PageFrameNumber] = []
       let isLast = pages.withLock { pages in
         for _ in 0..<256 {
-          guard let (index, value) = pages.tree.next(from: position) else { return true }
+          guard let (index, value) = pages.tree.next(from: position), index < end else { return true }
           position = index &+ 1
           if ObjectPages.isBusy(value) || pages.tree.hasTag(ObjectPages.dirtyTag, at: index)
             || pages.tree.hasTag(ObjectPages.writeBackTag, at: index)

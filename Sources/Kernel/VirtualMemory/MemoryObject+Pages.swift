@@ -86,6 +86,25 @@ extension MemoryObject {
     try? ready.wait(.uninterruptible) { pages.withLock { $0.find(index) != .busy } }
   }
 
+  /// Waits for those of the pages first...last that are being read now.
+  func waitForReads(_ first: UInt64, _ last: UInt64) {
+    var position = first
+    while true {
+      let (busy, isEnd) = pages.withLock { pages -> (UInt64?, Bool) in
+        for _ in 0..<256 {
+          guard let (index, value) = pages.tree.next(from: position), index <= last, index < .max else {
+            return (nil, true)
+          }
+          position = index &+ 1
+          if ObjectPages.isBusy(value) { return (index, false) }
+        }
+        return (nil, false)
+      }
+      if let busy { waitUntilReady(busy) }
+      if isEnd { return }
+    }
+  }
+
   /// Calls `body` with those of `count` pages from `start` on that are ready, and their places.
   func forEachResident(from start: UInt64, count: Int, _ body: (Int, PageFrameNumber) -> Void) {
     pages.withLock { pages in

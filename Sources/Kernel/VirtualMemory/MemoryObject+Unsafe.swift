@@ -103,7 +103,8 @@ public final class MemoryObject {
   }
 
   /// Makes the size at least `newSize`.
-  func extend(to newSize: UInt64) { sizeValue.max(newSize, ordering: .acquiringAndReleasing) }
+  @export(interface)
+  public func extend(to newSize: UInt64) { sizeValue.max(newSize, ordering: .acquiringAndReleasing) }
 
   var version: UInt64 { versionValue.load(ordering: .acquiring) }
   func didRemovePages() { versionValue.add(1, ordering: .acquiringAndReleasing) }

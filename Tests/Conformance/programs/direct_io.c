@@ -1,6 +1,6 @@
-// O_DIRECT, and pages that a device fills while their process forks. Without an argument on a file, which any system can do;
-// `direct_io DEVICE` on a disk of 4 MiB at least, whose contents are lost: then it also checks what holds for block devices
-// only and, in Apus, that the kernel copies nothing.
+// O_DIRECT, and pages that a device fills while their process forks. Without an argument on a file of /tmp, whatever file
+// system that is; `direct_io FILE` on one whose file system passes the cache, and `direct_io DEVICE` on a disk of 4 MiB at least,
+// whose contents are lost. Then it also checks the rules of alignment and, in Apus, that the kernel copies nothing.
 #include "../conformance.h"
 #include <linux/fs.h>
 #include <pthread.h>
@@ -58,6 +58,22 @@ static void transfers(void) {
   EQUAL(pread(fd, in, PAGE, 8 * PAGE), PAGE);
   CHECK(is_pattern(in, 8 * PAGE, 100) && in[100] == 0x55);
   EQUAL(pwrite(fd, out + 8 * PAGE, PAGE, 8 * PAGE), PAGE);
+  // Changes through a mapping, and mappings after a write past the cache.
+  uint8_t *view = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, cached, 8 * PAGE);
+  CHECK(view != MAP_FAILED && is_pattern(view, 8 * PAGE, 4 * PAGE));
+  memset(view + PAGE, 0x66, PAGE);
+  EQUAL(pread(fd, in, 2 * PAGE, 8 * PAGE), 2 * PAGE);
+  CHECK(is_pattern(in, 8 * PAGE, PAGE) && in[PAGE] == 0x66 && in[2 * PAGE - 1] == 0x66);
+  EQUAL(pwrite(fd, out + 8 * PAGE, 4 * PAGE, 8 * PAGE), 4 * PAGE);
+  CHECK(is_pattern(view, 8 * PAGE, 4 * PAGE));
+  // Memory of the same file's mapping.
+  EQUAL(pwrite(fd, view, PAGE, 20 * PAGE), PAGE);
+  EQUAL(pread(cached, in, PAGE, 20 * PAGE), PAGE);
+  CHECK(is_pattern(in, 8 * PAGE, PAGE));
+  EQUAL(pread(fd, view + 2 * PAGE, PAGE, 30 * PAGE), PAGE);
+  CHECK(is_pattern(view + 2 * PAGE, 30 * PAGE, PAGE));
+  EQUAL(pwrite(fd, out + 8 * PAGE, 24 * PAGE, 8 * PAGE), 24 * PAGE);
+  munmap(view, 4 * PAGE);
   // Memory that is not there.
   FAILS(pread(fd, (void *)0x1000, PAGE, 0), EFAULT);
   uint8_t *read_only = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -70,6 +86,52 @@ static void transfers(void) {
   close(fd);
   munmap(out, SIZE);
   munmap(in, SIZE);
+}
+
+// What holds for files, whatever their file system.
+static void file_ends(void) {
+  section("the end of a file");
+  char name[4096];
+  snprintf(name, sizeof name, "%s.short", path);
+  int fd = MUST(open(name, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0600));
+  uint8_t *memory = pages(64 * PAGE);
+  for (size_t i = 0; i < 64 * PAGE; i++) memory[i] = pattern(i);
+  EQUAL(pread(fd, memory, PAGE, 0), 0);
+  EQUAL(pwrite(fd, memory, 2 * PAGE, 0), 2 * PAGE);
+  EQUAL(pwrite(fd, memory, 512, 2 * PAGE), 512);
+  EQUAL(lseek(fd, 0, SEEK_END), 2 * PAGE + 512);
+  memset(memory, 0x55, 4 * PAGE);
+  EQUAL(pread(fd, memory, 4 * PAGE, 0), 2 * PAGE + 512);
+  CHECK(is_pattern(memory, 0, 2 * PAGE) && is_pattern(memory + 2 * PAGE, 0, 512));
+  OK(ftruncate(fd, 1000));
+  EQUAL(pread(fd, memory, PAGE, 0), 1000);
+  EQUAL(pread(fd, memory, 512, 512), 488);
+  EQUAL(pread(fd, memory, 512, 1000), 0);
+  EQUAL(pread(fd, memory, 512, 1024), 0);
+  EQUAL(pread(fd, memory, 511, 1001), 0);
+  // Behind a gap, which reads as zeros.
+  memset(memory + 20 * PAGE, 0x55, PAGE);
+  EQUAL(pwrite(fd, memory + 20 * PAGE, PAGE, 10 * PAGE), PAGE);
+  EQUAL(pread(fd, memory, 16 * PAGE, 0), 11 * PAGE);
+  CHECK(memory[999] != 0 && memory[1000] == 0 && memcmp(memory + 1000, memory + 1001, 10 * PAGE - 1001) == 0);
+  CHECK(memory[10 * PAGE] == 0x55);
+  // Where the next write goes.
+  EQUAL(lseek(fd, 10 * PAGE, SEEK_SET), 10 * PAGE);
+  EQUAL(write(fd, memory, PAGE), PAGE);
+  EQUAL(write(fd, memory, PAGE), PAGE);
+  EQUAL(read(fd, memory, PAGE), 0);
+  EQUAL(lseek(fd, 0, SEEK_CUR), 12 * PAGE);
+  OK(fcntl(fd, F_SETFL, O_APPEND | O_DIRECT));
+  EQUAL(pwrite(fd, memory, 512, 0), 512);
+  EQUAL(lseek(fd, 0, SEEK_END), 12 * PAGE + 512);
+  // Without the flag, anything goes.
+  OK(fcntl(fd, F_SETFL, 0));
+  EQUAL(pwrite(fd, "abc", 3, 12 * PAGE + 512), 3);
+  OK(fcntl(fd, F_SETFL, O_DIRECT));
+  EQUAL(pread(fd, memory, PAGE, 12 * PAGE), 515);
+  CHECK(memcmp(memory + 512, "abc", 3) == 0);
+  close(fd);
+  munmap(memory, 64 * PAGE);
 }
 
 // MARK: Fork
@@ -161,6 +223,39 @@ static long long copied_bytes(void) {
   return result;
 }
 
+static void copies_nothing(int fd, uint8_t *memory) {
+  section("nothing is copied");
+  for (size_t i = 0; i < 64 * PAGE; i++) memory[i] = pattern(i);
+  copied_bytes();
+  long long before = copied_bytes();
+  for (int i = 0; i < 64; i++) {
+    if (pwrite(fd, memory, 64 * PAGE, 0) != 64 * PAGE) line("NOT OK write");
+    if (pread(fd, memory, 64 * PAGE, 0) != 64 * PAGE) line("NOT OK read");
+  }
+  EQUAL(copied_bytes() - before, 0);
+  CHECK(is_pattern(memory, 0, 64 * PAGE));
+}
+
+static void file_alignment(void) {
+  section("alignment");
+  int fd = MUST(open(path, O_RDWR | O_DIRECT | O_CLOEXEC));
+  uint8_t *memory = pages(64 * PAGE);
+  FAILS(pread(fd, memory, 511, 0), EINVAL);
+  FAILS(pread(fd, memory, 512, 1), EINVAL);
+  FAILS(pwrite(fd, memory, 511, 0), EINVAL);
+  FAILS(pwrite(fd, memory, 512, 1), EINVAL);
+  EQUAL(pread(fd, memory, 512, 512), 512);
+  struct statx status;
+  OK(statx(fd, "", AT_EMPTY_PATH, 0x2000, &status));
+  CHECK(status.stx_mask & 0x2000);
+  uint32_t alignment[2];  // stx_dio_mem_align, stx_dio_offset_align
+  memcpy(alignment, (uint8_t *)&status + 0x98, sizeof alignment);
+  CHECK(alignment[0] == 512 && alignment[1] == 512);
+  copies_nothing(fd, memory);
+  close(fd);
+  munmap(memory, 64 * PAGE);
+}
+
 static void device(void) {
   section("a block device");
   int fd = MUST(open(path, O_RDWR | O_DIRECT | O_CLOEXEC));
@@ -194,16 +289,7 @@ static void device(void) {
   EQUAL(pread(fd, memory, PAGE, size - 512), 512);
   FAILS(pwrite(fd, memory, PAGE, size), ENOSPC);
   EQUAL(pwrite(fd, memory, PAGE, size - 512), 512);
-  section("nothing is copied");
-  for (size_t i = 0; i < 64 * PAGE; i++) memory[i] = pattern(i);
-  copied_bytes();
-  long long before = copied_bytes();
-  for (int i = 0; i < 64; i++) {
-    if (pwrite(fd, memory, 64 * PAGE, 0) != 64 * PAGE) line("NOT OK write");
-    if (pread(fd, memory, 64 * PAGE, 0) != 64 * PAGE) line("NOT OK read");
-  }
-  EQUAL(copied_bytes() - before, 0);
-  CHECK(is_pattern(memory, 0, 64 * PAGE));
+  copies_nothing(fd, memory);
   section("through the cache");
   int cached = MUST(open(path, O_RDWR | O_CLOEXEC));
   FAILS(pwrite(cached, memory, 1, size), ENOSPC);
@@ -231,12 +317,15 @@ static void device(void) {
 
 int main(int argc, char **argv) {
   enter_work_directory();
-  is_device = argc > 1;
-  if (is_device) path = argv[1];
-  else MUST(close(MUST(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600))));
+  if (argc > 1) path = argv[1];
+  struct stat status;
+  is_device = stat(path, &status) == 0 && S_ISBLK(status.st_mode);
+  if (!is_device) MUST(close(MUST(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600))));
   transfers();
+  if (!is_device) file_ends();
   fork_under_io(false);
   fork_under_io(true);
   if (is_device) device();
+  else if (argc > 1) file_alignment();
   return conformance_end();
 }

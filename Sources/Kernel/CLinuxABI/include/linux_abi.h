@@ -26,7 +26,8 @@ struct linux_statx {
   struct linux_statx_timestamp stx_atime, stx_btime, stx_ctime, stx_mtime;
   uint32_t stx_rdev_major, stx_rdev_minor, stx_dev_major, stx_dev_minor;
   uint64_t stx_mnt_id;
-  uint64_t reserved[13];
+  uint32_t stx_dio_mem_align, stx_dio_offset_align;
+  uint64_t reserved[12];
 };
 struct linux_statfs {
   int64_t f_type, f_bsize;

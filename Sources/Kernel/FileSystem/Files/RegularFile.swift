@@ -43,9 +43,15 @@ open class RegularFile: OpenFile {
   }
 
   private final func readContent(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
-    let count = try inode.read(at: offset, &buffer)
+    let count = isDirect(buffer) ? try inode.readDirectly(at: offset, &buffer) : try inode.read(at: offset, &buffer)
     if inode.keepsAccessTime { noteAccess() }
     return count
+  }
+
+  /// Whether a transfer is to pass the cache: memory of the kernel has no pages that could be pinned.
+  @inline(__always)
+  private final func isDirect(_ buffer: borrowing TransferBuffer) -> Bool {
+    flags.contains(.direct) && buffer.isUserMemory
   }
 
   private final func noteAccess() {
@@ -65,7 +71,7 @@ open class RegularFile: OpenFile {
     guard offset < Self.maximumSize else { throw .EFBIG }
     let room = Self.maximumSize - offset
     if UInt64(buffer.remaining) > room { _ = buffer.limit(to: Int(room)) }
-    let count = try inode.write(at: offset, &buffer)
+    let count = isDirect(buffer) ? try inode.writeDirectly(at: offset, &buffer) : try inode.write(at: offset, &buffer)
     if flags.contains(.dataSync) { try inode.sync() }
     return count
   }

@@ -138,6 +138,16 @@ public final class OverlayFile: OverlayInode {
     try copyUp().write(at: offset, &buffer)
   }
 
+  public override func readDirectly(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    try real.readDirectly(at: offset, &buffer)
+  }
+
+  public override func writeDirectly(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    try copyUp().writeDirectly(at: offset, &buffer)
+  }
+
+  public override var directAlignment: UInt32? { real.directAlignment }
+
   public override func allocate(_ mode: AllocationMode, offset: UInt64, length: UInt64) throws(Errno) {
     try copyUp().allocate(mode, offset: offset, length: length)
   }

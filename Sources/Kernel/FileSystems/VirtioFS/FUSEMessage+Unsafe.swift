@@ -76,6 +76,11 @@ final class FUSEMessage: VirtioRequest {
   /// Adds the first `length` bytes of a frame to what the device reads behind the request.
   func appendData(_ frame: PageFrameNumber, length: Int) { data.append(frame, length: length) }
 
+  /// The same for a list of other memory.
+  func appendData(_ list: SegmentList) {
+    for index in 0..<list.count { appendData(list.segments[index]) }
+  }
+
   /// The same for other memory.
   func appendData(_ segment: MemorySegment) { data.append(segment.physicalAddress, length: Int(segment.length)) }
 

@@ -14,7 +14,7 @@ import VirtualMemory
 
 /// A regular file of the host.
 final class VirtioFSFile: VirtioFSInode, PageStore {
-  private var object: MemoryObject!
+  private(set) var object: MemoryObject!
   /// Whether the server has opened the file for reading: it checks the host's permissions once.
   private let isOpenForReading = Atomic<Bool>(false)
   private let writersOnServer = Atomic<Int>(0)
@@ -102,6 +102,16 @@ final class VirtioFSFile: VirtioFSInode, PageStore {
     }
     return count
   }
+
+  override func readDirectly(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    try readPastCache(at: offset, &buffer)
+  }
+
+  override func writeDirectly(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    try writePastCache(at: offset, &buffer)
+  }
+
+  override var directAlignment: UInt32? { UInt32(Self.directUnit) }
 
   override func writeBack() throws(Errno) {
     try object.writeBack()

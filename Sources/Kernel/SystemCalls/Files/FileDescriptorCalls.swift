@@ -117,6 +117,8 @@ public enum FileDescriptorCalls {
     if new.contains(.noAccessTime), !file.flags.contains(.noAccessTime) {
       guard frame.caller.owns(try file.inode.accessControl()) else { throw .EPERM }
     }
+    // For pipes it is another mode.
+    if new.contains(.direct), file.pipe == nil, !file.inode.acceptsDirect { throw .EINVAL }
     file.setFlags(
       new, mask: OpenFlags(rawValue: O_APPEND | O_NONBLOCK | O_NOATIME | O_DIRECT | FASYNC))
     return 0

@@ -121,6 +121,11 @@ public enum StatusCalls {
     result.stx_dev_major = attributes.device.major
     result.stx_dev_minor = attributes.device.minor
     result.stx_mnt_id = place.mount.identifier
+    if frame.uint(3) & STATX_DIOALIGN != 0, let alignment = place.inode.directAlignment {
+      result.stx_mask |= STATX_DIOALIGN
+      result.stx_dio_mem_align = alignment
+      result.stx_dio_offset_align = alignment
+    }
     try UserMemory.write(result, to: frame.a4)
     return 0
   }

@@ -49,8 +49,13 @@ extension TransferBuffer {
 
   /// The pinned part of the buffer is done.
   @export(interface)
-  public mutating func consume(_ pinned: PinnedMemory) {
+  public mutating func consume(_ pinned: PinnedMemory) { consume(pinned, count: pinned.byteCount) }
+
+  /// The first `count` bytes of the pinned part are done.
+  @export(interface)
+  public mutating func consume(_ pinned: PinnedMemory, count: Int) {
+    precondition(count >= 0 && count <= pinned.byteCount)
     // Nothing can fail: the bytes are there, and none is touched.
-    do throws(Errno) { try skip(pinned.byteCount) } catch { panic("more was pinned than a buffer has") }
+    do throws(Errno) { try skip(count) } catch { panic("more was pinned than a buffer has") }
   }
 }
