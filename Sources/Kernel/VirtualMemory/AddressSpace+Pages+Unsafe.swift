@@ -1,4 +1,4 @@
-// Frames behind user memory: counting them, and pinning them for devices.
+// Frames behind user memory: counting them, pinning them for devices, and lending them.
 //
 // SAFETY: a slot points to an entry of a table of this space's tree. Tables are released under the table lock only, so a slot
 // is good until the lock is let go; none leaves the closure that holds it.
@@ -86,8 +86,7 @@ extension AddressSpace {
           frame: entry.frame, offset: offset, count: min(Int(pageSize) - offset, count - done), isPinned: true)
         guard entry.permits(access) else { return .absent(access) }
         if entry.isCounted {
-          guard entry.frame.frame.referenceCount < Self.pinCeiling else { return .crowded }
-          entry.frame.frame.retain(count: Frames.pinBias)
+          guard Self.pinAgain(entry.frame) else { return .crowded }
           tables.mayHavePins = true
         } else {
           // The page of zeros: it stays what it is, which is enough for a device that reads.
@@ -126,6 +125,49 @@ extension AddressSpace {
       throw error
     }
     return runs
+  }
+
+  // MARK: Lending
+
+  /// Pins the page at `address` for somebody who reads it later, for as long as he likes; `limit` bytes at most are wanted.
+  ///
+  /// A private page that another process has too, copy-on-write, must not be lent: when the other is its last owner, it
+  /// writes to it in place, and the borrower would see what was never his to see. Writing is how a page becomes this space's
+  /// own; where that is not allowed, the borrower copies.
+  ///
+  /// - Throws: EFAULT, ENOMEM.
+  func lendPage(at address: UInt64, limit: Int) throws(Errno) -> Lending {
+    guard Self.isUserRange(address, 1), limit > 0 else { throw .EFAULT }
+    let offset = Int(truncatingIfNeeded: address & pageMask)
+    let count = min(Int(pageSize) - offset, limit)
+    while true {
+      var frame = PageFrameNumber(0)
+      let outcome: WalkOutcome = tables.withLock { tables in
+        let entry = tables.entry(address & ~pageMask)
+        guard entry.permits(.read) else { return .absent(.read) }
+        guard entry.isObjectPage || (entry.isCounted && entry.permits(.write)) else { return .absent(.write) }
+        guard entry.isCounted, Self.pinAgain(entry.frame) else { return .crowded }
+        tables.mayHavePins = true
+        frame = entry.frame
+        return .taken
+      }
+      switch outcome {
+      case .taken: return .lent(frame, offset: offset, count: count)
+      case .refused, .crowded: return .refused(count: count)
+      case .absent(let wanted):
+        do throws(FaultFailure) { try handleFault(at: address, access: wanted) } catch {
+          if error == .notPermitted, wanted == .write { return .refused(count: count) }
+          throw error == .outOfMemory ? .ENOMEM : .EFAULT
+        }
+      }
+    }
+  }
+
+  /// Adds a pin to a frame that the caller has a hold of; false when it has too many.
+  static func pinAgain(_ frame: PageFrameNumber) -> Bool {
+    guard frame.frame.referenceCount < pinCeiling else { return false }
+    frame.frame.retain(count: Frames.pinBias)
+    return true
   }
 
   /// Ends a pin.

@@ -28,7 +28,8 @@ public final class PipeFile: OpenFile {
 
   public override func write(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
     guard offset == nil else { throw .ESPIPE }
-    return try ends.write(&buffer, isNonBlocking: isNonBlocking)
+    // As open or F_SETFL has it at the time of each write.
+    return try ends.write(&buffer, isNonBlocking: isNonBlocking, mode: flags.contains(.direct) ? .packets : .stream)
   }
 
   public override func ioctl(_ request: UInt32, _ argument: UInt64) throws(Errno) -> Int64 {

@@ -1,5 +1,6 @@
 // Moving bytes between two files without passing through the program: sendfile(2), copy_file_range(2), splice(2), tee(2),
-// vmsplice(2). The bytes are copied through a page-sized-multiple buffer of the kernel.
+// vmsplice(2). Between pipes, and from a program to a pipe, pages are handed on; what goes to or comes from a file is copied,
+// from a file through a buffer of the kernel.
 
 import FileSystem
 import KernelCore
@@ -87,16 +88,46 @@ public enum CopyCalls {
       if output.position == nil { throw .EINVAL }
     }
     if output.flags.contains(.append) { throw .EINVAL }
-    let waits = frame.uint(5) & nonBlocking == 0
-    // One round: splice moves what is there, not all that was asked for.
-    let limit = min(frame.a4, UInt64(chunk))
-    if let pipe = input.pipe, pipe.count == 0, !waits, input.poll().contains(.hangUp) == false { throw .EAGAIN }
-    let room = output.pipe.map { UInt64(max(0, $0.capacity - $0.count)) } ?? limit
-    if room == 0, !waits { throw .EAGAIN }
-    let count = try copy(input, &from, output, to, min(limit, max(1, room)), frame)
+    let isNonBlocking = frame.uint(5) & nonBlocking != 0
+    let count: Int64
+    if let source = input.pipe {
+      let limit = Int(min(frame.a4, MAX_RW_COUNT))
+      if let target = output.pipe {
+        return Int64(
+          try source.move(
+            to: target, limit: limit, isNonBlocking: isNonBlocking || input.isNonBlocking || output.isNonBlocking))
+      }
+      count = try drain(source, input, limit, isNonBlocking, output, to, frame)
+    } else {
+      // One round: splice moves what there is room for, not all that was asked for.
+      try output.pipe?.waitForRoom(isNonBlocking: isNonBlocking || output.isNonBlocking)
+      count = try copy(input, &from, output, to, min(frame.a4, UInt64(output.pipe?.room ?? 0)), frame)
+    }
     if frame.a1 != 0, let from { try UserMemory.write(from, to: frame.a1) }
     if frame.a3 != 0, let to { try UserMemory.write(to + UInt64(count), to: frame.a3) }
     return count
+  }
+
+  /// From a pipe to something else. A regular file takes the bytes from the pipe's own pages; whatever may keep others
+  /// waiting gets a copy.
+  private static func drain(
+    _ source: Pipe, _ input: OpenFile, _ limit: Int, _ isNonBlocking: Bool, _ output: OpenFile, _ to: UInt64?,
+    _ frame: SystemCallFrame
+  ) throws(Errno) -> Int64 {
+    guard output.inode.kind == .regular else {
+      if isNonBlocking, source.count == 0, !input.poll().contains(.hangUp) { throw .EAGAIN }
+      var from: UInt64?
+      return try copy(input, &from, output, to, UInt64(min(limit, chunk)), frame)
+    }
+    var target = to
+    let count = try source.drain(limit: limit, isNonBlocking: isNonBlocking || input.isNonBlocking) {
+      buffer throws(Errno) in
+      let written = try TransferCalls.write(output, &buffer, at: target, frame)
+      target = target.map { $0 + UInt64(written) }
+      return Int(written)
+    }
+    if count > 0 { input.didRead() }
+    return Int64(count)
   }
 
   static func tee(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
@@ -107,10 +138,11 @@ public enum CopyCalls {
     guard let source = input.pipe, let target = output.pipe, source !== target else { throw .EINVAL }
     return Int64(
       try source.tee(
-        into: target, limit: Int(min(frame.a2, UInt64(chunk))), isNonBlocking: frame.uint(3) & nonBlocking != 0))
+        into: target, limit: Int(min(frame.a2, MAX_RW_COUNT)),
+        isNonBlocking: frame.uint(3) & nonBlocking != 0 || input.isNonBlocking || output.isNonBlocking))
   }
 
-  /// vmsplice(2): a gift of pages is a copy here.
+  /// vmsplice(2): pages go into a pipe by reference, given away for good or not; out of a pipe they are copied, as on Linux.
   static func vmSplice(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     guard frame.uint(3) & ~0xf == 0 else { throw .EINVAL }
     let file = try frame.descriptors.getForUse(frame.int(0))
@@ -119,7 +151,7 @@ public enum CopyCalls {
     let isNonBlocking = file.isNonBlocking || frame.uint(3) & nonBlocking != 0
     return Int64(
       file.flags.allowsWriting
-        ? try pipe.write(&buffer, isNonBlocking: isNonBlocking)
+        ? try pipe.borrow(&buffer, isNonBlocking: isNonBlocking)
         : try pipe.read(&buffer, isNonBlocking: isNonBlocking))
   }
 

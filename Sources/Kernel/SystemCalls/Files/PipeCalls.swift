@@ -23,7 +23,7 @@ public enum PipeCalls {
       SystemCall(290, "eventfd2", .full, "value:u flags:x") { frame throws(Errno) in
         try eventCounter(frame.uint(0), frame.int(1), frame)
       },
-      SystemCall(293, "pipe2", .partial("no packet mode (O_DIRECT)"), "fds:p flags:F") { frame throws(Errno) in
+      SystemCall(293, "pipe2", .full, "fds:p flags:F") { frame throws(Errno) in
         try pipe(frame.a0, frame.int(1), frame)
       },
       SystemCall(294, "inotify_init1", .full, "flags:F") { frame throws(Errno) in
@@ -35,7 +35,7 @@ public enum PipeCalls {
   // MARK: pipe(2)
 
   private static func pipe(_ address: UInt64, _ flags: Int32, _ frame: SystemCallFrame) throws(Errno) -> Int64 {
-    guard flags & ~(O_CLOEXEC | O_NONBLOCK) == 0 else { throw .EINVAL }
+    guard flags & ~(O_CLOEXEC | O_NONBLOCK | O_DIRECT) == 0 else { throw .EINVAL }
     let (input, output) = Pipe.open(OpenFlags(rawValue: flags), owner: frame.caller.fileSystemOwner)
     try installPair(input, output, closeOnExec: flags & O_CLOEXEC != 0, address, frame)
     return 0

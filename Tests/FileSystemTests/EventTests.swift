@@ -1,0 +1,79 @@
+import KernelCore
+import LinuxABI
+import TestSupport
+import Testing
+
+@testable import FileSystem
+
+@Suite struct EventTests {
+  @Test func `an eventfd adds up, and a semaphore counts down`() throws {
+    let counter = EventCounter(3, .counter, flags: .nonBlocking)
+    _ = try counter.writeBytes([4, 0, 0, 0, 0, 0, 0, 0], at: nil)
+    #expect(try counter.readBytes(at: nil, count: 8) == [7, 0, 0, 0, 0, 0, 0, 0])
+    #expect(throws: Errno.EAGAIN) { try counter.readBytes(at: nil, count: 8) }
+    let semaphore = EventCounter(2, .semaphore, flags: .nonBlocking)
+    #expect(try semaphore.readBytes(at: nil, count: 8)[0] == 1)
+    #expect(try semaphore.readBytes(at: nil, count: 8)[0] == 1)
+    #expect(semaphore.poll() == .writable)
+    #expect(throws: Errno.EINVAL) { try semaphore.readBytes(at: nil, count: 4) }
+  }
+
+  @Test func `epoll tells level-triggered events again and edge-triggered ones once`() throws {
+    let counter = EventCounter(1, .counter, flags: .nonBlocking)
+    counter.acquire()
+    let poll = EventPoll(flags: [])
+    poll.acquire()
+    try poll.add(5, counter, events: POLLIN, data: 42)
+    for _ in 0..<3 {
+      let events = try poll.wait(limit: 10, until: .distantPast)
+      #expect(events.count == 1 && events[0].data == 42 && events[0].events == POLLIN)
+    }
+    try poll.modify(5, counter, events: POLLIN | EPOLLET, data: 43)
+    #expect(try poll.wait(limit: 10, until: .distantPast).count == 1)
+    #expect(try poll.wait(limit: 10, until: .distantPast).isEmpty)
+    _ = try counter.writeBytes([1, 0, 0, 0, 0, 0, 0, 0], at: nil)
+    #expect(try poll.wait(limit: 10, until: .distantPast).first?.data == 43)
+    try poll.modify(5, counter, events: POLLIN | EPOLLONESHOT, data: 44)
+    #expect(try poll.wait(limit: 10, until: .distantPast).count == 1)
+    _ = try counter.writeBytes([1, 0, 0, 0, 0, 0, 0, 0], at: nil)
+    #expect(try poll.wait(limit: 10, until: .distantPast).isEmpty)
+    counter.release()
+    #expect(throws: Errno.ENOENT) { try poll.remove(5, counter) }
+    poll.release()
+  }
+
+  @Test func `epoll instances that would watch each other in a circle are refused`() throws {
+    let first = EventPoll(flags: [])
+    let second = EventPoll(flags: [])
+    first.acquire()
+    second.acquire()
+    try first.add(1, second, events: POLLIN, data: 0)
+    #expect(throws: Errno.ELOOP) { try second.add(2, first, events: POLLIN, data: 0) }
+    #expect(throws: Errno.EEXIST) { try first.add(1, second, events: POLLIN, data: 0) }
+  }
+
+  @Test func `a socket pair carries streams and keeps the messages of datagrams apart`() throws {
+    let (left, right) = LocalSocket.pair(.stream, flags: .nonBlocking)
+    for file in [left, right] { file.acquire() }
+    _ = try left.writeBytes([1, 2, 3], at: nil)
+    #expect(try right.readBytes(at: nil, count: 2) == [1, 2])
+    #expect(try right.readBytes(at: nil, count: 2) == [3])
+    let (sender, receiver) = LocalSocket.pair(.datagram, flags: .nonBlocking)
+    for file in [sender, receiver] { file.acquire() }
+    _ = try sender.writeBytes([1, 2, 3], at: nil)
+    _ = try sender.writeBytes([4], at: nil)
+    #expect(try receiver.readBytes(at: nil, count: 2) == [1, 2])
+    #expect(try receiver.readBytes(at: nil, count: 2) == [4])
+    left.release()
+    #expect(try right.readBytes(at: nil, count: 2).isEmpty)
+    #expect(throws: Errno.EPIPE) { try right.writeBytes([1], at: nil) }
+  }
+
+  @Test func `device numbers survive their encoding`() {
+    for (major, minor) in [(1, 3), (136, 300), (0xfff, 0xfffff), (8, 0)] as [(UInt32, UInt32)] {
+      let number = DeviceNumber(major: major, minor: minor)
+      #expect(DeviceNumber(encoded: number.encoded) == number)
+    }
+    #expect(DeviceNumber(major: 8, minor: 1).encoded == 0x801)
+  }
+}
