@@ -6,7 +6,9 @@
 //
 // Promises. A private area that is `.hugeReserved` holds one reservation in the pool for each huge page that it has no copy of
 // its own of; a fault takes it, unmapping gives it back. A child of fork(2) has no reservations: when the pool is
-// empty, its write to a page that it shares with its parent is SIGBUS. Shared areas promise through their object.
+// empty, its write to a page that it shares with its parent is SIGBUS. The parent's never is: the page is taken from the
+// children, who get SIGBUS when they miss it (`VirtualMemoryArea.hasLostHugePages`). Shared areas promise through their
+// object.
 //
 // SAFETY: a slot points to an entry of a table of this space's tree. Tables are released under the table lock only, so a slot
 // is good until the lock is let go; none leaves the closure that holds it. The slots of a huge page fill one table.
@@ -170,6 +172,7 @@ extension AddressSpace {
     }
     guard let isAbsent else { return .done }
     if isAbsent {
+      if area.hasLostHugePages { return .failed(.bus) }
       let resolution = fillHuge(area, start)
       guard case .done = resolution, access == .write, !area.isShared else { return resolution }
     }
@@ -264,10 +267,58 @@ extension AddressSpace {
     }
     if let resolution { return resolution }
     let frame: PageFrameNumber
-    do throws(Errno) { frame = try HugePagePool.take(claim) } catch { return .failed(.bus) }
+    do throws(Errno) { frame = try HugePagePool.take(claim) } catch {
+      return area.flags.contains(.hugeReserved) ? takeFromRelatives(start) : .failed(.bus)
+    }
     var gather = MappingGather(space: machineSpace)
     defer { gather.finish() }
     return tables.withLock { tables in unsafe copyHuge(&tables, area, start, to: frame, &gather) }
+  }
+
+  /// Takes the page at `start` from those who have it by fork, after which it is this space's own. The access is tried again
+  /// after that, and also if somebody is just changing his areas: waiting for him here, with this space's areas locked,
+  /// could be waiting for oneself.
+  private func takeFromRelatives(_ start: UInt64) -> Resolution {
+    let page = tables.withLock { tables in tables.entry(start) }
+    guard !page.isEmpty else { return .done }
+    var isChanged = false
+    for relative in family.spaces() where relative !== self {
+      do throws(Errno) {
+        guard let hadPage = try relative.loseHugePage(page.frame) else { return .done }
+        if hadPage { isChanged = true }
+      } catch {
+        return .outOfMemory
+      }
+    }
+    return isChanged ? .done : .failed(.bus)
+  }
+
+  /// Gives up a huge page that was not promised to this space; whether it was there, nil if the areas are being changed.
+  ///
+  /// - Throws: ENOMEM, for page tables.
+  private func loseHugePage(_ frame: PageFrameNumber) throws(Errno) -> Bool? {
+    try areas.withReadLockIfFree { state throws(Errno) in
+      var gather = MappingGather(space: machineSpace)
+      defer { gather.finish() }
+      var isFound = false
+      var next = state.hugePages > 0 ? state.map.first : nil
+      while let area = next {
+        next = state.map.next(after: area)
+        guard area.flags.contains(.hugeTLB), !area.isShared, !area.flags.contains(.hugeReserved) else { continue }
+        var position = area.start
+        while position < area.end {
+          let end = position &+ HugePage.size
+          try tables.withLock { tables throws(Errno) in
+            guard tables.entry(position).holds(frame) else { return }
+            try tables.takeOut(position, end, floor: position, ceiling: end, into: &gather)
+            area.hasLostHugePages = true
+            isFound = true
+          }
+          position = end
+        }
+      }
+      return isFound
+    }
   }
 
   /// Whether a write may go to the page that is there.

@@ -127,6 +127,7 @@ extension AddressSpace {
       maximumProtection: area.maximumProtection, flags: area.flags.subtracting(.heap), object: area.object,
       pageOffset: area.object == nil ? 0 : area.objectIndex(address), source: area.source)
     fresh.policy = area.policy
+    fresh.hasLostHugePages = area.hasLostHugePages
     fresh.object?.addMapping(fresh)
     do throws(Errno) {
       try state.makingTables { () throws(Errno) in

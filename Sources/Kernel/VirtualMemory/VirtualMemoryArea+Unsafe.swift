@@ -38,6 +38,9 @@ final class VirtualMemoryArea {
   let source: (any MappingSource)?
   /// On which nodes pages go (mbind(2)); nil leaves it to the thread that touches them.
   var policy: MemoryPolicy?
+  /// Huge pages that the area had with a relative by fork were taken away for him: what is absent may have had contents,
+  /// and must not read as zeros. Under the page-table lock, and for good.
+  var hasLostHugePages = false
 
   /// The page after the last one that a write fault filled in, and how many pages the next one shall fill (a power of
   /// two). Under the page-table lock.
@@ -108,7 +111,8 @@ final class VirtualMemoryArea {
   /// Whether `next`, which begins where this area ends, could be a part of it.
   func canMerge(with next: VirtualMemoryArea) -> Bool {
     end == next.start && protection == next.protection && maximumProtection == next.maximumProtection
-      && flags == next.flags && policy == next.policy && object === next.object && source === next.source
+      && flags == next.flags && policy == next.policy && hasLostHugePages == next.hasLostHugePages
+      && object === next.object && source === next.source
       && (object == nil || pageOffset &+ length / pageSize == next.pageOffset)
       && !flags.contains(.growsDown)
   }
@@ -122,6 +126,7 @@ final class VirtualMemoryArea {
       flags: isOurs ? flags : flags.subtracting(.hugeReserved),
       object: object, pageOffset: object == nil ? 0 : objectIndex(start), source: source)
     copy.policy = policy
+    copy.hasLostHugePages = hasLostHugePages
     return copy
   }
 }

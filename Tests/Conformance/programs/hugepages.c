@@ -148,6 +148,33 @@ static void without_pages(void) {
   close(plain);
 }
 
+// With the pool empty, who was promised the pages writes to them all the same, and his child loses those.
+static void promise_kept(void) {
+  char *p = map(4 * HUGE, RW, MAP_PRIVATE);
+  CHECK(p != MAP_FAILED);
+  for (int i = 0; i < 4; i++) p[i * HUGE] = i + 1;
+  POOL(4, 0, 0, 0);
+  int go[2], byte = 0;
+  MUST(pipe(go));
+  pid_t child = CHILD({
+    CHECK(p[0] == 1 && p[HUGE] == 2);
+    EQUAL(read(go[0], &byte, 1), 1);
+    CHECK(p[HUGE] == 2 && p[3 * HUGE] == 4);
+    if (checks_failed) _exit(1);
+    byte = p[0];
+  });
+  p[0] = 42;
+  CHECK(p[0] == 42);
+  EQUAL(write(go[1], &byte, 1), 1);
+  EQUAL(outcome(child), SIGNALLED(SIGBUS));
+  CHECK(p[0] == 42 && p[HUGE] == 2);
+  POOL(4, 0, 0, 0);
+  close(go[0]);
+  close(go[1]);
+  OK(munmap(p, 4 * HUGE));
+  POOL(4, 4, 0, 0);
+}
+
 static void pool(void) {
   POOL(0, 0, 0, 0);
   CHECK(map(HUGE, RW, MAP_PRIVATE) == MAP_FAILED && errno == ENOMEM);
@@ -210,6 +237,7 @@ static void pool(void) {
   OK(munmap(q, HUGE));
   OK(munmap(p, 2 * HUGE));
   POOL(4, 4, 0, 0);
+  promise_kept();
   set_parameter("nr_overcommit_hugepages", 2);
   p = map(6 * HUGE, RW, MAP_SHARED);
   CHECK(p != MAP_FAILED);

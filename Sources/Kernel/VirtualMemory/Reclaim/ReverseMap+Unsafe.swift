@@ -138,6 +138,14 @@ enum ReverseMap {
     }
   }
 
+  /// Its spaces.
+  func spaces() -> [AddressSpace] {
+    ReverseMap.owners.withLock { _ in
+      // SAFETY: in the list, hence alive.
+      unsafe members.map { unsafe $0.takeUnretainedValue() }
+    }
+  }
+
   /// Calls `body` with each space until it says that there are no more entries to be found. Under the lock.
   func forEachMember(_ body: (AddressSpace) -> WalkStep) {
     let count = unsafe members.count
