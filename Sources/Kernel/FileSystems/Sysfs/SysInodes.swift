@@ -29,7 +29,6 @@ class SysInode: Inode {
   }
 
   final override var cachesAbsence: Bool { false }
-  final override var acceptsEntries: Bool { false }
   final override func sync() throws(Errno) { throw .EINVAL }
 }
 
@@ -75,6 +74,9 @@ final class SysDirectory: SysInode {
 
   override var permissions: UInt32 { 0o555 }
   override var shownSize: UInt64 { 0 }
+
+  // What is in /sys the kernel decides. Other kinds of entries are EPERM by default.
+  override func create(_ name: ByteString, permissions: UInt32, owner: Owner) throws(Errno) -> Inode { throw .EACCES }
 
   private func number(of index: Int) -> UInt64 { number &* 128 &+ UInt64(index) &+ 1 }
 
