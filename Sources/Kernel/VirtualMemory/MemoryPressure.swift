@@ -76,7 +76,7 @@ public enum MemoryPressure {
 
   /// The patience of one allocation. While pages can go to swap it never ends because others were faster: the out-of-memory
   /// policy is asked only when reclaim has looked at everything, several times, and found nothing.
-  struct Relief {
+  public struct Relief {
     /// Times in a row that the caches gave something up and the allocation failed all the same: others were faster, or
     /// what is given up is what others need at once.
     private var reclaims = 0
@@ -91,12 +91,13 @@ public enum MemoryPressure {
     private static var mostFailures: Int { 16 }
     private static var mostWaits: Int { 500 }
 
-    init() {}
+    @export(interface) public init() {}
 
     /// Frees memory after the allocation has failed. May sleep.
     ///
     /// - Returns: whether to try again. Not for a program that has been told to end: its end frees memory.
-    mutating func find() -> Bool {
+    @export(interface)
+    public mutating func find() -> Bool {
       if Thread.current.hasFatalSignal { return false }
       ReclaimCounters.add(1, to: ReclaimCounters.stalls)
       // More at each failure: an operation that needs many frames at once begins anew each time.
@@ -144,9 +145,9 @@ public enum MemoryPressure {
     }
   }
 
-  /// Runs `body` again as long as it fails with ENOMEM and memory can be found.
+  /// Runs `body` again as long as it fails with ENOMEM and memory can be found. May sleep.
   @inline(__always)
-  static func retrying<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
+  public static func retrying<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
     var relief = Relief()
     while true {
       do throws(Errno) { return try body() } catch {

@@ -72,6 +72,23 @@ open class VirtioRequest {
     count = PhysicalMemory.pageSize << order
   }
 
+  /// Allocates `2^order` pages, or the largest smaller power of two that can be had at once: memory may be full of single
+  /// pages.
+  /// - Throws: ENOMEM when there is not a single page.
+  @export(interface)
+  public init(orderAtMost order: Int) throws(Errno) {
+    var order = order
+    var block: PageFrameNumber?
+    while order > 0 {
+      block = try? FrameAllocator.allocate(order: order)
+      if block != nil { break }
+      order -= 1
+    }
+    if let block { first = block } else { first = try FrameAllocator.allocate(order: 0, options: .mayReclaim) }
+    physicalAddress = first.physicalAddress
+    count = PhysicalMemory.pageSize << order
+  }
+
   deinit { FrameAllocator.free(first) }
 
   /// The memory.

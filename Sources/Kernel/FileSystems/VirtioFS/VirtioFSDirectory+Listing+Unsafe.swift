@@ -7,6 +7,7 @@ import FileSystem
 import KernelCore
 import LinuxABI
 import Virtio
+import VirtualMemory
 
 extension VirtioFSDirectory {
   /// The host's offsets may be 0, 1 and 2, which are the positions of "." and ".." here; these go up here.
@@ -18,7 +19,7 @@ extension VirtioFSDirectory {
   }
 
   final func list(from cookie: UInt64, _ emit: (DirectoryEntry) -> Bool) throws(Errno) {
-    let memory = try DeviceMemory(order: 3)
+    let memory = try MemoryPressure.retrying { () throws(Errno) in try DeviceMemory(orderAtMost: 3) }
     let version = names.withLock { names in
       if cookie == 0 { names.beginListing() }
       return names.version
