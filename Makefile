@@ -45,7 +45,7 @@ models: dependencies ## Structures of memory against models, over a million rand
 	@mkdir -p build
 	@Scripts/models.sh
 
-conformance: build ## Conformance programs, natively and in Apus (ONLY="name …" CPUS="1 2 4")
+conformance: build ## Conformance programs, natively and in Apus (ONLY="name …" CPUS="1 2 4" SMALL=1: in 16 MiB)
 	@Scripts/conformance.sh $(ONLY)
 
 bench: build ## Measure natively and in Apus; write the tables of Documentation/performance.md

@@ -94,6 +94,9 @@ lint() {
 }
 
 conformance() { RESULT=build/step.result BUDGET=1500 timeout -k 10 1700 Scripts/conformance.sh; }
+small_conformance() {
+  SMALL=1 CPUS=2 RESULT=build/step.result BUDGET=600 timeout -k 10 700 Scripts/conformance.sh
+}
 command_line() { RESULT=build/step.result timeout -k 10 900 Scripts/command-line-test.sh; }
 coverage() { Scripts/coverage.sh --check && echo "1 0 0" >build/step.result; }
 models() { RESULT=build/step.result timeout -k 10 2000 Scripts/models.sh >build/models-summary.log; }
@@ -112,7 +115,10 @@ case ${1:-all} in
     step "models" models
     step "coverage is current" coverage
     if [ -x build/apus ]; then step "command line" command_line; fi
-    if [ -x build/apus ] && [ -e build/kernel.elf ]; then step "conformance" conformance; fi
+    if [ -x build/apus ] && [ -e build/kernel.elf ]; then
+      step "conformance" conformance
+      step "conformance in 16 MiB" small_conformance
+    fi
     ;;
   *)
     echo "usage: test.sh all|unit" >&2

@@ -48,8 +48,9 @@ private struct Piece: @unchecked Sendable {
     #expect(MemoryLayout<FrameDescriptor>.stride == 40)
   }
 
-  @Test func `alignments are honoured`() {
-    let test = TestMemory(megabytes: 32)
+  @Test(arguments: [false, true])
+  func `alignments are honoured`(onSlob: Bool) {
+    let test = TestMemory(megabytes: 32, usesSlob: onSlob)
     for shift in 0...16 {
       for size in [1, 16, 100, 600, 4096, 5000, 10_000] {
         let object = unsafe test.memory.heapAllocate(size: size, alignment: 1 << shift, options: [])!
@@ -60,9 +61,10 @@ private struct Piece: @unchecked Sendable {
     }
   }
 
-  @Test func `objects keep their contents and never overlap over random steps`() {
+  @Test(arguments: [false, true])
+  func `objects keep their contents and never overlap over random steps`(onSlob: Bool) {
     var random = SeededGenerator("heap")
-    let test = TestMemory(megabytes: 32)
+    let test = TestMemory(megabytes: 32, usesSlob: onSlob)
     let initial = test.free
     var pieces: [Piece] = []
     for step in 0..<SeededGenerator.modelSteps(60_000) {
@@ -97,6 +99,7 @@ private struct Piece: @unchecked Sendable {
     test.memory.trimCaches()
     test.memory.drainLocalFrames()
     #expect(test.memory.slabStatistics().allSatisfy { $0.activeObjects == 0 && $0.slabs == 0 })
+    #expect(test.memory.statistics().slobObjects == 0)
     #expect(test.free == initial)
     test.checkZone()
   }
@@ -151,8 +154,9 @@ private struct Piece: @unchecked Sendable {
     #expect(throws: Errno.EINVAL) { try test.memory.makeCache(name: "large", objectSize: 10_000) }
   }
 
-  @Test func `CPUs that allocate and free each other's objects at the same time keep them apart`() {
-    let test = TestMemory(megabytes: 64)
+  @Test(arguments: [false, true])
+  func `CPUs that allocate and free each other's objects at the same time keep them apart`(onSlob: Bool) {
+    let test = TestMemory(megabytes: 64, usesSlob: onSlob)
     let initial = test.free
     let shared = SpinLock<[Piece]>([], rank: .device)
     let damaged = Atomic<Int>(0)
@@ -192,6 +196,7 @@ private struct Piece: @unchecked Sendable {
     #expect(damaged.load(ordering: .relaxed) == 0)
     // Magazines of threads that worked twice were emptied by the thread itself.
     #expect(test.memory.slabStatistics().allSatisfy { $0.activeObjects == 0 })
+    #expect(test.memory.statistics().slobObjects == 0)
     #expect(test.free == initial)
     test.checkZone()
   }

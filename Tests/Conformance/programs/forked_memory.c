@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 
 #define PAGE 4096UL
-#define PAGES 3000UL         // of the private mapping: several page tables, more than is copied at once
+#define MOST_PAGES 3000UL    // of the private mapping: several page tables, more than is copied at once
 #define SHARED_PAGES 2048UL  // of the shared one
 #define RW (PROT_READ | PROT_WRITE)
 #define SLOTS 16             // processes that write to the shared mapping, each to its own pages
@@ -14,9 +14,10 @@ enum { ABSENT = -1 };
 
 // What the process must see: the first word of each private page, whether it may be written.
 static struct {
-  int32_t value[PAGES];
-  uint8_t writable[PAGES];
+  int32_t value[MOST_PAGES];
+  uint8_t writable[MOST_PAGES];
 } *model;
+static size_t pages = MOST_PAGES;
 static char *base;
 static char *shared;
 static uint64_t state;
@@ -31,16 +32,16 @@ static volatile int32_t *word(size_t page) { return (volatile int32_t *)(base + 
 
 // The number of the first page that differs plus one; 0 when all agree.
 static size_t difference(void) {
-  for (size_t i = 0; i < PAGES; i++)
+  for (size_t i = 0; i < pages; i++)
     if (model->value[i] != ABSENT && *word(i) != model->value[i]) return i + 1;
   return 0;
 }
 
 static void range(size_t *first, size_t *count) {
-  *first = below(PAGES);
+  *first = below(pages);
   size_t most = below(8) == 0 ? 1200 : 40;
   *count = 1 + below(most);
-  if (*count > PAGES - *first) *count = PAGES - *first;
+  if (*count > pages - *first) *count = pages - *first;
 }
 
 static bool step(void) {
@@ -80,7 +81,7 @@ static bool step(void) {
     if (count > 200) count = 200;
     for (size_t i = first; i < first + count; i++)
       if (model->value[i] == ABSENT || !model->writable[i]) return true;
-    size_t target = below(PAGES - count);
+    size_t target = below(pages - count);
     if (target < first + count && first < target + count) return true;
     // Pieces that mprotect or mmap left are separate areas: moved one page at a time, they are always one.
     for (size_t i = 0; i < count; i++) {
@@ -140,16 +141,16 @@ static int live(int depth, unsigned slot, uint64_t seed) {
 static void random_trees(uint64_t seed) {
   section("trees of processes");
   model = mmap(NULL, sizeof *model, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  base = mmap(NULL, PAGES * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  base = mmap(NULL, pages * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   shared = mmap(NULL, SHARED_PAGES * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   CHECK(model != MAP_FAILED && base != MAP_FAILED && shared != MAP_FAILED);
-  for (size_t i = 0; i < PAGES; i++) *word(i) = model->value[i] = (int32_t)i, model->writable[i] = 1;
+  for (size_t i = 0; i < pages; i++) *word(i) = model->value[i] = (int32_t)i, model->writable[i] = 1;
   for (int round = 0; round < 4; round++) {
     int result = outcome(CHILD(_exit(live(2, 0, seed + (uint64_t)round))));
     EQUAL(result, 0);
     EQUAL(difference(), 0);
   }
-  OK(munmap(base, PAGES * PAGE));
+  OK(munmap(base, pages * PAGE));
   OK(munmap(shared, SHARED_PAGES * PAGE));
 }
 
@@ -239,6 +240,9 @@ static void shared_segment(void) {
 }
 
 int main(int argc, char **argv) {
+  // A tree of processes is 13, each with pages of its own: in a small memory nothing but swapping would be tested.
+  size_t quarter = (size_t)sysconf(_SC_PHYS_PAGES) / 4;
+  if (pages > quarter) pages = quarter;
   random_trees(argc > 1 ? strtoull(argv[1], NULL, 10) : 20021128);
   generations();
   shared_segment();
