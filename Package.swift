@@ -10,6 +10,11 @@ let strict: [SwiftSetting] = [
   .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
+/// Locks check their order in debug builds, and in any with LOCK_ORDER=1 in the environment (Documentation/locking.md).
+let lockOrder: SwiftSetting =
+  Context.environment["LOCK_ORDER"] == nil
+  ? .define("LOCK_ORDER", .when(configuration: .debug)) : .define("LOCK_ORDER")
+
 /// A room of the kernel: `Sources/Kernel/<path>`, tested on the host by `Tests/<name>Tests`.
 struct Room: Sendable {
   var name: String
@@ -79,7 +84,7 @@ for room in rooms where built.contains(room.name) {
   targets.append(
     .target(
       name: room.name, dependencies: room.needs.map { .byName(name: $0) }, path: room.path, exclude: ["README.md"],
-      swiftSettings: strict))
+      swiftSettings: room.name == "KernelCore" ? strict + [lockOrder] : strict))
   let tests = "Tests/\(room.name)Tests"
   if wanted(room.name), hasTests(tests) {
     targets.append(

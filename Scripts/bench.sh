@@ -48,8 +48,8 @@ start_up() {
   timed "\`busybox true\` in Apus, one CPU" $one_cpu "$apus" run --cpus 1 -- busybox true
   timed "\`busybox true\` in Apus, as it comes" "$apus" run -- busybox true
   timed "\`bash -c true\` in Apus, one CPU" $one_cpu "$apus" run --cpus 1 -- bash -c true
-  REPEAT=10 timed "\`python3 -c pass\`, native" $one_cpu python3 -c pass
-  REPEAT=10 timed "\`python3 -c pass\` in Apus, one CPU" $one_cpu "$apus" run --cpus 1 -- python3 -c pass
+  REPEAT=10 timed "\`python3 -c pass\`, native" $one_cpu /usr/bin/python3 -c pass
+  REPEAT=10 timed "\`python3 -c pass\` in Apus, one CPU" $one_cpu "$apus" run --cpus 1 -- /usr/bin/python3 -c pass
 }
 
 # Where the memory of an idle sandbox is: outside of guest memory by the host's count; in guest memory, what the host has

@@ -14,7 +14,7 @@
 set -u
 cd "$(dirname "$0")/.."
 cpus=${CPUS:-1 2 4}
-limit=${TIMEOUT:-60}
+limit=${TIMEOUT:-180}
 budget=${BUDGET:-2400}
 read -ra options <<<"${OPTIONS:-}"
 out=$PWD/build/conformance
@@ -33,7 +33,7 @@ too_large() { # NAME
 if [ -n "${SMALL:-}" ]; then options+=(--memory 16M --append slob --swap "$out/swap:256M"); fi
 
 # A kernel that does not start makes every run wait for its time limit: find out once.
-if [ -z "${NATIVE_ONLY:-}" ] && ! timeout -k 5 20 "$apus" run "${options[@]}" --timeout 10 -- busybox true </dev/null >"$out/smoke" 2>&1; then
+if [ -z "${NATIVE_ONLY:-}" ] && ! timeout -k 5 70 "$apus" run "${options[@]}" --timeout 60 -- busybox true </dev/null >"$out/smoke" 2>&1; then
   echo "  FAIL: apus run -- busybox true"
   head -n 20 "$out/smoke"
   [ -z "${RESULT:-}" ] || echo "0 1 0" >"$RESULT"

@@ -26,6 +26,42 @@ import Testing
   }
 }
 
+#if DEBUG
+  @Suite struct LockOrderTests {
+    @Test func `locks of falling rank may be held together`() {
+      let (outer, inner) = (SpinLock(1, rank: .process), SpinLock(2, rank: .zone))
+      #expect(outer.withLock { first in inner.withLock { second in first + second } } == 3)
+      // Nothing is left behind.
+      #expect(inner.withLock { $0 } == 2)
+      #expect(outer.withLock { $0 } == 1)
+    }
+
+    @Test func `a lock of higher rank is not taken under one of lower rank`() async {
+      await #expect(processExitsWith: .failure) {
+        let (outer, inner) = (SpinLock(1, rank: .process), SpinLock(2, rank: .zone))
+        inner.withLock { _ in outer.withLock { _ in } }
+      }
+    }
+
+    @Test func `a lock is not taken twice`() async {
+      await #expect(processExitsWith: .failure) {
+        let lock = SpinLock(1, rank: .reclaim)
+        lock.withLock { _ in lock.withLock { _ in } }
+      }
+    }
+
+    @Test func `a try may go against the order`() {
+      let (outer, inner) = (SpinLock(1, rank: .process), SpinLock(2, rank: .zone))
+      #expect(inner.withLock { _ in outer.withLockIfFree { $0 } } == 1)
+    }
+
+    @Test func `ranks that nest may be held several times`() {
+      let (low, high) = (SpinLock(1, rank: .runQueue), SpinLock(2, rank: .runQueue))
+      #expect(low.withLock { first in high.withLock { second in first + second } } == 3)
+    }
+  }
+#endif
+
 @Suite struct LogTests {
   @Test func `the log keeps the last records in order`() {
     Log.consoleLevel = .emergency

@@ -6,8 +6,13 @@
 /// A place in the lock order; a thread takes locks of falling rank.
 public struct LockRank: Comparable, Sendable {
   public let order: UInt8
+  /// Several locks of this rank may be held, in an order that their room's README tells.
+  let nests: Bool
 
-  public init(order: UInt8) { self.order = order }
+  public init(order: UInt8, nests: Bool = false) {
+    self.order = order
+    self.nests = nests
+  }
 
   public static func < (left: LockRank, right: LockRank) -> Bool { left.order < right.order }
 }
@@ -18,7 +23,7 @@ extension LockRank {
   public static var signals: LockRank { LockRank(order: 190) }
   public static var signalActions: LockRank { LockRank(order: 188) }
   public static var task: LockRank { LockRank(order: 186) }
-  public static var futex: LockRank { LockRank(order: 180) }
+  public static var futex: LockRank { LockRank(order: 180, nests: true) }
   public static var fileSystem: LockRank { LockRank(order: 160) }
   public static var mount: LockRank { LockRank(order: 155) }
   public static var dentry: LockRank { LockRank(order: 150) }
@@ -40,10 +45,11 @@ extension LockRank {
   // Swap areas with the swap cache, and reclaim's lists of page frames.
   public static var swap: LockRank { LockRank(order: 98) }
   public static var sleepLock: LockRank { LockRank(order: 80) }
-  public static var waitQueue: LockRank { LockRank(order: 70) }
+  // Waking a queue of a file's wakes those of the epolls that watch it, one within the other; loops of them are refused.
+  public static var waitQueue: LockRank { LockRank(order: 70, nests: true) }
   public static var eventPoll: LockRank { LockRank(order: 68) }
   public static var timer: LockRank { LockRank(order: 60) }
-  public static var runQueue: LockRank { LockRank(order: 50) }
+  public static var runQueue: LockRank { LockRank(order: 50, nests: true) }
   public static var pageLists: LockRank { LockRank(order: 45) }
   // The pool of huge pages, to which a frame returns under any lock that its last reference is dropped under.
   public static var hugePages: LockRank { LockRank(order: 42) }

@@ -95,11 +95,10 @@ public enum RCU {
     private static func settle() {
       let cpu = CPU.currentIndex
       guard periods.depth(cpu) == 0 else { return }
-      var spins: UInt64 = 0
+      var spin = SpinWait()
       while periods.hasPending(cpu) {
         periods.poll(cpu)
-        spins &+= 1
-        machine_pause(spins)
+        spin.pause()
       }
     }
   #endif

@@ -1,8 +1,7 @@
 // A spin lock that owns its data: the state can be reached only with the lock held. The kernel is never preempted in
 // kernel mode, so a holder runs until it releases; on a machine under a hypervisor the CPU itself may lose its time
-// slice, which is why long spins tell the machine (`machine_pause`).
+// slice, which is why long spins tell the machine (`SpinWait`).
 
-import Machine
 import Synchronization
 
 /// Mutual exclusion between CPUs for short critical sections that do not sleep.
@@ -41,6 +40,7 @@ public final class SpinLock<State> {
 
   @inline(__always)
   private func acquire() {
+    LockOrder.acquiring(rank)
     if !held.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged { wait() }
     LockOrder.acquired(rank)
   }
@@ -53,12 +53,9 @@ public final class SpinLock<State> {
 
   @inline(never)
   private func wait() {
-    var spins: UInt64 = 0
+    var spin = SpinWait()
     repeat {
-      while held.load(ordering: .relaxed) {
-        spins &+= 1
-        machine_pause(spins)
-      }
+      while held.load(ordering: .relaxed) { spin.pause() }
     } while !held.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged
   }
 }

@@ -1,7 +1,7 @@
 // The lock of the memory allocators. KernelCore's SpinLock is an object and comes from the heap; this one is a word
 // within memory that the allocator lays out itself, so it works before there is a heap.
 
-import Machine
+import KernelCore
 import Synchronization
 
 /// A spin lock in place. Zeroed memory is a free lock.
@@ -17,12 +17,9 @@ struct AllocatorLock: ~Copyable {
   @inline(__always) func release() { held.store(0, ordering: .releasing) }
 
   @inline(never) private func wait() {
-    var spins: UInt64 = 0
+    var spin = SpinWait()
     repeat {
-      while held.load(ordering: .relaxed) != 0 {
-        spins &+= 1
-        machine_pause(spins)
-      }
+      while held.load(ordering: .relaxed) != 0 { spin.pause() }
     } while !held.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged
   }
 }

@@ -74,11 +74,8 @@ import Synchronization
   @export(interface)
   public static func initialize(_ boot: UnsafePointer<machine_boot_info>) {
     guard initialization.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged else {
-      var spins: UInt64 = 0
-      while initialization.load(ordering: .acquiring) != 2 {
-        spins &+= 1
-        machine_pause(spins)
-      }
+      var spin = SpinWait()
+      while initialization.load(ordering: .acquiring) != 2 { spin.pause() }
       return
     }
     // SAFETY: the boot record describes memory of this size, zeroed, for the kernel alone.

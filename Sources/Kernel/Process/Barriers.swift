@@ -13,11 +13,8 @@ public enum Barriers {
     for cpu in 0..<CPU.count where cpu != own {
       guard let run = RCU.userRun(cpu: cpu) else { continue }
       machine_cpu_kick(UInt64(cpu))
-      var spins: UInt64 = 0
-      while RCU.userRun(cpu: cpu) == run {
-        spins &+= 1
-        machine_pause(spins)
-      }
+      var spin = SpinWait()
+      while RCU.userRun(cpu: cpu) == run { spin.pause() }
     }
   }
 }
