@@ -3,7 +3,7 @@
 # compares output and exit status. A NAME selects programs and shell cases by their beginning.
 #
 #   CPUS="1 2 4"     the machine sizes to run
-#   TIMEOUT=60       seconds for one run
+#   TIMEOUT=180      seconds for one run
 #   BUDGET=2400      seconds for everything; what does not fit counts as failed
 #   NATIVE_ONLY=1    only the native run
 #   SMALL=1          the machine has 16 MiB, with swap, and its kernel uses SLOB

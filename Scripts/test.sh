@@ -95,9 +95,9 @@ lint() {
 
 conformance() { RESULT=build/step.result BUDGET=1500 timeout -k 10 1700 Scripts/conformance.sh; }
 small_conformance() {
-  SMALL=1 CPUS=2 TIMEOUT=120 RESULT=build/step.result BUDGET=600 timeout -k 10 700 Scripts/conformance.sh
+  SMALL=1 CPUS=2 RESULT=build/step.result BUDGET=600 timeout -k 10 700 Scripts/conformance.sh
 }
-command_line() { RESULT=build/step.result timeout -k 10 900 Scripts/command-line-test.sh; }
+command_line() { RESULT=build/step.result timeout -k 10 1800 Scripts/command-line-test.sh; }
 coverage() { Scripts/coverage.sh --check && echo "1 0 0" >build/step.result; }
 models() { RESULT=build/step.result timeout -k 10 2000 Scripts/models.sh >build/models-summary.log; }
 build() { make --no-print-directory "$1"; }
