@@ -241,8 +241,8 @@ static void shared_segment(void) {
 
 int main(int argc, char **argv) {
   // A tree of processes is 13, each with pages of its own: in a small memory nothing but swapping would be tested.
-  size_t quarter = (size_t)sysconf(_SC_PHYS_PAGES) / 4;
-  if (pages > quarter) pages = quarter;
+  size_t part = (size_t)sysconf(_SC_PHYS_PAGES) / 6;
+  if (pages > part) pages = part;
   random_trees(argc > 1 ? strtoull(argv[1], NULL, 10) : 20021128);
   generations();
   shared_segment();
