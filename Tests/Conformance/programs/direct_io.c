@@ -236,6 +236,16 @@ static void copies_nothing(int fd, uint8_t *memory) {
   CHECK(is_pattern(memory, 0, 64 * PAGE));
 }
 
+// STATX_DIOALIGN
+static void tells_alignment(int fd) {
+  struct statx status;
+  OK(statx(fd, "", AT_EMPTY_PATH, 0x2000, &status));
+  CHECK(status.stx_mask & 0x2000);
+  uint32_t alignment[2];  // stx_dio_mem_align, stx_dio_offset_align
+  memcpy(alignment, (uint8_t *)&status + 0x98, sizeof alignment);
+  CHECK(alignment[0] == 512 && alignment[1] == 512);
+}
+
 static void file_alignment(void) {
   section("alignment");
   int fd = MUST(open(path, O_RDWR | O_DIRECT | O_CLOEXEC));
@@ -245,12 +255,7 @@ static void file_alignment(void) {
   FAILS(pwrite(fd, memory, 511, 0), EINVAL);
   FAILS(pwrite(fd, memory, 512, 1), EINVAL);
   EQUAL(pread(fd, memory, 512, 512), 512);
-  struct statx status;
-  OK(statx(fd, "", AT_EMPTY_PATH, 0x2000, &status));
-  CHECK(status.stx_mask & 0x2000);
-  uint32_t alignment[2];  // stx_dio_mem_align, stx_dio_offset_align
-  memcpy(alignment, (uint8_t *)&status + 0x98, sizeof alignment);
-  CHECK(alignment[0] == 512 && alignment[1] == 512);
+  tells_alignment(fd);
   copies_nothing(fd, memory);
   close(fd);
   munmap(memory, 64 * PAGE);
@@ -284,6 +289,7 @@ static void device(void) {
   FAILS(pread(fd, memory, 512, 1), EINVAL);
   FAILS(pwrite(fd, memory + 8, 512, 0), EINVAL);
   EQUAL(pread(fd, memory + 512, 512, 512), 512);
+  tells_alignment(fd);
   section("the end");
   EQUAL(pread(fd, memory, PAGE, size), 0);
   EQUAL(pread(fd, memory, PAGE, size - 512), 512);

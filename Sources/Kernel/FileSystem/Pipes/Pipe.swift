@@ -177,7 +177,7 @@ public final class Pipe {
     while size < Int(bytes) { size *= 2 }
     guard size <= 1 << 31 else { throw .EINVAL }
     if size > capacity, size > limit { throw .EPERM }
-    guard size <= 1 << 26 else { throw .ENOMEM }
+    guard size <= 1 << 26, size <= capacity || !FrameAllocator.isExhausted else { throw .ENOMEM }
     try ring.withLock { ring throws(Errno) in
       guard ring.count <= size / Self.pageSize else { throw .EBUSY }
       ring.resize(to: size / Self.pageSize)

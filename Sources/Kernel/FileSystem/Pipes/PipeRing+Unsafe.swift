@@ -281,7 +281,7 @@ struct PipeRing {
       spare = nil
       return page
     }
-    return try FrameAllocator.allocate(options: .mayReclaim)
+    return try MemoryPressure.retrying { () throws(Errno) in try FrameAllocator.allocate() }
   }
 
   /// Gives up a hold on a page of the pipe's own; one that nobody else has is kept for the next write.

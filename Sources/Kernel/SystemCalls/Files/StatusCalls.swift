@@ -1,5 +1,6 @@
 // Asking about files: stat(2), statx(2), statfs(2), access(2), readlink(2).
 
+import Block
 import CLinuxABI
 import FileSystem
 import Identity
@@ -121,13 +122,19 @@ public enum StatusCalls {
     result.stx_dev_major = attributes.device.major
     result.stx_dev_minor = attributes.device.minor
     result.stx_mnt_id = place.mount.identifier
-    if frame.uint(3) & STATX_DIOALIGN != 0, let alignment = place.inode.directAlignment {
+    if frame.uint(3) & STATX_DIOALIGN != 0, let alignment = directAlignment(place.inode, attributes) {
       result.stx_mask |= STATX_DIOALIGN
       result.stx_dio_mem_align = alignment
       result.stx_dio_offset_align = alignment
     }
     try UserMemory.write(result, to: frame.a4)
     return 0
+  }
+
+  /// What direct transfers of a file, or of the device that it names, must be multiples of.
+  private static func directAlignment(_ inode: Inode, _ attributes: Attributes) -> UInt32? {
+    guard inode.kind == .blockDevice else { return inode.directAlignment }
+    return BlockDevices.find(attributes.specialDevice).map { UInt32($0.limits.logicalBlockSize) }
   }
 
   private static func timestamp(_ time: FileTime) -> linux_statx_timestamp {
