@@ -4,14 +4,16 @@
 //   bench-fork areas AREAS N  the same for a process with 256 MiB in so many areas
 //   bench-fork faults MIB N   in Apus: faults, and calls of the host's mmap for them, for a thousand pages: of MIB of
 //                             anonymous memory touched for the first time, and of as much written after a fork. N is 1
-//   bench-fork tables MIB N   PageTables of /proc/meminfo in KiB above the start: with one process that has touched a
-//                             shared mapping of MIB, and with N that have read all of it
+//   bench-fork tables KIND MIB N  PageTables of /proc/meminfo in KiB above the start: with one process that has touched MIB
+//                             of memory, and with N that have read all of it. KIND is private (the others are forked from
+//                             the first), shared (the same), or file: each has mapped a memory file for itself
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,18 +103,40 @@ static long read_all(const char *memory, size_t size) {
   return sum;
 }
 
-static int measure_tables(size_t size, int processes) {
-  long start = page_tables();
-  char *memory = map(size, MAP_SHARED);
-  for (size_t i = 0; i < size; i += 4096) memory[i] = 1;
-  long one = page_tables() - start;
+// What the others do: read all, say so, wait for the end.
+static void be_reader(const char *memory, size_t size, int ready, int go) {
+  char byte = read_all(memory, size) == (long)(size / 4096);
+  if (write(ready, &byte, 1) != 1 || read(go, &byte, 1) != 1) _exit(1);
+  _exit(0);
+}
+
+static char *map_file(size_t size, int file) {
+  char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (memory == MAP_FAILED) perror("mmap"), exit(1);
+  return memory;
+}
+
+static int measure_tables(char **arguments, const char *kind, size_t size, int processes) {
+  // Where text, heap and stack lie decides how many tables they need: the same place each time.
+  if (!(personality(0xffffffff) & ADDR_NO_RANDOMIZE)) {
+    personality(ADDR_NO_RANDOMIZE);
+    execv("/proc/self/exe", arguments);
+  }
+  int file = strcmp(kind, "file") ? -1 : memfd_create("tables", 0);
   int ready[2], go[2];
-  if (pipe(ready) || pipe(go)) return perror("pipe"), 1;
+  if (pipe(ready) || pipe(go) || (file >= 0 && ftruncate(file, size))) return perror(kind), 1;
+  long start = page_tables();
+  char *memory = file >= 0 ? map_file(size, file) : map(size, strcmp(kind, "private") ? MAP_SHARED : MAP_PRIVATE);
+  touch(memory, size, 1);
+  long one = page_tables() - start;
   for (int i = 1; i < processes; i++) {
     if (fork()) continue;
-    char byte = read_all(memory, size) == (long)(size / 4096);
-    if (write(ready[1], &byte, 1) != 1 || read(go[0], &byte, 1) != 1) _exit(1);
-    _exit(0);
+    if (file < 0) be_reader(memory, size, ready[1], go[0]);
+    char arguments[4][20];
+    int numbers[] = {(int)(size >> 20), file, ready[1], go[0]};
+    for (int j = 0; j < 4; j++) snprintf(arguments[j], sizeof arguments[j], "%d", numbers[j]);
+    execl("/proc/self/exe", "bench-fork", "reader", arguments[0], arguments[1], arguments[2], arguments[3], NULL);
+    _exit(1);
   }
   for (int i = 1; i < processes; i++) {
     char byte = 0;
@@ -131,8 +155,13 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "call")) return measure_call(size, 1, atoi(argv[3]));
     if (!strcmp(argv[1], "areas")) return measure_call(256 << 20, atoi(argv[2]), atoi(argv[3]));
     if (!strcmp(argv[1], "faults")) return measure_faults(size);
-    if (!strcmp(argv[1], "tables")) return measure_tables(size, atoi(argv[3]));
   }
-  fprintf(stderr, "usage: bench-fork call MIB N | areas AREAS N | faults MIB 1 | tables MIB N\n");
+  if (argc == 5 && !strcmp(argv[1], "tables"))
+    return measure_tables(argv, argv[2], (size_t)atol(argv[3]) << 20, atoi(argv[4]));
+  if (argc == 6 && !strcmp(argv[1], "reader")) {
+    size_t size = (size_t)atol(argv[2]) << 20;
+    be_reader(map_file(size, atoi(argv[3])), size, atoi(argv[4]), atoi(argv[5]));
+  }
+  fprintf(stderr, "usage: bench-fork call MIB N | areas AREAS N | faults MIB 1 | tables KIND MIB N\n");
   return 2;
 }

@@ -290,6 +290,17 @@ os._exit(0)'
       cat /usr/bin/python3* >/dev/null; before=$(cached); echo 3 >/proc/sys/vm/drop_caches; [ "$(cached)" -lt "$before" ] && echo fewer'
 fi
 
+if section tables; then
+  # Eight processes have 1 GiB in common. Its page tables are those of one: a middle table for each would be 28 KiB more.
+  gcc -w -O1 -static Scripts/bench-fork.c -o "$scratch/bench-fork"
+  for kind in private shared file; do
+    inside "page tables of a GiB that processes share: $kind" 0 'shared' '' --memory 2G -- bash -c '
+      read -r one all < <("$1" tables "$2" 1024 8)
+      read -r _ others < <("$1" tables "$2" 4 8)
+      ((one > 2000 && all - others <= one)) && echo shared || echo "$one $all $others"' bash "$scratch/bench-fork" "$kind"
+  done
+fi
+
 if section stress; then
   # Much more memory is worked on than there is. Nothing is lost, nobody is killed: all of it fits into swap.
   if command -v stress-ng >/dev/null; then

@@ -242,3 +242,204 @@ extension VirtualMemoryTests {
     return failures
   }
 }
+
+// Middle tables: those of mappings that cover whole GiBs.
+extension VirtualMemoryTests {
+  private static var gibibyte: UInt64 { 1 << 30 }
+
+  @Test func `large mappings lie at multiples of what a table covers, while there is room`() throws {
+    let space = try AddressSpace.create()
+    space.setMappingLayout(MappingLayout(base: 0x20_1234_5000, direction: .down))
+    let object = MemoryObject(store: nil, size: 1 << 40)
+    func place(_ length: UInt64, at wish: UInt64 = 0, of object: MemoryObject? = nil, offset: UInt64 = 0) throws
+      -> UInt64
+    {
+      try space.map(
+        at: wish, length: length, protection: [.read, .write],
+        flags: object == nil ? .noReserve : [.shared, .noReserve], object: object, offset: offset)
+    }
+    #expect(try place(Self.gibibyte) == 0x1f_c000_0000)
+    #expect(try place(Self.gibibyte + page) == 0x1f_4000_0000)
+    #expect(try place(4 << 20) & 0x1f_ffff == 0)
+    // Not a multiple: as close as can be.
+    #expect(try place(4 << 20 + page) == 0x20_119f_f000)
+    #expect(try place(4 << 20 + page, of: object) & 0x1f_ffff == 0)
+    #expect(try place(Self.gibibyte, of: object, offset: 3 << 21) & 0x3fff_ffff == 3 << 21)
+    #expect(try place(Self.gibibyte, of: object, offset: 5 * page) & 0x3fff_ffff == 5 * page)
+    // A wish is granted as it is; in vain it counts for nothing.
+    #expect(try place(Self.gibibyte, at: 0x10_0000_1000) == 0x10_0000_1000)
+    #expect(try place(Self.gibibyte, at: 0x10_0000_1000) & 0x3fff_ffff == 0)
+    // A hole that is too small for a good place is better than none.
+    let narrow = try AddressSpace.create()
+    let end = AddressSpace.userLimit & ~0xfff_ffff
+    let (minimum, window) = (AddressSpace.minimumAddress, AddressSpace.kernelWindow)
+    for taken in [minimum..<window.lowerBound, window.upperBound..<end - Self.gibibyte - page] {
+      _ = try narrow.map(
+        at: taken.lowerBound, length: taken.upperBound - taken.lowerBound, protection: [], flags: [.fixed, .noReserve],
+        object: nil)
+    }
+    narrow.setMappingLayout(MappingLayout(base: end, direction: .down))
+    #expect(try narrow.mapAnonymous(Self.gibibyte, [.read, .write], .noReserve) == end - Self.gibibyte)
+    narrow.destroy()
+    space.destroy()
+  }
+
+  @Test func `a GiB that unrelated programs map has all its tables once`() throws {
+    let object = MemoryObject(store: nil, size: Self.gibibyte)
+    var spaces: [AddressSpace] = []
+    let before = Self.tables
+    for number in 0..<16 as Range<UInt64> {
+      let space = try AddressSpace.create()
+      let address = try space.map(
+        at: 0, length: Self.gibibyte, protection: [.read, .write], flags: .shared, object: object)
+      for part in stride(from: number, to: 64, by: 16) { try space.store(part, address + part * 8 << 21) }
+      spaces.append(space)
+    }
+    // A root and one table below it for each; one middle table and 64 of the last level for all.
+    #expect(Self.tables == before + 16 * 2 + 65)
+    func address(_ space: AddressSpace) -> UInt64 { space.areas.withReadLock { $0.map.first?.start ?? 0 } }
+    for space in spaces {
+      for part in 0..<64 as Range<UInt64> { #expect(try space.load(address(space) + part * 8 << 21) == part) }
+    }
+    #expect(Self.tables == before + 16 * 2 + 65)
+    // fork keeps them, whichever way.
+    let usual = unsafe AddressSpace.eagerCopyPages
+    defer { unsafe AddressSpace.eagerCopyPages = usual }
+    for eager in [usual, -1] {
+      unsafe AddressSpace.eagerCopyPages = eager
+      let tables = Self.tables
+      let child = try spaces[0].fork()
+      #expect(Self.tables <= tables + 2)
+      try child.store(eager == -1 ? 1 : 2, address(child) + page)
+      #expect(try spaces[1].load(address(spaces[1]) + page) == (eager == -1 ? 1 : 2))
+      #expect(child.statistics.objectPages == spaces[1].statistics.objectPages)
+      spaces.append(child)
+    }
+    #expect(TestMachine.audit(spaces))
+    // Who cuts a piece out has a middle table of its own, and the others nothing of it.
+    try spaces[2].unmap(address(spaces[2]) + 8 << 21, page)
+    #expect(throws: Errno.EFAULT) { try spaces[2].load(address(spaces[2]) + 8 << 21) }
+    #expect(try spaces[2].load(address(spaces[2]) + 16 << 21) == 2)
+    #expect(try spaces[3].load(address(spaces[3]) + 8 << 21) == 1)
+    try spaces[4].protect(address(spaces[4]) + 16 << 21, page, .read)
+    #expect(throws: Errno.EFAULT) { try spaces[4].store(1, address(spaces[4]) + 16 << 21) }
+    try spaces[5].store(9, address(spaces[5]) + 16 << 21)
+    #expect(try spaces[4].load(address(spaces[4]) + 16 << 21) == 9)
+    object.truncate(to: 3 * 8 << 21)
+    for space in spaces {
+      #expect(throws: Errno.EFAULT) { try space.load(address(space) + 40 << 21) }
+      #expect(TestMachine.isConsistent(space))
+    }
+    #expect(try spaces[6].load(address(spaces[6]) + 16 << 21) == 9)
+    #expect(TestMachine.audit(spaces))
+    for space in spaces { space.destroy() }
+    #expect(object.sharedTables.withLock { $0.count } == 0)
+  }
+
+  @Test func `random calls on large shared mappings agree with a flat model`() throws {
+    var random = SeededGenerator("middle tables")
+    let usual = unsafe AddressSpace.eagerCopyPages
+    defer { unsafe AddressSpace.eagerCopyPages = usual }
+    let before = VirtualMemoryStatistics.snapshot()
+    _ = Frames.zeroPage
+    let freeBefore = TestMachine.freeFrames
+    do {
+      let base: UInt64 = 0x20_0000_0000
+      // Three GiB of addresses; the object has two and a half. What is touched lies near the ends of tables.
+      let object = MemoryObject(store: nil, size: 5 * Self.gibibyte / 2)
+      var values: [UInt64: UInt64] = [:]
+      var size = 5 * Self.gibibyte / 2
+      struct Part { var offset: UInt64, isWritable: Bool }
+      /// What each space shows: address of a 2 MiB block to its place in the object.
+      struct Model {
+        let space: AddressSpace
+        var blocks: [UInt64: Part]
+      }
+      func fresh() throws -> Model { Model(space: try AddressSpace.create(), blocks: [:]) }
+      var models = [try fresh(), try fresh()]
+      func block() -> UInt64 {
+        let near = [0, 1, 255, 510, 511]
+        return (UInt64(random.below(3)) * 512 + UInt64(near[random.below(near.count)])) << 21
+      }
+      for step in 0..<SeededGenerator.modelSteps(3_000, parts: 4) {
+        let which = random.below(models.count)
+        let space = models[which].space
+        switch random.below(24) {
+        case 0, 1:  // map whole GiBs, or a few blocks
+          let isLarge = random.below(3) > 0
+          let start = isLarge ? UInt64(random.below(2)) << 30 : block()
+          let length = isLarge ? Self.gibibyte * UInt64(1 + random.below(2)) : UInt64(1 + random.below(3)) << 21
+          let offset = random.below(4) > 0 ? start : UInt64(random.below(2)) << 21
+          _ = try space.map(
+            at: base + start, length: length, protection: [.read, .write], flags: [.shared, .fixed, .noReserve],
+            object: object, offset: offset)
+          for place in stride(from: 0, to: length, by: 1 << 21) {
+            models[which].blocks[start + place] = Part(offset: offset + place, isWritable: true)
+          }
+        case 2:
+          let start = block()
+          try space.unmap(base + start, 1 << 21)
+          models[which].blocks[start] = nil
+        case 3:
+          let start = block()
+          guard var part = models[which].blocks[start] else { break }
+          part.isWritable = random.below(2) == 0
+          try space.protect(base + start, 1 << 21, part.isWritable ? [.read, .write] : .read)
+          models[which].blocks[start] = part
+        case 4:
+          let start = block()
+          guard models[which].blocks[start] != nil else { break }
+          try space.advise(base + start, UInt64(1 + random.below(512)) * page, .discard)
+        case 5:
+          let (old, new) = (block(), block())
+          guard let part = models[which].blocks[old], old != new else { break }
+          _ = try space.remap(
+            base + old, oldLength: 1 << 21, newLength: 1 << 21, options: [.mayMove, .fixed], target: base + new)
+          models[which].blocks[old] = nil
+          models[which].blocks[new] = part
+        case 6 where models.count < 6:
+          unsafe AddressSpace.eagerCopyPages = random.below(2) == 0 ? -1 : usual
+          models.append(Model(space: try space.fork(), blocks: models[which].blocks))
+        case 7 where models.count > 2:
+          space.destroy()
+          models.remove(at: which)
+        case 8:
+          let end = (UInt64(random.below(4)) + 1) * 5 * Self.gibibyte / 8 + UInt64(random.below(3)) * page
+          object.truncate(to: end)
+          size = end
+          values = values.filter { $0.key < end }
+        case 9:
+          let start = block()
+          object.punchHole(from: start, length: page)
+          values[start] = nil
+        default:
+          let start = block()
+          let address = start + UInt64([0, 1, 511][random.below(3)]) * page
+          guard let part = models[which].blocks[start], part.offset + address - start < size else {
+            #expect(throws: Errno.EFAULT) { try space.load(base + address) }
+            break
+          }
+          let place = part.offset + address - start
+          if random.below(2) == 0 {
+            #expect(try space.load(base + address) == values[place] ?? 0, "step \(step)")
+          } else if part.isWritable {
+            try space.store(UInt64(step), base + address)
+            values[place] = UInt64(step)
+          } else {
+            #expect(throws: Errno.EFAULT) { try space.store(1, base + address) }
+          }
+        }
+        if step % 50 == 0 {
+          #expect(TestMachine.audit(models.map(\.space)), "step \(step)")
+          for model in models { #expect(TestMachine.isConsistent(model.space), "step \(step)") }
+        }
+      }
+      for model in models { model.space.destroy() }
+      object.truncate(to: 0)
+      #expect(object.sharedTables.withLock { $0.count } == 0)
+    }
+    let after = VirtualMemoryStatistics.snapshot()
+    #expect(after.pageTablePages == before.pageTablePages && after.areas == before.areas)
+    #expect(TestMachine.freeFrames == freeBefore)
+  }
+}

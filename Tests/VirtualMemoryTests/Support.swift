@@ -166,7 +166,7 @@ enum TestMachine {
         if shift > 12 {
           expect(entry.isWritable != entry.isTableCopiedOnWrite, "an entry with mark and right")
           let isObjects = entry.frame.frame.flags.contains(.objectTable)
-          expect(entry.isObjectTable == isObjects && (shift == 21 || !isObjects), "an object's table")
+          expect(entry.isObjectTable == isObjects && (shift <= 30 || !isObjects), "an object's table")
           let isUnmarked = !entry.isTableCopiedOnWrite && !isObjects
           if note(entry.frame, isTable: true, isObject: isObjects, writable: isUnmarked) {
             visit(entry.frame, shift - 9)

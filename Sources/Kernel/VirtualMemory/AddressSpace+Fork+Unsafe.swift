@@ -175,9 +175,11 @@ extension AddressSpace {
     var position = area.start
     while position < area.end {
       let stop = min(area.end, (position | (PageTables.tableSpan &- 1)) &+ 1)
-      if area.partWithTable(position) != nil, let table = tables.withLock({ $0.objectTable(position) }) {
-        try child.tables.withLock { tables throws(Errno) in try tables.link(table, at: position) }
-        position = stop
+      if area.partWithTable(position, PageTables.middleShift) != nil,
+        let (table, shift) = tables.withLock({ $0.objectTable(position) })
+      {
+        try child.tables.withLock { tables throws(Errno) in try tables.link(table, shift, at: position) }
+        position = ((position >> shift) &+ 1) << shift
         continue
       }
       tables.withLock { tables in

@@ -37,7 +37,7 @@ extension AddressSpace {
     var gather = MappingGather(space: machineSpace)
     let (start, areaFlags) = try changeAreas { state throws(Errno) in
       guard !state.isDestroyed else { throw .ENOMEM }
-      let start = try place(state, address, length, flags, alignment: Self.alignment(address, length, flags, offset))
+      let start = try place(state, address, length, flags, offset: offset)
       var areaFlags = flags.subtracting(.transient).union(state.futureFlags)
       let replaced = flags.contains(.fixed) ? state.mappedPages(start, start &+ length) : 0
       try state.checkLimits(
@@ -104,10 +104,14 @@ extension AddressSpace {
 
   // MARK: Placing
 
-  /// The address for a new mapping.
+  /// The address for a new mapping. Orders are followed and wishes granted as they are, but for huge pages.
+  ///
+  /// - Parameters:
+  ///   - alignment: what a place must be a multiple of.
+  ///   - offset: where in the object the mapping begins, in bytes.
   func place(
     _ state: borrowing AreaState, _ address: UInt64, _ length: UInt64, _ flags: MappingFlags,
-    alignment: UInt64 = pageSize
+    alignment: UInt64 = pageSize, offset: UInt64 = 0
   ) throws(Errno) -> UInt64 {
     if flags.contains(.fixedNoReplace) {
       if state.map.overlaps(address, address &+ length, respectingGaps: false) { throw .EEXIST }
@@ -126,23 +130,29 @@ extension AddressSpace {
     if wish != 0, Self.isUserRange(wish, length), !state.map.overlaps(wish, wish &+ length, respectingGaps: true) {
       return wish
     }
+    let best = max(alignment, Self.bestAlignment(length, flags))
+    if best > alignment, let hole = try? findHole(state, length, alignment: best, congruentTo: offset) { return hole }
     return try findHole(state, length, alignment: alignment)
   }
 
-  /// Large shared mappings lie where all processes that map the same part of an object can share its page tables.
-  private static func alignment(_ address: UInt64, _ length: UInt64, _ flags: MappingFlags, _ offset: UInt64) -> UInt64
-  {
+  /// What the address of a mapping should be congruent to its offset by, so that page tables belong to it alone: these are
+  /// shared whole, after fork or by all who map the same object, and 2 MiB can be one page of the machine.
+  ///
+  /// Linux places private memory of whole multiples of 2 MiB like this, and large files.
+  private static func bestAlignment(_ length: UInt64, _ flags: MappingFlags) -> UInt64 {
+    if length >= 1 << PageTables.groupShift { return 1 << PageTables.groupShift }
     let span = PageTables.tableSpan
-    guard address == 0, flags.contains(.shared), !flags.contains(.low), length >= span, offset & (span &- 1) == 0 else {
-      return pageSize
-    }
-    return span
+    let isLarge = flags.contains(.shared) ? length >= span : length & (span &- 1) == 0
+    return isLarge ? span : pageSize
   }
 
-  /// A hole for `length` bytes at a multiple of `alignment`: where there is room for the worst case.
-  func findHole(_ state: borrowing AreaState, _ length: UInt64, alignment: UInt64) throws(Errno) -> UInt64 {
-    let slack = alignment &- pageSize
-    return try (findHole(state, length &+ slack) &+ slack) & ~(alignment &- 1)
+  /// A hole for `length` bytes at a place that is congruent to `offset`, modulo `alignment`: where there is room for the
+  /// worst case.
+  func findHole(
+    _ state: borrowing AreaState, _ length: UInt64, alignment: UInt64, congruentTo offset: UInt64 = 0
+  ) throws(Errno) -> UInt64 {
+    let hole = try findHole(state, length &+ alignment &- pageSize)
+    return hole &+ (offset &- hole) & (alignment &- 1)
   }
 
   /// The highest hole below the mapping base, above it when the space below is full; in the legacy layout the lowest

@@ -44,7 +44,7 @@ public final class MemoryObject {
   let pages: SpinLock<ObjectPages>
   let tree: RadixTree
   /// The page tables of parts of 512 pages which shared mappings use in common (PageTables+Objects), not counted.
-  let sharedTables = SpinLock<[UInt64: PageFrameNumber]>([:], rank: .objectTables)
+  let sharedTables = SpinLock(ObjectTables(), rank: .objectTables)
   let mappings = SpinLock(ObjectMappings(), rank: .objectMappings)
   /// Woken when busy pages are ready, or pages in flight have been stored.
   let ready = WaitQueue()

@@ -2,11 +2,19 @@
 //
 // A part of an object of 512 pages that programs map shared, readable and writable, at addresses congruent to 2 MiB has one
 // last-level table, found through the object. Whoever faults fills it for all. Nobody owns it alone: pages come and go by
-// single atomic steps, each under the table lock of the space for which it is done.
+// single atomic steps, each under the table lock of the space for which it is done. Likewise 512 such parts, at addresses
+// congruent to 1 GiB, have one middle table: who maps so much has a single entry of its own for a GiB.
+//
+//     space   space            space
+//       │o      │o               │          o  object's table
+//       └──▶ M ◀┘                M'         M' shows 2 MiB of the GiB, or has something else beside them
+//          o╱ ╲o               o╱
+//          T   T ◀─────────────┘            more than 512 parts: more middle tables
 //
 // Invariants:
-// * Where a tree refers to an object's table, the whole 2 MiB are mapped from that part of the object with these rights.
+// * Where a tree refers to an object's table, all that the table covers is mapped from that part of the object with these rights.
 //   munmap, mprotect and mremap of a piece take the table out of the tree: its pages come back through faults.
+// * A middle table only gains tables, each in one atomic step, and gives them up at its end.
 // * A page is put into the table only after the object's version was compared under the space's table lock, and
 //   truncation visits all spaces after it has changed the version: it finds every page, whoever put it in.
 // * The table has a reference for each entry that leads to it and keeps its object; the object's list of tables has none.
@@ -22,13 +30,27 @@ extension FrameFlags {
 }
 
 extension VirtualMemoryArea {
-  /// The part of the object whose table shows `page`, if the area allows to use it.
-  func partWithTable(_ page: UInt64) -> UInt64? {
-    let start = page & ~(PageTables.tableSpan &- 1)
-    guard isShared, object != nil, protection == [.read, .write], start >= self.start,
-      start &+ PageTables.tableSpan <= end, objectIndex(start) & 511 == 0
+  /// The part of the object whose table, below an entry at `shift`, shows `page`, if the area allows to use it.
+  func partWithTable(_ page: UInt64, _ shift: UInt64) -> UInt64? {
+    let span: UInt64 = 1 << shift
+    let start = page & ~(span &- 1)
+    guard isShared, object != nil, protection == [.read, .write], start >= self.start, start &+ span <= end,
+      objectIndex(start) & (span / pageSize &- 1) == 0
     else { return nil }
-    return objectIndex(start) / 512
+    return objectIndex(start) / (span / pageSize)
+  }
+}
+
+/// The tables of an object, by the level of the entry that refers to them, and part.
+struct ObjectTables {
+  private var last: [UInt64: PageFrameNumber] = [:]
+  private var middle: [UInt64: PageFrameNumber] = [:]
+
+  var count: Int { last.count + middle.count }
+
+  subscript(shift: UInt64, part: UInt64) -> PageFrameNumber? {
+    get { shift == PageTables.middleShift ? last[part] : middle[part] }
+    set { if shift == PageTables.middleShift { last[part] = newValue } else { middle[part] = newValue } }
   }
 }
 
@@ -36,9 +58,9 @@ extension MemoryObject {
   /// The table of a part of the object, with a reference for the caller.
   ///
   /// - Throws: ENOMEM.
-  func table(ofPart part: UInt64) throws(Errno) -> PageFrameNumber {
+  func table(ofPart part: UInt64, _ shift: UInt64) throws(Errno) -> PageFrameNumber {
     try sharedTables.withLock { tables throws(Errno) in
-      if let table = tables[part] {
+      if let table = tables[shift, part] {
         Frames.retainTable(table)
         return table
       }
@@ -47,7 +69,7 @@ extension MemoryObject {
       table.frame.set(.objectTable)
       // SAFETY: the reference to the object is given up when the table ends.
       unsafe table.frame.setOwner(UnsafeRawPointer(Unmanaged.passRetained(self).toOpaque()), index: part)
-      tables[part] = table
+      tables[shift, part] = table
       return table
     }
   }
@@ -59,14 +81,22 @@ extension PageTables {
   /// - Throws: ENOMEM.
   mutating func ensureSlot(_ page: UInt64, _ area: VirtualMemoryArea, _ object: MemoryObject) throws(Errno) -> Slot {
     let place = find(page)
-    if !place.isShared, let slot = unsafe place.slot { return unsafe slot }
-    if unsafe place.slot == nil, let part = area.partWithTable(page) {
-      let upper = try unsafe makeUpperSlot(page)
-      if unsafe !PageTableEntry(word: upper.pointee).isPresent {
-        unsafe link(try object.table(ofPart: part), in: upper)
-      }
+    if !place.isShared || place.isInObjectTable, let slot = unsafe place.slot { return unsafe slot }
+    if unsafe place.slot == nil {
+      try linkTable(Self.groupShift, page, area, object)
+      try linkTable(Self.middleShift, page, area, object)
     }
     return try unsafe ensureSlot(page)
+  }
+
+  /// Uses the object's table below the entry at `shift`, if the area allows it and the tree has none there.
+  private mutating func linkTable(
+    _ shift: UInt64, _ page: UInt64, _ area: VirtualMemoryArea, _ object: MemoryObject
+  ) throws(Errno) {
+    guard let part = area.partWithTable(page, shift) else { return }
+    let upper = try unsafe makeUpperSlot(page, shift)
+    if unsafe PageTableEntry(word: upper.pointee).isPresent { return }
+    unsafe link(try object.table(ofPart: part, shift), in: upper, shift)
   }
 
   /// The same where a page of the object is going to be shown to a program that reads: also in a table that other trees
@@ -80,31 +110,45 @@ extension PageTables {
     return try unsafe ensureSlot(page, area, object)
   }
 
-  /// The object's table for `address`, with a reference for the caller.
-  func objectTable(_ address: UInt64) -> PageFrameNumber? {
-    let place = find(address)
-    guard place.isInObjectTable, let slot = unsafe place.slot else { return nil }
-    let table = unsafe Frames.frame(at: slot)
-    Frames.retainTable(table)
-    return table
+  /// The object's table for `address`, the upper one of two, with a reference for the caller; and where in an address the
+  /// index of the entry that leads to it begins.
+  func objectTable(_ address: UInt64) -> (table: PageFrameNumber, shift: UInt64)? {
+    guard let (entry, shift) = objectTableEntry(address) else { return nil }
+    Frames.retainTable(entry.frame)
+    return (entry.frame, shift)
   }
 
-  /// Uses an object's table for the 2 MiB at `address`, where the tree has none; takes over the caller's reference, which
-  /// is not the last.
+  private func objectTableEntry(_ address: UInt64) -> (entry: PageTableEntry, shift: UInt64)? {
+    var table = unsafe Self.table(root)
+    var shift = Self.rootShift
+    while shift >= Self.middleShift {
+      let entry = unsafe PageTableEntry(word: table[Self.index(address, shift)])
+      guard entry.isPresent else { return nil }
+      if entry.isObjectTable { return (entry, shift) }
+      unsafe table = Self.table(entry.frame)
+      shift &-= 9
+    }
+    return nil
+  }
+
+  /// Uses an object's table below the entry at `shift` for `address`, where the tree has none; takes over the caller's
+  /// reference, which is not the last.
   ///
   /// - Throws: ENOMEM; the reference is gone.
-  mutating func link(_ table: PageFrameNumber, at address: UInt64) throws(Errno) {
+  mutating func link(_ table: PageFrameNumber, _ shift: UInt64, at address: UInt64) throws(Errno) {
     do throws(Errno) {
-      try unsafe link(table, in: makeUpperSlot(address))
+      try unsafe link(table, in: makeUpperSlot(address, shift), shift)
     } catch {
-      Self.drop(table, Self.middleShift)
+      Self.drop(table, shift)
       throw error
     }
   }
 
-  private mutating func link(_ table: PageFrameNumber, in upper: Slot) {
-    unsafe upper.pointee = PageTableEntry(objectTable: table).word
-    resident += ResidentPages(packed: table.frame.mapCount)
+  private mutating func link(_ table: PageFrameNumber, in upper: Slot, _ shift: UInt64) {
+    let entry = PageTableEntry(objectTable: table)
+    // The slot may be in an object's table itself, where another space was faster: with the same.
+    guard unsafe Self.exchange(upper, .empty, entry) else { return Self.drop(table, shift) }
+    resident += pages(below: entry, shift)
     notePeak()
   }
 
@@ -112,39 +156,40 @@ extension PageTables {
   ///
   /// - Throws: ENOMEM; some are out, which is no harm.
   mutating func unlinkObjectTables(_ start: UInt64, _ end: UInt64, into gather: inout MappingGather) throws(Errno) {
-    var address = start & ~(Self.tableSpan &- 1)
+    var address = start
     while address < end {
-      if find(address).isInObjectTable {
-        let upper = try unsafe makeUpperSlot(address)
-        unsafe unlink(upper, address, &gather)
+      guard let (_, shift) = objectTableEntry(address) else {
+        address = nextTable(from: address)
+        continue
       }
-      address = nextTable(from: address)
+      unsafe unlink(try makeUpperSlot(address, shift), shift, address, &gather)
+      address = ((address >> shift) &+ 1) << shift
     }
     gather.flushRun()
   }
 
-  mutating func unlink(_ upper: Slot, _ address: UInt64, _ gather: inout MappingGather) {
-    let table = unsafe PageTableEntry(word: upper.pointee).frame
+  mutating func unlink(_ upper: Slot, _ shift: UInt64, _ address: UInt64, _ gather: inout MappingGather) {
+    let entry = unsafe PageTableEntry(word: upper.pointee)
     unsafe upper.pointee = 0
-    resident -= ResidentPages(packed: table.frame.mapCount)
-    gather.unmap(address & ~(Self.tableSpan &- 1), length: Self.tableSpan)
-    gather.release(table: table, Self.middleShift)
+    resident -= pages(below: entry, shift)
+    gather.unmap((address >> shift) << shift, length: 1 << shift)
+    gather.release(table: entry.frame, shift)
   }
 
   /// `drop` for an object's table.
-  static func dropObjectTable(_ table: PageFrameNumber) {
+  static func dropObjectTable(_ table: PageFrameNumber, _ shift: UInt64) {
     guard let owner = unsafe table.frame.owner else { return }
     // SAFETY: the table keeps its object.
     let object = unsafe Unmanaged<MemoryObject>.fromOpaque(owner)
     let isLast = unsafe object._withUnsafeGuaranteedRef { object in
       object.sharedTables.withLock { tables in
         if Frames.releaseTableUnlessLast(table) { return false }
-        tables[table.frame.index] = nil
+        tables[shift, table.frame.index] = nil
         return true
       }
     }
     guard isLast else { return }
-    dropPages(of: table)
+    if shift > middleShift { dropTables(of: table, shift) } else { dropPages(of: table) }
     unsafe object.release()
   }
 

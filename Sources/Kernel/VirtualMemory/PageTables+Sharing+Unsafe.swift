@@ -212,9 +212,13 @@ extension PageTables {
   /// Gives up a reference to the table below an entry at `shift`; the last one ends all that the table holds. No machine
   /// shows pages any more that only this reference kept.
   static func drop(_ table: PageFrameNumber, _ shift: UInt64) {
-    if table.frame.flags.contains(.objectTable) { return dropObjectTable(table) }
+    if table.frame.flags.contains(.objectTable) { return dropObjectTable(table, shift) }
     if Frames.releaseTableUnlessLast(table) { return }
-    guard shift > middleShift else { return dropPages(of: table) }
+    if shift > middleShift { dropTables(of: table, shift) } else { dropPages(of: table) }
+  }
+
+  /// Ends a table above the last level, below an entry at `shift`, that nobody else refers to.
+  static func dropTables(of table: PageFrameNumber, _ shift: UInt64) {
     let slots = unsafe self.table(table)
     for index in 0..<512 {
       let entry = unsafe PageTableEntry(word: slots[index])
@@ -304,13 +308,13 @@ extension PageTables {
       guard entry.isPresent else { continue }
       if begin >= floor, begin &+ (1 << shift) <= ceiling {
         unsafe slot.pointee = 0
-        uncount(entry, shift)
+        resident -= pages(below: entry, shift)
         gather.unmap(position, length: stop &- position)
         gather.release(table: entry.frame, shift)
+      } else if entry.isObjectTable {
+        unsafe unlink(slot, shift, position, &gather)
       } else if shift > Self.middleShift {
         unsafe takeOut(Self.table(entry.frame), shift &- 9, position, stop, floor, ceiling, &gather)
-      } else if entry.isObjectTable {
-        unsafe unlink(slot, position, &gather)
       } else {
         unsafe takeOutPages(Self.table(entry.frame), position, stop, &gather)
       }
@@ -326,14 +330,12 @@ extension PageTables {
     }
   }
 
-  private mutating func uncount(_ entry: PageTableEntry, _ shift: UInt64) {
+  /// What the table below an entry at `shift` holds.
+  func pages(below entry: PageTableEntry, _ shift: UInt64) -> ResidentPages {
+    guard shift > Self.middleShift else { return ResidentPages(packed: entry.frame.frame.mapCount) }
     var pages = ResidentPages()
     var tables = 0
-    if shift > Self.middleShift {
-      unsafe Self.sum(Self.table(entry.frame), shift &- 9, &pages, &tables)
-    } else {
-      pages = ResidentPages(packed: entry.frame.frame.mapCount)
-    }
-    resident -= pages
+    unsafe Self.sum(Self.table(entry.frame), shift &- 9, &pages, &tables)
+    return pages
   }
 }

@@ -90,6 +90,8 @@ struct PageTables {
   static var rootShift: UInt64 { 39 }
   /// The same for the tables that refer to last-level tables.
   static var middleShift: UInt64 { 21 }
+  /// The same for the tables that refer to those: an entry covers 1 GiB.
+  static var groupShift: UInt64 { 30 }
 
   // MARK: Look-up
 
@@ -203,14 +205,14 @@ struct PageTables {
     return try unsafe makeSlot(address)
   }
 
-  /// The entry for `address` in a table of this tree alone; nil where there is no table.
+  /// The entry for `address` in a table of this tree alone, or in an object's; nil where there is no table.
   ///
   /// - Throws: ENOMEM.
   @inline(__always)
   mutating func exclusiveSlot(_ address: UInt64) throws(Errno) -> Slot? {
     let place = find(address)
     guard let slot = unsafe place.slot else { return nil }
-    return place.isShared ? try unsafe makeSlot(address) : unsafe slot
+    return place.isShared && !place.isInObjectTable ? try unsafe makeSlot(address) : unsafe slot
   }
 
   @inline(never)
@@ -226,13 +228,13 @@ struct PageTables {
     return unsafe Self.table(PageTableEntry(word: slot.pointee).frame) + Self.index(address, 12)
   }
 
-  /// The entry for the last-level table of `address`, in a table of this tree alone.
+  /// The entry at `level` above the last-level table of `address`, in a table of this tree alone, or in an object's.
   ///
   /// - Throws: ENOMEM.
-  mutating func makeUpperSlot(_ address: UInt64) throws(Errno) -> Slot {
+  mutating func makeUpperSlot(_ address: UInt64, _ level: UInt64 = PageTables.middleShift) throws(Errno) -> Slot {
     var table = unsafe Self.table(root)
     var shift = Self.rootShift
-    while shift > Self.middleShift {
+    while shift > level {
       defer { shift &-= 9 }
       let slot = unsafe table + Self.index(address, shift)
       let entry = unsafe PageTableEntry(word: slot.pointee)
@@ -245,7 +247,7 @@ struct PageTables {
       }
       unsafe table = Self.table(PageTableEntry(word: slot.pointee).frame)
     }
-    return unsafe table + Self.index(address, Self.middleShift)
+    return unsafe table + Self.index(address, level)
   }
 
   /// Makes all tables that cover [start, end) this tree's own; absent ones stay absent.
