@@ -19,6 +19,8 @@ public struct MemoryPolicy: Equatable, Sendable {
   public var mode: Mode
   /// A bit for each node.
   public var nodes: UInt64
+  /// Which of the nodes comes first; nil is that of the CPU, if it is among them (set_mempolicy_home_node(2)).
+  public var home: Int?
   /// The node whose turn it is.
   public private(set) var turn = 0
 
@@ -73,8 +75,8 @@ extension PhysicalMemory {
       if let frame = allocate(on: policy.takeTurn(), options) { return frame }
       return try allocateSingle(options)
     }
-    // The CPU's own node first, if it is among them.
-    let home = localNode
+    // The CPU's own node first, if it is among them and no other was chosen.
+    let home = policy.home ?? localNode
     if nodes & (1 << UInt64(home)) != 0, let frame = allocate(on: home, options) { return frame }
     var left = nodes
     while left != 0 {

@@ -8,7 +8,7 @@ import Process
 import Scheduling
 import VirtualMemory
 
-/// mbind(2), set_mempolicy(2), get_mempolicy(2), migrate_pages(2), move_pages(2).
+/// mbind(2), set_mempolicy(2), get_mempolicy(2), migrate_pages(2), move_pages(2), set_mempolicy_home_node(2).
 public enum NodeCalls {
   @export(interface)
   public static func table() -> [SystemCall] {
@@ -24,6 +24,7 @@ public enum NodeCalls {
       SystemCall(
         279, "move_pages", .partial("pages that several processes show stay where they are (EBUSY)"),
         "pid:i count:u pages:p nodes:p status:p flags:x", movePages),
+      SystemCall(450, "set_mempolicy_home_node", .full, "address:p length:u node:u flags:x", setHomeNode),
     ]
   }
 
@@ -111,6 +112,16 @@ public enum NodeCalls {
       frame.addressSpace, frame.a0, end, from: present & ~policy.nodes,
       to: flags & (Move.own | Move.all) != 0 ? policy.nodes : nil)
     if stayed > 0, flags & Move.strict != 0 { throw .EIO }
+    return 0
+  }
+
+  private static func setHomeNode(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    guard frame.a0 & (pageSize - 1) == 0, frame.a3 == 0, frame.a2 < UInt64(MemoryZone.nodeCount) else { throw .EINVAL }
+    // As on Linux the sum may wrap to nothing, but not to an end below the start.
+    let end = frame.a0 &+ ((frame.a1 &+ (pageSize - 1)) & ~(pageSize - 1))
+    guard end >= frame.a0 else { throw .EINVAL }
+    if end == frame.a0 { return 0 }
+    try frame.addressSpace.setHomeNode(frame.a0, end, Int(frame.a2))
     return 0
   }
 

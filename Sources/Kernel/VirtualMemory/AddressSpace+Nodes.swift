@@ -66,6 +66,34 @@ extension AddressSpace {
     }
   }
 
+  /// Has the rules of [start, end) that name several nodes look at `node` first; other ranges have none to look at.
+  ///
+  /// - Throws: ENOENT when no range has a rule of its own; EOPNOTSUPP for a rule of another kind, and what lies below is
+  ///   changed already; ENOMEM, EINVAL as `split`.
+  @export(interface)
+  public func setHomeNode(_ start: UInt64, _ end: UInt64, _ node: Int) throws(Errno) {
+    try areas.withWriteLock { state throws(Errno) in
+      var isAny = false
+      var position = start
+      while position < end, let area = state.map.firstEnding(after: position), area.start < end {
+        let stop = min(area.end, end)
+        position = max(position, area.start)
+        if var policy = area.policy {
+          guard policy.mode == .bind || policy.mode == .preferred else { throw .EOPNOTSUPP }
+          policy.home = node
+          try split(&state, at: position)
+          try split(&state, at: stop)
+          guard let part = state.map.find(position) else { throw .ENOENT }
+          part.policy = policy
+          mergeAround(&state, part)
+          isAny = true
+        }
+        position = stop
+      }
+      if !isAny { throw .ENOENT }
+    }
+  }
+
   /// Runs `body`, which makes a page of `area`, with the area's rule in the place of the thread's, if it has one.
   @inline(__always)
   func byPolicy<Result>(of area: VirtualMemoryArea, _ page: UInt64, _ body: () -> Result) -> Result {

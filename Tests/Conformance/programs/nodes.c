@@ -64,6 +64,10 @@ static long bind_range(void *start, unsigned long length, int mode, unsigned lon
   return syscall(SYS_mbind, start, length, mode, nodes, nodes ? 1024ul : 0ul, flags);
 }
 
+static long home_node(void *start, unsigned long length, unsigned long node, unsigned long flags) {
+  return syscall(SYS_set_mempolicy_home_node, start, length, node, flags);
+}
+
 // Policies of ranges, and moving pages where there is one node to move them to.
 static void ranges(void) {
   section("ranges");
@@ -111,6 +115,17 @@ static void ranges(void) {
   EQUAL(syscall(SYS_migrate_pages, 0, 1024ul, nodes, nodes), 0);
   FAILS(syscall(SYS_migrate_pages, 0, 1024ul, nodes, (unsigned long[16]){0}), EINVAL);
   FAILS(syscall(SYS_migrate_pages, 0x7fffffff, 1024ul, nodes, nodes), ESRCH);
+  // Where a range's rule begins to look.
+  EQUAL(bind_range(memory, 4096, BIND, nodes, 0), 0);
+  EQUAL(bind_range(memory + 8 * 4096, 4096, INTERLEAVE, nodes, 0), 0);
+  EQUAL(home_node(memory, 2 * 4096, 0, 0), 0);
+  FAILS(home_node(memory + 4 * 4096, 2 * 4096, 0, 0), ENOENT);
+  FAILS(home_node(memory, 16 * 4096, 0, 0), EOPNOTSUPP);
+  FAILS(home_node(memory + 1, 4096, 0, 0), EINVAL);
+  FAILS(home_node(memory, 4096, 1000, 0), EINVAL);
+  FAILS(home_node(memory, 4096, 0, 1), EINVAL);
+  FAILS(home_node(memory, -4096ul, 0, 0), EINVAL);
+  EQUAL(home_node(memory, 0, 0, 0), 0);
   void *pages[2] = {memory, memory + 4096};
   int wanted[2] = {0, 0}, status[2] = {-1, -1};
   EQUAL(syscall(SYS_move_pages, 0, 2ul, pages, wanted, status, MOVE), 0);
