@@ -227,6 +227,15 @@ pages = [bytearray(bytes([i % 251]) * 65536) for i in range(4000)]
 order = list(range(4000))
 random.Random(1).shuffle(order)
 print("same" if all(pages[i][0] == i % 251 and pages[i][65535] == i % 251 for i in order) else "lost")'
+  inside "pages that a program advises out are in swap at once" 0 'out same in' '' --swap "$scratch/swap" -- python3 -c '
+import mmap, re
+swapped = lambda: int(re.search(r"VmSwap:\s+(\d+)", open("/proc/self/status").read())[1])
+pages = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for i in range(0, len(pages), 4096): pages[i] = i // 4096 % 251
+pages.madvise(21)  # MADV_PAGEOUT
+print("out" if swapped() > 8000 else swapped(), end=" ")
+print("same" if all(pages[i] == i // 4096 % 251 for i in range(0, len(pages), 4096)) else "lost", end=" ")
+print("in" if swapped() < 1000 else swapped())'
   verify "swap space that is missing" 125 '' "apus: --swap: '/none' does not exist; give a size to make it, as in /none:1G" "$apus" run --swap /none -- true
   verify "swap space of another size" 125 '' "apus: --swap: '$scratch/swap' exists and has 67108864 bytes, not 1048576" "$apus" run --swap "$scratch/swap:1M" -- true
   cp /bin/busybox "$scratch/program"

@@ -49,7 +49,10 @@ public enum DescriptorCalls {
     return Int64(try frame.descriptors.insert(file, closeOnExec: true))
   }
 
-  private static func process(_ frame: SystemCallFrame) throws(Errno) -> Process {
+  /// The process of the pidfd that is the first argument.
+  ///
+  /// - Throws: EBADF.
+  static func process(_ frame: SystemCallFrame) throws(Errno) -> Process {
     guard let file = try frame.descriptors.get(frame.int(0)) as? ProcessFile else { throw .EBADF }
     return file.process
   }

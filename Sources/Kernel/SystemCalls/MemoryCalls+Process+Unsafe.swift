@@ -1,4 +1,4 @@
-// The memory of another process: process_vm_readv(2), process_vm_writev(2).
+// The memory of another process: process_vm_readv(2), process_vm_writev(2), process_madvise(2).
 
 import FileSystem
 import Identity
@@ -19,6 +19,7 @@ extension MemoryCalls {
       SystemCall(
         311, "process_vm_writev", .full, "pid:i local:p local_count:u remote:p remote_count:u flags:x"
       ) { frame throws(Errno) in try transfer(&frame, .toRemote) },
+      SystemCall(440, "process_madvise", .full, "pidfd:d vectors:p count:u advice:i flags:x", adviseProcess),
     ]
   }
 
@@ -54,6 +55,33 @@ extension MemoryCalls {
           Thread.checkReschedule()
         }
       })
+  }
+
+  /// Returns how many bytes were advised before one range failed.
+  private static func adviseProcess(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    guard frame.a4 & 0xffff_ffff == 0 else { throw .EINVAL }
+    let ranges = try vectors(frame.a1, frame.a2)
+    let process = try DescriptorCalls.process(frame)
+    guard !process.hasEnded else { throw .ESRCH }
+    let space = try space(of: process.pid, frame)
+    let number = frame.a3 & 0xffff_ffff
+    if space !== frame.addressSpace {
+      switch number {
+      case MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_COLLAPSE: break
+      default: throw .EINVAL
+      }
+      guard frame.credentials.has(.nice) else { throw .EPERM }
+    }
+    let advice = try advice(number)
+    var done: Int64 = 0
+    for (address, length) in ranges {
+      do throws(Errno) { try space.advise(address, UInt64(length), advice) } catch {
+        if done > 0 { return done }
+        throw error
+      }
+      done += Int64(length)
+    }
+    return done
   }
 
   private static var pinnedSegments: Int { 16 }

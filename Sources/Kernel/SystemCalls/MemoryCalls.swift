@@ -28,7 +28,7 @@ public enum MemoryCalls {
       SystemCall(26, "msync", .full, "address:p length:u flags:x", msync),
       SystemCall(27, "mincore", .full, "address:p length:u result:p", mincore),
       SystemCall(
-        28, "madvise", .partial("MADV_FREE frees at once; ageing, merging and huge-page hints have no effect"),
+        28, "madvise", .partial("MADV_FREE frees at once; MADV_COLLAPSE is for private memory; merging has no effect"),
         "address:p length:u advice:i", madvise),
       SystemCall(149, "mlock", .full, "address:p length:u") { frame throws(Errno) in
         try frame.addressSpace.lock(
@@ -214,31 +214,38 @@ public enum MemoryCalls {
   // MARK: madvise, mlockall
 
   static func madvise(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let advice: MemoryAdvice
-    switch frame.a2 & 0xffff_ffff {
-    case MADV_NORMAL: advice = .normal
-    case MADV_RANDOM: advice = .random
-    case MADV_SEQUENTIAL: advice = .sequential
-    case MADV_WILLNEED: advice = .willNeed
-    case MADV_DONTNEED: advice = .discard
-    case MADV_FREE: advice = .free
-    case MADV_REMOVE: advice = .remove
-    case MADV_DONTFORK: advice = .dontInherit
-    case MADV_DOFORK: advice = .inherit
-    case MADV_HUGEPAGE: advice = .hugePages
-    case MADV_NOHUGEPAGE: advice = .noHugePages
-    case MADV_COLLAPSE: advice = .collapse
-    case MADV_DONTDUMP: advice = .dontDump
-    case MADV_DODUMP: advice = .dump
-    case MADV_WIPEONFORK: advice = .wipeOnFork
-    case MADV_KEEPONFORK: advice = .keepOnFork
-    case MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_COLD, MADV_PAGEOUT: advice = .ignored
-    case MADV_POPULATE_READ: advice = .populateForReading
-    case MADV_POPULATE_WRITE: advice = .populateForWriting
+    try frame.addressSpace.advise(frame.a0, frame.a1, advice(frame.a2 & 0xffff_ffff))
+    return 0
+  }
+
+  /// What a number of madvise(2) means.
+  ///
+  /// - Throws: EINVAL.
+  static func advice(_ number: UInt64) throws(Errno) -> MemoryAdvice {
+    switch number {
+    case MADV_NORMAL: .normal
+    case MADV_RANDOM: .random
+    case MADV_SEQUENTIAL: .sequential
+    case MADV_WILLNEED: .willNeed
+    case MADV_DONTNEED: .discard
+    case MADV_FREE: .free
+    case MADV_REMOVE: .remove
+    case MADV_DONTFORK: .dontInherit
+    case MADV_DOFORK: .inherit
+    case MADV_HUGEPAGE: .hugePages
+    case MADV_NOHUGEPAGE: .noHugePages
+    case MADV_COLLAPSE: .collapse
+    case MADV_DONTDUMP: .dontDump
+    case MADV_DODUMP: .dump
+    case MADV_WIPEONFORK: .wipeOnFork
+    case MADV_KEEPONFORK: .keepOnFork
+    case MADV_COLD: .cold
+    case MADV_PAGEOUT: .pageOut
+    case MADV_MERGEABLE, MADV_UNMERGEABLE: .ignored
+    case MADV_POPULATE_READ: .populateForReading
+    case MADV_POPULATE_WRITE: .populateForWriting
     default: throw .EINVAL
     }
-    try frame.addressSpace.advise(frame.a0, frame.a1, advice)
-    return 0
   }
 
   static func mlockall(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {

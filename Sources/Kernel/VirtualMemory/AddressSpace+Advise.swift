@@ -19,7 +19,9 @@ public enum MemoryAdvice: Sendable {
   case hugePages, noHugePages
   /// Make huge pages of what is there now (MADV_COLLAPSE).
   case collapse
-  /// Hints without an effect here: merging of equal pages, ageing.
+  /// The pages are not going to be used soon: they leave memory before others (MADV_COLD), or now (MADV_PAGEOUT).
+  case cold, pageOut
+  /// Hints without an effect here: merging of equal pages.
   case ignored
   case populateForReading, populateForWriting
 }
@@ -27,7 +29,8 @@ public enum MemoryAdvice: Sendable {
 extension AddressSpace {
   /// Applies advice to [address, address + length). Unmapped parts are skipped, and reported at the end.
   ///
-  /// - Throws: EINVAL, ENOMEM (a part is not mapped), EFAULT or ENOMEM when pages could not be brought in.
+  /// - Throws: EINVAL, ENOMEM (a part is not mapped), EFAULT or ENOMEM when pages could not be brought in; `collapse` moreover
+  ///   EAGAIN, and EINTR.
   @export(interface)
   public func advise(_ address: UInt64, _ length: UInt64, _ advice: MemoryAdvice) throws(Errno) {
     guard address & pageMask == 0, let length = roundedUpToPage(length) else { throw .EINVAL }
@@ -40,6 +43,9 @@ extension AddressSpace {
     case .populateForWriting: return try populate(address, end, .write)
     case .willNeed: return try bringIn(address, end)
     case .remove: return try removeContents(address, end)
+    case .cold: return try age(address, end, .cold)
+    case .pageOut: return try age(address, end, .pageOut)
+    case .collapse: return try collapse(address, end)
     default: break
     }
     var gather = MappingGather(space: machineSpace)
@@ -90,9 +96,7 @@ extension AddressSpace {
     case .dontDump: try setFlags(&state, area, start, end, area.flags.union(.notDumped))
     case .hugePages: try setFlags(&state, area, start, end, area.flags.subtracting(.noHugePages).union(.hugePages))
     case .noHugePages: try setFlags(&state, area, start, end, area.flags.subtracting(.hugePages).union(.noHugePages))
-    // Linux answers so where there are no transparent huge pages.
-    case .collapse: throw .EINVAL
-    case .ignored, .willNeed, .remove, .populateForReading, .populateForWriting: break
+    case .ignored, .willNeed, .remove, .populateForReading, .populateForWriting, .cold, .pageOut, .collapse: break
     }
   }
 

@@ -136,7 +136,7 @@ extension AddressSpace {
   ) throws(Errno) -> Bool {
     guard area.flags.contains(.hugeTLB) else { return false }
     switch advice {
-    case .free, .wipeOnFork, .collapse: throw .EINVAL
+    case .free, .wipeOnFork: throw .EINVAL
     case .discard: break
     default: return false
     }

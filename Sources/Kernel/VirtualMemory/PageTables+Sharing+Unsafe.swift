@@ -207,6 +207,19 @@ extension PageTables {
     }
   }
 
+  /// Whether all tables on the way to `address` are this tree's alone, whatever their marks say.
+  func isAlone(_ address: UInt64) -> Bool {
+    var table = unsafe Self.table(root)
+    var shift = Self.rootShift
+    while shift >= Self.middleShift {
+      let entry = unsafe PageTableEntry(word: table[Self.index(address, shift)])
+      guard entry.isPresent, Frames.tableReferences(entry.frame) == 1 else { return false }
+      unsafe table = Self.table(entry.frame)
+      shift &-= 9
+    }
+    return true
+  }
+
   // MARK: Dropping
 
   /// Gives up a reference to the table below an entry at `shift`; the last one ends all that the table holds. No machine

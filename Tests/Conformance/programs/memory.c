@@ -278,7 +278,14 @@ static void moving(void) {
   p[0] = 1;
   OK(mincore(p, 3 * PAGE, resident));
   EQUAL(resident[0] & 1, 1);
+  OK(madvise(p, 2 * PAGE, MADV_COLD));
+  OK(madvise(p, 2 * PAGE, MADV_PAGEOUT));
+  EQUAL(p[0] + p[2 * PAGE], 1);
+  FAILS(madvise(p, 4 * PAGE, MADV_COLD), ENOMEM);
+  FAILS(madvise(p, 4 * PAGE, MADV_PAGEOUT), ENOMEM);
   OK(mlock(p, PAGE));
+  FAILS(madvise(p, 2 * PAGE, MADV_COLD), EINVAL);
+  FAILS(madvise(p, 2 * PAGE, MADV_PAGEOUT), EINVAL);
   OK(mlock2(p, PAGE, MLOCK_ONFAULT));
   OK(munlock(p, PAGE));
   OK(mlockall(MCL_CURRENT));
@@ -344,6 +351,65 @@ static void stacks(void) {
   FAILS(process_vm_readv(child, &l, 1, &r, 1, 0), ESRCH);
 }
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+// Large pages by order, and advice about the memory of others.
+static void advice(void) {
+  section("madvise with large pages");
+  const size_t block = 2 << 20;
+  char *room = map(6 * block, RW, PRIVATE);
+  char *p = (char *)(((uintptr_t)room + block - 1) & ~(block - 1));
+  for (size_t i = 0; i < 2 * block; i += 9 * PAGE) p[i] = (char)(i / PAGE % 100);
+  OK(madvise(p, 2 * block, MADV_COLLAPSE));
+  OK(madvise(p, 2 * block, MADV_COLLAPSE));
+  int wrong = 0;
+  for (size_t i = 0; i < 2 * block; i += PAGE) wrong += p[i] != (i % (9 * PAGE) ? 0 : (char)(i / PAGE % 100));
+  EQUAL(wrong, 0);
+  pid_t child = CHILD({
+    p[PAGE] = 1;
+    OK(madvise(p, block, MADV_COLLAPSE));
+    EQUAL(p[PAGE] + p[9 * PAGE], 10);
+    _exit(checks_failed);
+  });
+  EQUAL(outcome(child), 0);
+  EQUAL(p[PAGE], 0);
+  FAILS(madvise(p + 3 * block, block, MADV_COLLAPSE), EINVAL);
+  FAILS(madvise(p + PAGE, 8 * PAGE, MADV_COLLAPSE), EINVAL);
+  OK(madvise(p + PAGE, block, MADV_COLLAPSE));
+  FAILS(madvise(p + 1, block, MADV_COLLAPSE), EINVAL);
+  OK(madvise(p, block, MADV_NOHUGEPAGE));
+  FAILS(madvise(p, block, MADV_COLLAPSE), EINVAL);
+  OK(munmap(p + 2 * block, PAGE));
+  FAILS(madvise(p + block, block + PAGE, MADV_COLLAPSE), ENOMEM);
+
+  section("process_madvise");
+  int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+  child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  int other = (int)syscall(SYS_pidfd_open, child, 0);
+  struct iovec ranges[] = {{p, 3 * PAGE}, {p + block, 2 * PAGE}, {p + 2 * block, PAGE}};
+  EQUAL(syscall(SYS_process_madvise, self, ranges, 2ul, MADV_COLD, 0), (long)(5 * PAGE));
+  EQUAL(syscall(SYS_process_madvise, other, ranges, 2ul, MADV_PAGEOUT, 0), (long)(5 * PAGE));
+  EQUAL(syscall(SYS_process_madvise, other, ranges, 3ul, MADV_WILLNEED, 0), (long)(5 * PAGE));
+  FAILS(syscall(SYS_process_madvise, other, ranges + 2, 1ul, MADV_COLD, 0), ENOMEM);
+  FAILS(syscall(SYS_process_madvise, other, ranges, 1ul, MADV_DONTNEED, 0), EINVAL);
+  FAILS(syscall(SYS_process_madvise, other, ranges, 1ul, MADV_COLD, 1), EINVAL);
+  FAILS(syscall(SYS_process_madvise, 0, ranges, 1ul, MADV_COLD, 0), EBADF);
+  FAILS(syscall(SYS_process_madvise, other, (void *)8, 1ul, MADV_COLD, 0), EFAULT);
+  kill(child, SIGKILL);
+  EQUAL(waitpid(child, NULL, 0), child);
+  FAILS(syscall(SYS_process_madvise, other, ranges, 1ul, MADV_COLD, 0), ESRCH);
+  EQUAL(p[9 * PAGE], 9);
+  close(self);
+  close(other);
+  munmap(room, 6 * block);
+}
+
 int main(void) {
   enter_work_directory();
   struct sigaction a = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
@@ -356,5 +422,6 @@ int main(void) {
   files();
   moving();
   stacks();
+  advice();
   return conformance_end();
 }

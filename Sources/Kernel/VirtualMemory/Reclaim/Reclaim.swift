@@ -153,8 +153,8 @@ public final class Reclaim: Shrinker {
     batch.releaseAll()
   }
 
-  /// Drops clean pages of files that are not in use; returns how many.
-  private static func dropFiles(_ batch: borrowing PageBatch) -> Int {
+  /// Drops clean pages of files that are not in use; returns how many. Gives up the batch's references.
+  static func dropFiles(_ batch: borrowing PageBatch) -> Int {
     var (dropped, dirty) = (0, 0)
     ReverseMap.owners.withLock { owners in
       var walk = ReverseWalk()
