@@ -78,6 +78,39 @@ private final class Waker: ReclaimWaker {
     #expect(test.memory.takeWantedOrder() == 3 && test.memory.takeWantedOrder() == 0)
   }
 
+  @Test(arguments: [false, true])
+  func `who is woken for a shortage may use the heap, whose allocation it was`(onSlob: Bool) throws {
+    final class HeapUser: ReclaimWaker {
+      let memory: PhysicalMemory
+      var calls = 0
+      init(_ memory: PhysicalMemory) { self.memory = memory }
+      func memoryIsShort(node: Int, order: Int) {
+        calls += 1
+        for size in [64, 500, 4000] {
+          if let object = unsafe memory.heapAllocate(size: size, alignment: 16, options: .reserved) {
+            unsafe memory.heapFree(object)
+          }
+        }
+      }
+    }
+    let test = TestMemory(megabytes: 16, usesSlob: onSlob)
+    let waker = HeapUser(test.memory)
+    test.memory.install(waker)
+    for size in [64, 500, 4000] {
+      var objects: [UnsafeMutableRawPointer] = unsafe []
+      while let object = unsafe test.memory.heapAllocate(size: size, alignment: 16, options: []) {
+        unsafe objects.append(object)
+      }
+      // The note stays for the next one who holds no lock.
+      #expect(throws: Errno.ENOMEM) { try test.memory.allocate(order: 0, options: []) }
+      for object in unsafe objects { unsafe test.memory.heapFree(object) }
+      test.memory.trimCaches()
+      test.memory.drainLocalFrames()
+      #expect(waker.calls > 0 && test.memory.takeShortage() == 0)
+      waker.calls = 0
+    }
+  }
+
   @Test func `compaction finds movable frames from below and free ones from above`() throws {
     var random = SeededGenerator("scanners")
     let test = TestMemory(megabytes: 32)

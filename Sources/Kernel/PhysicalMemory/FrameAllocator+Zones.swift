@@ -109,12 +109,12 @@ extension PhysicalMemory {
         }
         unsafe zone.pointee.lock.release()
         if let block {
-          unsafe noteLevel(zone, order: min(order, Self.maximumOrder))
+          unsafe noteLevel(zone, order: min(order, Self.maximumOrder), options)
           return block
         }
       }
       if attempt == 0 {
-        noteFailure(order: min(order, Self.maximumOrder))
+        noteFailure(order: min(order, Self.maximumOrder), options)
         drainLocalFrames()
       } else if !options.contains(.mayReclaim) || Shrinkers.reclaim(frames: max(count, shortage)) == 0 {
         break

@@ -29,6 +29,9 @@ public struct AllocationOptions: OptionSet, Sendable {
   /// The owner gives the frames up on request.
   public static var reclaimable: Self { Self(rawValue: 1 << 5) }
 
+  /// The caller holds a lock of the heap: whoever is woken for a shortage might allocate, and want that lock.
+  static var holdsHeapLock: Self { Self(rawValue: 1 << 6) }
+
   /// The bits of `movable` and `reclaimable` are the migrate type's raw value.
   @inline(__always) var migrateType: Int { Int(truncatingIfNeeded: rawValue >> 4 & 3) }
 }

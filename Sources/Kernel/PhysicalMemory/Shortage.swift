@@ -1,8 +1,8 @@
 // Noticing that memory runs short, and telling those who can do something about it.
 //
 // An allocation that leaves a zone below its low watermark, or finds no block of its order, notes so. Reclaim is a thread
-// of a higher room: it installs a waker. Allocations happen under spin locks, where nobody may be woken; then the note
-// stays until the next allocation without a lock, or until `FrameAllocator.wakeReclaim`.
+// of a higher room: it installs a waker. Allocations happen under spin locks, those of the heap among them, where nobody
+// may be woken; then the note stays until the next allocation without a lock, or until `FrameAllocator.wakeReclaim`.
 
 import KernelCore
 import Synchronization
@@ -31,12 +31,12 @@ extension PhysicalMemory {
 
   /// Notes when the zone is below its low watermark, or has no second block of this order.
   @inline(__always)
-  func noteLevel(_ zone: UnsafeMutablePointer<Zone>, order: Int) {
-    if unsafe !zone.pointee.isOK(order: order, mark: .low) { noteFailure(order: order) }
+  func noteLevel(_ zone: UnsafeMutablePointer<Zone>, order: Int, _ options: AllocationOptions = []) {
+    if unsafe !zone.pointee.isOK(order: order, mark: .low) { noteFailure(order: order, options) }
   }
 
   @inline(never)
-  func noteFailure(order: Int) {
+  func noteFailure(order: Int, _ options: AllocationOptions = []) {
     let wanted = unsafe state.pointee.wantedOrder.load(ordering: .relaxed)
     let isMore = order > wanted
     if isMore { unsafe state.pointee.wantedOrder.store(order, ordering: .relaxed) }
@@ -44,7 +44,7 @@ extension PhysicalMemory {
       unsafe state.pointee.isShort.store(true, ordering: .relaxed)
       unsafe state.pointee.wakeIsDue.store(true, ordering: .relaxed)
     }
-    if CPU.lockDepth == 0 { wakeReclaim() }
+    if CPU.lockDepth == 0, !options.contains(.holdsHeapLock) { wakeReclaim() }
   }
 
   func wakeReclaim() {

@@ -245,7 +245,7 @@ extension PhysicalMemory {
     var found: Buddy.Block?
     while found == nil, order >= 0, Self.pageSize << order >= objectSize {
       do throws(Errno) {
-        found = try takeBlock(order: order, options: options.intersection([.atomic, .reserved]))
+        found = try takeBlock(order: order, options: options.intersection([.atomic, .reserved]).union(.holdsHeapLock))
       } catch {
         order &-= 1
       }

@@ -85,7 +85,7 @@ extension PhysicalMemory {
   private func makeSlobPage(_ list: Int, _ options: AllocationOptions) -> UInt64? {
     let number: UInt64
     do throws(Errno) {
-      number = try takeBlock(order: 0, options: options.intersection([.atomic, .reserved])).number
+      number = try takeBlock(order: 0, options: options.intersection([.atomic, .reserved]).union(.holdsHeapLock)).number
     } catch {
       return nil
     }
