@@ -19,7 +19,7 @@ enum LockOrder {
       CPU.adjustLockDepth(1)
     #endif
     #if LOCK_ORDER
-      held[CPU.currentIndex * 256 + Int(rank.order)] += 1
+      count(rank, 1)
     #endif
   }
 
@@ -29,21 +29,36 @@ enum LockOrder {
       CPU.adjustLockDepth(-1)
     #endif
     #if LOCK_ORDER
-      held[CPU.currentIndex * 256 + Int(rank.order)] -= 1
+      count(rank, -1)
     #endif
   }
 
   #if LOCK_ORDER
-    /// How many locks of each rank each CPU holds. A CPU writes its own counts only.
-    private nonisolated(unsafe) static var held = InlineArray<16_384, UInt8>(repeating: 0)
+    // A CPU writes its own only.
+    /// How many locks of each rank each CPU holds.
+    private nonisolated(unsafe) static var counts = InlineArray<16_384, Int8>(repeating: 0)
+    /// The ranks of which it holds any, a bit each.
+    private nonisolated(unsafe) static var held = InlineArray<256, UInt64>(repeating: 0)
 
-    @inline(never)
+    private static func count(_ rank: LockRank, _ change: Int8) {
+      let place = CPU.currentIndex << 8 | Int(rank.order)
+      counts[place] += change
+      let bit: UInt64 = 1 << UInt64(place & 63)
+      if counts[place] > 0 { held[place >> 6] |= bit } else { held[place >> 6] &= ~bit }
+    }
+
     private static func check(_ rank: LockRank) {
-      let first = CPU.currentIndex * 256
-      let last = Int(rank.order)
-      for order in 0...last where held[first + order] > 0 && (order < last || !rank.nests) {
-        panic("a lock of rank \(last) is taken while one of rank \(order) is held (LockRank.swift)")
-      }
+      let place = CPU.currentIndex << 8 | Int(rank.order)
+      let bit: UInt64 = 1 << UInt64(place & 63)
+      var wrong = held[place >> 6] & (rank.nests ? bit - 1 : bit | (bit - 1))
+      for lower in CPU.currentIndex << 2..<place >> 6 { wrong |= held[lower] }
+      guard wrong == 0 else { report(rank) }
+    }
+
+    private static func report(_ rank: LockRank) -> Never {
+      let first = CPU.currentIndex << 8
+      let lowest = (0...Int(rank.order)).first { counts[first | $0] > 0 } ?? 0
+      panic("a lock of rank \(rank.order) is taken while one of rank \(lowest) is held (LockRank.swift)")
     }
   #endif
 }
