@@ -3,7 +3,8 @@
 #
 # A figure's name is "…, alternative.operation": rows are the operation with what comes before the alternative, columns are
 # alternatives. Tables have the least figure, which other load on the machine changes least. Each suite, which is what comes
-# before the dot, has a process of its own: it fills its table once, and finds the heap as no other one left it.
+# before the dot, has three processes of its own (RUNS): it fills its table once, finds the heap as no other one left it, and
+# where that lies in the caches changes some figures by a factor of three.
 set -euo pipefail
 cd "$(dirname "$0")"
 filter=${1:-.}
@@ -18,8 +19,10 @@ timed() {
   # No iterations: names only.
   "$program" --quiet --format csv --columns name --iterations 0 --filter "$filter" | sed '1d; s/^"//; s/\..*//' | uniq |
     while read -r suite; do
-      "$program" --quiet --format csv --columns name,each --filter "^(?=$suite\.).*($filter)" | sed 1d ||
-        echo "$1: $suite: failed" >&2
+      for _ in $(seq "${RUNS:-3}"); do
+        "$program" --quiet --format csv --columns name,each --filter "^(?=$suite\.).*($filter)" | sed 1d ||
+          echo "$1: $suite: failed" >&2
+      done
     done | python3 tables.py "$1" "$2"
 }
 

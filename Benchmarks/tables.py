@@ -1,4 +1,5 @@
-# Makes a table of figures on standard input, lines of CSV "suite.operation",value: tables.py TITLE UNIT.
+# Makes a table of figures on standard input, lines of CSV "suite.operation",value: tables.py TITLE UNIT. A figure
+# that comes several times counts with the least of them.
 import csv
 import re
 import sys
@@ -18,7 +19,8 @@ for name, value in csv.reader(sys.stdin):
     suite, operation = name.split(".", 1)
     *kinds, column = suite.split(", ")
     row = ", ".join([operation, *kinds])
-    rows.setdefault(row, {})[column] = float(value)
+    figures = rows.setdefault(row, {})
+    figures[column] = min(float(value), figures.get(column, float("inf")))
     if column not in columns:
         columns.append(column)
 
