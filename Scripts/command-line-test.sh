@@ -263,7 +263,7 @@ if section write-back; then
   rm "$scratch/large-disk" "$scratch/files/random"
   inside "old pages are written although nobody asks" 0 '*nr_dirty 0' '' --user 0:0 --disk "$scratch/disk" -- \
     busybox sh -c 'cd /proc/sys/vm; echo 10 >dirty_writeback_centisecs; echo 10 >dirty_expire_centisecs
-      exec 3<>/dev/vda; echo x >&3; sleep 1; grep "nr_dirty " /proc/vmstat'
+      exec 3<>/dev/vda; echo x >&3; until grep "nr_dirty 0" /proc/vmstat; do sleep 0.1; done'
   inside "what is young is not" 0 'nr_dirty 1' '' --user 0:0 --disk "$scratch/disk" -- \
     busybox sh -c 'exec 3<>/dev/vda; echo x >&3; sleep 0.3; grep "nr_dirty " /proc/vmstat'
   # A disk that cannot be written beyond 256 GiB: each open file learns once of what the flusher could not write.
@@ -287,11 +287,13 @@ print(*answers, *(sync(file) for file in (first, first, second, second, third, t
 import mmap, os, time
 file = os.open("/mnt/left", os.O_RDWR | os.O_CREAT)
 os.ftruncate(file, 1 << 20)
+done, child = os.pipe()
 if os.fork() == 0:
     memory = mmap.mmap(file, 1 << 20)
     memory[:] = b"left" * (1 << 18)
-    time.sleep(60)
-time.sleep(0.5)
+    os.write(child, b"x")
+    time.sleep(600)
+os.read(done, 1)
 os._exit(0)'
   holds "all of it" bash -c "cmp '$scratch/files/left' <(yes left | tr -d '\n' | head -c 1048576)"
   inside "dropped caches are read again" 0 'fewer' '' --user 0:0 -- \
@@ -408,48 +410,59 @@ print(min(sum(1 for size in sizes() if size == 4), 40000))'
   inside "a fork bomb under a limit" 0 'alive' '*' --user 1000 -- bash -c 'ulimit -u 50; (b() { b | b & b; }; b) >/dev/null 2>&1 & sleep 1; echo alive'
   inside "a thousand processes leave none" 0 '1' '' -- busybox sh -c \
     'i=0; while [ $i -lt 1000 ]; do busybox true; /bin/true; i=$((i+1)); done; ls -d /proc/[0-9]* | wc -l | (read n; [ $n -le 6 ] && echo 1)'
+  # Whether COMMAND… holds within thirty seconds.
+  soon() {
+    for _ in $(seq 300); do "$@" && return 0; sleep 0.1; done
+    return 1
+  }
+  children() { pgrep -P "$monitor"; }
+  has_children() { [ "$(children | wc -l)" -ge "$1" ]; }
+  has_none() { ! children >/dev/null; }
+  has_zombies() { ps -o stat= --ppid "$monitor" | grep -q Z; }
+  no_zombies() { ! has_zombies; }
+  said() { [ "$(cat "$scratch/out")" = "$1" ]; }
+  ended() { ! kill -0 "$monitor" 2>/dev/null; }
   # A host process of the sandbox is killed from outside: its program is gone, the kernel is not.
-  "$apus" run --timeout 30 -- busybox sh -c '(while :; do :; done) & (while :; do :; done) & wait; echo survived' >"$scratch/out" 2>"$scratch/err" </dev/null &
+  "$apus" run --timeout "$limit" -- busybox sh -c '(while :; do :; done) & (while :; do :; done) & echo begun; wait; echo survived' \
+    >"$scratch/out" 2>"$scratch/err" </dev/null &
   monitor=$!
-  sleep 2
-  before=$(pgrep -P "$monitor" | wc -l)
-  holds "user programs live in processes of their own" test "$before" -ge 2
-  kill -9 $(pgrep -P "$monitor") 2>/dev/null
-  for _ in $(seq 300); do kill -0 "$monitor" 2>/dev/null || break; sleep 0.1; done
-  if kill -0 "$monitor" 2>/dev/null; then
+  soon said begun
+  holds "user programs live in processes of their own" has_children 2
+  kill -9 $(children) 2>/dev/null
+  if soon ended; then
+    ok
+  else
     wrong "killed stub processes end the run" "still running after 30 s"
     kill -9 "$monitor"
-  else
-    ok
   fi
   wait "$monitor" 2>/dev/null
-  holds "and leave no process on the host" test -z "$(pgrep -P "$monitor")"
+  holds "and leave no process on the host" soon has_none
   # A thousand processes come and go: their address spaces' host processes go with them. Those that stay are the
   # shell's, a pool of empty ones, and the monitor's own helpers.
-  "$apus" run -- busybox sh -c 'i=0; while [ $i -lt 1000 ]; do busybox true; i=$((i + 1)); done; sleep 30' \
-    </dev/null >/dev/null 2>&1 &
+  "$apus" run -- busybox sh -c 'i=0; while [ $i -lt 1000 ]; do busybox true; i=$((i + 1)); done; echo all; sleep 600' \
+    </dev/null >"$scratch/out" 2>/dev/null &
   monitor=$!
   most=0
-  for _ in $(seq 150); do
-    count=$(pgrep -P "$monitor" | wc -l)
+  until said all || ended; do
+    count=$(children | wc -l)
     [ "$count" -gt "$most" ] && most=$count
     sleep 0.02
   done
   holds "a thousand processes leave no host processes behind" test "$most" -ge 1 -a "$most" -le 16
-  holds "nor zombies" bash -c "! ps -o stat= --ppid $monitor | grep -q Z"
+  holds "nor zombies" soon no_zombies
   kill "$monitor" 2>/dev/null
   wait "$monitor" 2>/dev/null
   # The monitor itself is killed: nothing of it stays.
-  "$apus" run -- sleep 100 </dev/null >/dev/null 2>&1 &
+  "$apus" run -- busybox sh -c 'echo begun; sleep 600' </dev/null >"$scratch/out" 2>/dev/null &
   monitor=$!
-  sleep 1
-  children=$(pgrep -P "$monitor" | tr '\n' ' ')
+  soon said begun
+  left=$(children)
   kill -9 "$monitor"
   wait "$monitor" 2>/dev/null
   # They are killed at once; the host's init reaps them when it comes to it.
-  lives() { for child in $children; do grep -q '^State:[[:space:]]*[^Z]' "/proc/$child/status" 2>/dev/null && return 0; done; return 1; }
-  for _ in $(seq 50); do lives || break; sleep 0.1; done
-  if lives; then wrong "a killed monitor takes its processes along" "$children"; else ok; fi
+  are_gone() { for child in $left; do grep -q '^State:[[:space:]]*[^Z]' "/proc/$child/status" 2>/dev/null && return 1; done; return 0; }
+  holds "a killed monitor takes its processes along" test -n "$left"
+  holds "all of them" soon are_gone
 fi
 
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
