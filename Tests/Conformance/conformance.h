@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -146,6 +147,34 @@ static inline int64_t now_ns(clockid_t clock) {
   struct timespec t;
   clock_gettime(clock, &t);
   return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+// Waits until the condition holds. After a minute it is for the check behind to say what is missing.
+#define UNTIL(condition) \
+  for (int64_t end_ = now_ns(CLOCK_MONOTONIC) + 60000000000; !(condition) && now_ns(CLOCK_MONOTONIC) < end_;) sleep_ms(1)
+
+// Whether a thread, by its stat(5) file, neither runs nor waits for a moment only: it sleeps, has stopped, or has ended.
+static inline bool rests(const char *stat) {
+  char text[400] = {0};
+  int file = open(stat, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return true;
+  ssize_t n = read(file, text, sizeof text - 1);
+  close(file);
+  const char *name_end = n > 0 ? strrchr(text, ')') : NULL;
+  return !name_end || strchr("STtZX", name_end[2]);
+}
+
+// Whether the leader of a process rests, now and a moment later.
+static inline bool at_rest(pid_t process) {
+  char path[40];
+  snprintf(path, sizeof path, "/proc/%d/stat", process);
+  return rests(path) && (sleep_ms(5), rests(path));
+}
+
+// Interrupts again and again, so that one time is after a call has begun to wait; 0 ends it.
+static inline void alarm_every_ms(long ms) {
+  struct itimerval time = {{0, ms * 1000}, {0, ms * 1000}};
+  MUST(setitimer(ITIMER_REAL, &time, NULL));
 }
 
 // A fresh directory, made current; conformance_end removes it.

@@ -1,5 +1,6 @@
 // futex(2): waiting, waking, comparing, moving waiters, timeouts, shared memory, robust lists.
 #include "../conformance.h"
+#include <dirent.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,11 +20,24 @@ static void *waiter(void *unused) {
   return NULL;
 }
 
-// Starts waiters and gives them time to sleep.
+// How many other threads of this process rest.
+static int sleepers(void) {
+  int count = 0;
+  char path[300];
+  DIR *threads = opendir("/proc/self/task");
+  for (struct dirent *e; (e = readdir(threads));) {
+    snprintf(path, sizeof path, "/proc/self/task/%s/stat", e->d_name);
+    count += e->d_name[0] != '.' && atoi(e->d_name) != getpid() && rests(path);
+  }
+  closedir(threads);
+  return count;
+}
+
+// Starts waiters; they sleep when it returns.
 static void start(pthread_t *threads, int count) {
   woken = 0;
   for (int i = 0; i < count; i++) pthread_create(&threads[i], NULL, waiter, NULL);
-  sleep_ms(60);
+  UNTIL(sleepers() >= count && (sleep_ms(5), sleepers() >= count));
 }
 
 static void *wake_shared(void *page) { return NULL; }
@@ -68,7 +82,8 @@ int main(void) {
   pthread_t threads[8];
   start(threads, 5);
   EQUAL(futex(&word, FUTEX_WAKE_PRIVATE, 2, NULL, NULL, 0), 2);
-  sleep_ms(40);
+  UNTIL(woken == 2);
+  sleep_ms(10);
   EQUAL(woken, 2);
   EQUAL(futex(&word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0), 3);
   for (int i = 0; i < 5; i++) pthread_join(threads[i], NULL);
@@ -84,7 +99,8 @@ int main(void) {
   start(threads, 6);
   FAILS(futex(&word, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)5L, &other, 77), EAGAIN);
   EQUAL(futex(&word, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)3L, &other, 0), 4);
-  sleep_ms(30);
+  UNTIL(woken == 1);
+  sleep_ms(10);
   EQUAL(woken, 1);
   EQUAL(futex(&other, FUTEX_WAKE_PRIVATE, 9, NULL, NULL, 0), 3);
   EQUAL(futex(&word, FUTEX_REQUEUE_PRIVATE, 0, (void *)9L, &other, 0), 2);
@@ -102,7 +118,7 @@ int main(void) {
     while (*page == 0) futex(page, FUTEX_WAIT, 0, NULL, NULL, 0);
     _exit(*page);
   });
-  sleep_ms(30);
+  UNTIL(at_rest(child));
   *page = 5;
   EQUAL(futex(page, FUTEX_WAKE, 1, NULL, NULL, 0), 1);
   EQUAL(outcome(child), 5);
@@ -111,7 +127,7 @@ int main(void) {
     struct timespec t = {0, 100000000};
     _exit(futex(&word, FUTEX_WAIT, 0, &t, NULL, 0) < 0 && errno == ETIMEDOUT ? 0 : 1);
   });
-  sleep_ms(30);
+  UNTIL(at_rest(child));
   EQUAL(futex(&word, FUTEX_WAKE, 9, NULL, NULL, 0), 0);
   EQUAL(outcome(child), 0);
 
@@ -140,7 +156,7 @@ int main(void) {
     int r = pthread_mutex_lock(robust);
     _exit(r == 0 ? 0 : r);
   });
-  sleep_ms(30);
+  UNTIL(at_rest(child));
   OK(pthread_mutex_unlock(robust));
   EQUAL(outcome(child), 0);
   struct robust_list_head *head;

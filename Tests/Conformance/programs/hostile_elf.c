@@ -39,7 +39,7 @@ static int run(const void *bytes, size_t size) {
     struct rlimit none = {0, 0};
     struct rlimit seconds = {2, 2};
     setrlimit(RLIMIT_CORE, &none), setrlimit(RLIMIT_CPU, &seconds);
-    alarm(5);
+    alarm(30);
     char *argv[] = {"program", NULL};
     char *envp[] = {NULL};
     execve("./program", argv, envp);

@@ -340,7 +340,7 @@ static void stacks(void) {
   static char secret[16] = "secret";
   char copy[16] = {0};
   child = CHILD({ strcpy(secret, "child's"); for (;;) pause(); });
-  sleep_ms(30);
+  UNTIL(at_rest(child));
   struct iovec l = {copy, 8}, r = {secret, 8};
   EQUAL(process_vm_readv(child, &l, 1, &r, 1, 0), 8);
   CHECK(!strcmp(copy, "child's"));

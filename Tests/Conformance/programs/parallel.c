@@ -142,7 +142,7 @@ int main(void) {
     kill(-leader, SIGKILL);
     // The end of file comes when nobody of the group is left.
     struct pollfd end = {ends[0], POLLIN, 0};
-    if (poll(&end, 1, 10000) != 1 || read(ends[0], &byte, 1) != 0) survivors++;
+    if (poll(&end, 1, 60000) != 1 || read(ends[0], &byte, 1) != 0) survivors++;
     close(ends[0]);
     outcome(leader);
   }

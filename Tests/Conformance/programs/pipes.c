@@ -120,15 +120,16 @@ int main(void) {
   struct sigaction a = {.sa_handler = on_pipe};
   sigaction(SIGALRM, &a, NULL);
   broken = 0;
-  ualarm(150000, 0);
+  alarm_every_ms(100);
   FAILS(read(p[0], b, 1), EINTR);
-  EQUAL(broken, 1);
-  child = CHILD({ sleep_ms(400); write(p[1], "z", 1); });
+  CHECK(broken >= 1);
   a.sa_flags = SA_RESTART;
   sigaction(SIGALRM, &a, NULL);
-  ualarm(150000, 0);
+  broken = 0;
+  child = CHILD({ sleep_ms(400); write(p[1], "z", 1); });
   EQUAL(read(p[0], b, 1), 1);
-  EQUAL(broken, 2);
+  alarm_every_ms(0);
+  CHECK(broken >= 1);
   outcome(child);
   close(p[0]), close(p[1]);
 

@@ -31,9 +31,13 @@ static void waiting(void) {
   int status;
   FAILS(waitpid(-1, &status, 0), ECHILD);
   FAILS(waitpid(getpid(), &status, 0), ECHILD);
-  pid_t a = CHILD(sleep_ms(20); _exit(1)), b = CHILD(_exit(2));
+  int hold[2];
+  char byte;
+  MUST(pipe(hold));
+  pid_t a = CHILD(close(hold[1]); read(hold[0], &byte, 1); _exit(1)), b = CHILD(_exit(2));
   EQUAL(waitpid(a, &status, WNOHANG), 0);
   CHECK(waitpid(b, &status, 0) == b && WEXITSTATUS(status) == 2);
+  close(hold[0]), close(hold[1]);
   FAILS(waitpid(b, &status, 0), ECHILD);
   CHECK(waitpid(-1, &status, 0) == a && WEXITSTATUS(status) == 1);
   FAILS(waitpid(-1, &status, 0x1000), EINVAL);

@@ -70,7 +70,12 @@ static void *consumer(void *unused) {
 }
 static void *once_body(void *unused) { sched_yield(); return NULL; }
 static void *cancelled(void *unused) { sleep(100); return NULL; }
-static void *tid_of(void *tid) { *(pid_t *)tid = gettid(); sleep_ms(200); return NULL; }
+static volatile bool may_leave;
+static void *tid_of(void *tid) {
+  *(pid_t *)tid = gettid();
+  while (!may_leave) sleep_ms(1);
+  return NULL;
+}
 
 int main(int argc, char **argv) {
   if (argc > 1) {
@@ -136,7 +141,7 @@ int main(int argc, char **argv) {
   pthread_create(&t[0], NULL, tid_of, &tid);
   while (!*(volatile pid_t *)&tid) sleep_ms(1);
   OK(pthread_kill(t[0], SIGUSR1));
-  sleep_ms(30);
+  UNTIL(handled_in == tid);
   CHECK(handled_in == tid);
   OK(syscall(SYS_tgkill, getpid(), getpid(), SIGUSR1));
   CHECK(handled_in == getpid());
@@ -150,8 +155,9 @@ int main(int argc, char **argv) {
   sigemptyset(&none);
   pthread_kill(t[1], 0);
   kill(getpid(), SIGUSR1);
-  sleep_ms(30);
-  CHECK(handled_in == tid || handled_in == 0);
+  UNTIL(handled_in != 0);
+  CHECK(handled_in == tid);
+  may_leave = true;
   pthread_join(t[0], NULL);
   pthread_cancel(t[1]), pthread_join(t[1], NULL);
   pthread_sigmask(SIG_UNBLOCK, &set, NULL);
