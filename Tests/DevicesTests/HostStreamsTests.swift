@@ -26,7 +26,7 @@ private final class Result: @unchecked Sendable {
     return value
   }
   func wait() -> Int64? {
-    for _ in 0..<2000 {
+    for _ in 0..<60_000 {
       if let current { return current }
       usleep(1000)
     }

@@ -73,7 +73,7 @@ extension UserMachineTests {
         var registers = machine_registers(), event = machine_event()
         func run(_ entry: guest_entry) -> machine_event_kind {
           registers.rip = codeAddress + guest_offset(entry)
-          um_user_run(user, &registers, &event, now() + oneSecond)
+          um_user_run(user, &registers, &event, now() + 10 * oneSecond)
           return machine_event_kind(event.kind)
         }
         #expect(run(GUEST_SELECTORS_SHOW) == MACHINE_EVENT_SYSCALL)
@@ -143,7 +143,7 @@ extension UserMachineTests {
           if UserMachine.statistics.processes_reused > reused { break }
         }
         var waited = 0
-        while kill(process, 0) == 0, waited < 100 {
+        while kill(process, 0) == 0, waited < 5000 {
           rest()
           waited += 1
         }

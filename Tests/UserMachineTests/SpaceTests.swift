@@ -133,7 +133,7 @@ extension UserMachineTests {
           space.destroy()
         }
         var waited = 0
-        while childProcesses() > before + 10, waited < 200 {
+        while childProcesses() > before + 10, waited < 3000 {
           usleep(10_000)
           waited += 1
         }

@@ -149,7 +149,7 @@ extension UserMachineTests {
         for _ in 0..<5 {
           let before = guest.registers.rdi, start = now()
           #expect(guest.run(deadline: start + 2_000_000) == MACHINE_EVENT_INTERRUPT)
-          #expect(now() - start >= 2_000_000 && now() - start < 200_000_000)
+          #expect(now() - start >= 2_000_000 && now() - start < 10 * oneSecond)
           #expect(guest.registers.rdi >= before)  // a busy host may not let it run within every deadline
         }
         #expect(guest.registers.rdi > 0)
@@ -212,7 +212,7 @@ extension UserMachineTests {
         _ = write(ends[1], [1] as [UInt8], 1)
         um_idle(start + 5 * oneSecond)
         #expect(um_interrupts_pending() == 1 << 5)
-        #expect(now() - start < oneSecond)
+        #expect(now() - start < 4 * oneSecond)
         other.join()
         for end in ends { close(end) }
         um_cpu_kick(0)
