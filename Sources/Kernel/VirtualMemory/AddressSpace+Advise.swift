@@ -114,6 +114,30 @@ extension AddressSpace {
     mergeAround(&state, part)
   }
 
+  /// Visits what is mapped of [start, end), an area at a time. The areas are not locked while `body` works.
+  ///
+  /// - Throws: what `accept`, which looks at an area under the lock, or `body` throws; ENOMEM at the end, when a part was not
+  ///   mapped.
+  func forEachPart(
+    _ start: UInt64, _ end: UInt64, _ accept: (VirtualMemoryArea) throws(Errno) -> Void,
+    _ body: (Range<UInt64>) throws(Errno) -> Void
+  ) throws(Errno) {
+    var position = start
+    var hasHole = false
+    while position < end {
+      let part = try areas.withReadLock { state throws(Errno) -> Range<UInt64>? in
+        guard let area = state.map.firstEnding(after: position), area.start < end else { return nil }
+        try accept(area)
+        return max(position, area.start)..<min(area.end, end)
+      }
+      if part?.lowerBound != position { hasHole = true }
+      guard let part else { break }
+      try body(part)
+      position = part.upperBound
+    }
+    if hasHole { throw .ENOMEM }
+  }
+
   /// MADV_WILLNEED: reads what objects have in their stores.
   private func bringIn(_ start: UInt64, _ end: UInt64) throws(Errno) {
     let isComplete = areas.withReadLock { state in

@@ -21,20 +21,10 @@ extension AddressSpace {
   ///   without pages; blocks behind it are collapsed all the same), EAGAIN (a page is pinned, likewise), ENOMEM (no 2 MiB in
   ///   a row, or a part is not mapped), EINTR.
   func collapse(_ start: UInt64, _ end: UInt64) throws(Errno) {
-    var position = start
-    var hasHole = false
-    while position < end {
-      let part = try areas.withReadLock { state throws(Errno) -> Range<UInt64>? in
-        guard let area = state.map.firstEnding(after: position), area.start < end else { return nil }
-        guard area.mayCollapse else { throw .EINVAL }
-        return max(position, area.start)..<min(area.end, end)
-      }
-      guard let part else {
-        hasHole = true
-        break
-      }
-      if part.lowerBound > position { hasHole = true }
-      position = part.upperBound
+    let accept = { (area: VirtualMemoryArea) throws(Errno) in
+      guard area.mayCollapse else { throw .EINVAL }
+    }
+    try forEachPart(start, end, accept) { part throws(Errno) in
       let span = PageTables.tableSpan
       let (first, last) = ((part.lowerBound &+ span &- 1) & ~(span &- 1), part.upperBound & ~(span &- 1))
       // Within a block there is nothing to do, and Linux says so.
@@ -50,7 +40,6 @@ extension AddressSpace {
       }
       if let failure { throw failure }
     }
-    if hasHole { throw .ENOMEM }
   }
 
   private enum Block {

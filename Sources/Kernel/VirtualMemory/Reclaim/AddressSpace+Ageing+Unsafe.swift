@@ -20,27 +20,17 @@ extension AddressSpace {
   ///
   /// - Throws: EINVAL (locked memory, huge pages; what lies below is aged already), ENOMEM (a part is not mapped), EINTR.
   func age(_ start: UInt64, _ end: UInt64, _ goal: Ageing) throws(Errno) {
-    var position = start
-    var hasHole = false
-    while position < end {
-      let part = try areas.withReadLock { state throws(Errno) -> Range<UInt64>? in
-        guard let area = state.map.firstEnding(after: position), area.start < end else { return nil }
-        guard area.flags.isDisjoint(with: [.locked, .hugeTLB]) else { throw .EINVAL }
-        return max(position, area.start)..<min(area.end, end)
-      }
-      guard let part else {
-        hasHole = true
-        break
-      }
-      if part.lowerBound > position { hasHole = true }
-      position = part.lowerBound
+    let accept = { (area: VirtualMemoryArea) throws(Errno) in
+      guard area.flags.isDisjoint(with: [.locked, .hugeTLB]) else { throw .EINVAL }
+    }
+    try forEachPart(start, end, accept) { part throws(Errno) in
+      var position = part.lowerBound
       while position < part.upperBound {
         ageBatch(from: &position, to: part.upperBound, goal)
         if Thread.current.hasFatalSignal { throw .EINTR }
         Thread.checkReschedule()
       }
     }
-    if hasHole { throw .ENOMEM }
   }
 
   private func ageBatch(from position: inout UInt64, to end: UInt64, _ goal: Ageing) {
