@@ -18,6 +18,21 @@ import Testing
     #expect(throws: Errno.EINVAL) { try semaphore.readBytes(at: nil, count: 4) }
   }
 
+  @Test func `a poll request asks at once`() throws {
+    let counter = EventCounter(0, .counter, flags: .nonBlocking)
+    let both: PollEvents = [.readable, .writable]
+    var requests = [
+      PollRequest(3, counter, events: both), PollRequest(-1, result: []), PollRequest(9, result: .invalid),
+    ]
+    #expect(requests[0].result == .writable)
+    #expect(try Polling.wait(&requests, until: .distantPast) == 2)
+    _ = try counter.writeBytes([1, 0, 0, 0, 0, 0, 0, 0], at: nil)
+    requests = [PollRequest(3, counter, events: both)]
+    #expect(try Polling.wait(&requests, until: .never) == 1 && requests[0].result == both)
+    requests = [PollRequest(3, counter, events: .priority)]
+    #expect(try Polling.wait(&requests, until: .distantPast) == 0)
+  }
+
   @Test func `epoll tells level-triggered events again and edge-triggered ones once`() throws {
     let counter = EventCounter(1, .counter, flags: .nonBlocking)
     counter.acquire()

@@ -68,6 +68,20 @@ extension VirtualMemoryTests {
     #expect(object.residentPages == 256)
   }
 
+  @Test func `a long read goes around pages that are there already`() throws {
+    let store = TestStore()
+    let object = MemoryObject(store: store, size: 3000 * page)
+    var random = SeededGenerator("stream")
+    for _ in 0..<20 { _ = try object.readBytes(at: UInt64(random.below(3000)) * page, 8) }
+    for index in 0..<3000 as Range<UInt64> {
+      let bytes = try object.readBytes(at: index * page, 8)
+      #expect(bytes[0] == UInt8(truncatingIfNeeded: TestStore.initial(index)))
+    }
+    #expect(object.residentPages == 3000)
+    object.truncate(to: 0)
+    #expect(object.residentPages == 0)
+  }
+
   @Test func `what the store leaves behind the end is not shown`() throws {
     let store = TestStore()
     let object = MemoryObject(store: store, size: page + 100)
@@ -166,6 +180,42 @@ extension VirtualMemoryTests {
     #expect(try UserMemory.copyIn(from: address, count: 10, in: space) == Array(0..<10))
     #expect(throws: Errno.EFAULT) { try UserMemory.copyIn(from: .max - 3, count: 20, in: space) }
     #expect(throws: Errno.EFAULT) { try UserMemory.write(1 as UInt64, to: AddressSpace.userLimit - 4, in: space) }
+  }
+
+  @Test func `arrays are copied whole, or one field of each element`() throws {
+    let space = try AddressSpace.create()
+    let address = try space.mapAnonymous(4 * page)
+    var model = [UInt8](repeating: 0, count: Int(4 * page))
+    var random = SeededGenerator("arrays")
+    for _ in 0..<500 {
+      // Odd places too: a field may lie on two pages.
+      let start = random.below(2 * 4096)
+      let count = random.below(600)
+      if random.below(4) == 0 {
+        let values = (0..<count).map { _ in random.next() }
+        try UserMemory.writeArray(values, to: address + UInt64(start), in: space)
+        for (place, value) in values.enumerated() {
+          for byte in 0..<8 { model[start + place * 8 + byte] = UInt8(truncatingIfNeeded: value >> UInt64(8 * byte)) }
+        }
+        #expect(
+          try UserMemory.readArray(address + UInt64(start), count: count, as: UInt64.self, in: space) == values)
+      } else {
+        let stride = 2 + random.below(11)
+        let values = (0..<count).map { _ in UInt16(truncatingIfNeeded: random.next()) }
+        try UserMemory.writeFields(values, to: address + UInt64(start), stride: stride, in: space)
+        for (place, value) in values.enumerated() {
+          model[start + place * stride] = UInt8(truncatingIfNeeded: value)
+          model[start + place * stride + 1] = UInt8(value >> 8)
+        }
+      }
+    }
+    #expect(try UserMemory.copyIn(from: address, count: model.count, in: space) == model)
+    let end = address + 4 * page
+    #expect(throws: Errno.EFAULT) { try UserMemory.writeFields([1, 2, 3, 4], to: end - 18, stride: 8, in: space) }
+    #expect(try UserMemory.readArray(end - 18, count: 3, as: UInt16.self, in: space) == [1, 0, 0])
+    #expect(throws: Errno.EFAULT) { try UserMemory.readArray(end - 8, count: 2, as: UInt64.self, in: space) }
+    #expect(throws: Errno.ENOMEM) { try UserMemory.readArray(address, count: .max, as: UInt64.self, in: space) }
+    #expect(try UserMemory.readArray(0, count: 0, as: UInt64.self, in: space).isEmpty)
   }
 
   @Test func `strings end at their NUL, at the limit, or at the end of memory`() throws {

@@ -6,18 +6,31 @@ import Scheduling
 
 /// A file and the events that are waited for.
 public struct PollRequest {
+  public let descriptor: Int32
   /// nil: a negative descriptor, which is skipped, or a bad one (`result` says so).
-  public var file: OpenFile?
-  public var events: PollEvents
-  /// What is reported although nobody asked: poll(2) always tells of errors and hang-ups, select(2) does not.
-  public var unasked: PollEvents
-  public var result: PollEvents = []
+  fileprivate let file: OpenFile?
+  fileprivate let wanted: PollEvents
+  public internal(set) var result: PollEvents
 
+  /// Asks the file at once: the first look is all that most calls need.
+  ///
+  /// - Parameter unasked: what is reported although nobody asked. poll(2) always tells of errors and hang-ups, select(2)
+  ///   does not.
   @export(interface)
-  public init(file: OpenFile?, events: PollEvents, unasked: PollEvents = [.error, .hangUp]) {
+  public init(_ descriptor: Int32, _ file: OpenFile, events: PollEvents, unasked: PollEvents = [.error, .hangUp]) {
+    self.descriptor = descriptor
     self.file = file
-    self.events = events
-    self.unasked = unasked
+    wanted = events.union(unasked)
+    result = file.poll().intersection(wanted)
+  }
+
+  /// A request about nothing, with a result that is known.
+  @export(interface)
+  public init(_ descriptor: Int32, result: PollEvents) {
+    self.descriptor = descriptor
+    file = nil
+    wanted = []
+    self.result = result
   }
 }
 
@@ -29,7 +42,8 @@ public enum Polling {
   /// - Throws: ERESTARTSYS when a signal came first.
   @export(interface)
   public static func wait(_ requests: inout [PollRequest], until deadline: Instant) throws(Errno) -> Int {
-    var count = scan(&requests)
+    var count = 0
+    for index in requests.indices where !requests[index].result.isEmpty { count += 1 }
     // Nothing is queued when the answer is there already, which is the usual case.
     if count > 0 || deadline <= Instant.now() { return count }
     var entries: [(WaitQueue, WaitEntry)] = []
@@ -52,14 +66,11 @@ public enum Polling {
     return count
   }
 
-  /// Asks every file once.
+  /// Asks every file again.
   private static func scan(_ requests: inout [PollRequest]) -> Int {
     var count = 0
     for index in requests.indices {
-      if let file = requests[index].file {
-        let wanted = requests[index].events.union(requests[index].unasked)
-        requests[index].result = file.poll().intersection(wanted)
-      }
+      if let file = requests[index].file { requests[index].result = file.poll().intersection(requests[index].wanted) }
       if !requests[index].result.isEmpty { count += 1 }
     }
     return count

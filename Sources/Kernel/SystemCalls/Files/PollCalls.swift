@@ -115,25 +115,24 @@ public enum PollCalls {
     -> Int64
   {
     guard UInt64(count) <= task.process.limit(.openFiles) else { throw .EINVAL }
-    let raw = try UserMemory.copyIn(from: address, count: Int(count) * 8)
+    let entries = try UserMemory.readArray(address, count: Int(count), as: linux_pollfd.self)
     var requests: [PollRequest] = []
-    requests.reserveCapacity(Int(count))
-    for index in 0..<Int(count) {
-      let word = FileArguments.word(raw, index * 8)
-      let descriptor = Int32(truncatingIfNeeded: word)
-      let events = PollEvents(rawValue: UInt32(truncatingIfNeeded: (word >> 32) & 0xffff))
-      var request = PollRequest(file: nil, events: events)
-      if descriptor >= 0 {
-        request.file = try? task.descriptors.getForUse(descriptor)
-        if request.file == nil { request.result = .invalid }
+    requests.reserveCapacity(entries.count)
+    for entry in entries {
+      if entry.fd < 0 {
+        requests.append(PollRequest(entry.fd, result: []))
+      } else if let file = try? task.descriptors.getForUse(entry.fd) {
+        requests.append(PollRequest(entry.fd, file, events: PollEvents(rawValue: UInt32(entry.events))))
+      } else {
+        requests.append(PollRequest(entry.fd, result: .invalid))
       }
-      requests.append(request)
     }
     let ready = try Polling.wait(&requests, until: deadline)
-    for (index, request) in requests.enumerated() {
-      try UserMemory.write(
-        UInt16(truncatingIfNeeded: request.result.rawValue), to: address &+ UInt64(index * 8 + 6))
-    }
+    // Only the results: other threads may be changing the rest.
+    var results: [UInt16] = []
+    results.reserveCapacity(requests.count)
+    for index in requests.indices { results.append(UInt16(truncatingIfNeeded: requests[index].result.rawValue)) }
+    try UserMemory.writeFields(results, to: address &+ 6, stride: MemoryLayout<linux_pollfd>.stride)
     return Int64(ready)
   }
 
@@ -173,54 +172,33 @@ public enum PollCalls {
     return try frame.task.withTemporaryMask(signals) { () throws(Errno) in try select(copy, until: limit) }
   }
 
-  /// The events of the three sets (Linux: POLLIN_SET and so on).
-  private static let setEvents: [PollEvents] = [
-    PollEvents(rawValue: POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR),
-    PollEvents(rawValue: POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR),
-    PollEvents(rawValue: POLLPRI),
-  ]
-
   private static func select(_ frame: SystemCallFrame, until deadline: Instant) throws(Errno) -> Int64 {
     guard frame.int(0) >= 0 else { throw .EINVAL }
     let count = min(Int(frame.int(0)), frame.descriptors.capacity)
-    let bytes = (count + 63) / 64 * 8
-    let addresses = [frame.a1, frame.a2, frame.a3]
-    var sets: [[UInt8]] = []
-    for address in addresses {
-      sets.append(
-        address == 0 ? [UInt8](repeating: 0, count: bytes) : try UserMemory.copyIn(from: address, count: bytes))
-    }
+    let asked = try DescriptorSets(frame, count: count)
     var requests: [PollRequest] = []
-    var descriptors: [Int] = []
-    for descriptor in 0..<count {
-      var events: PollEvents = []
-      for index in 0..<3 where sets[index][descriptor / 8] & 1 << UInt8(descriptor % 8) != 0 {
-        events.formUnion(setEvents[index])
+    requests.reserveCapacity(asked.memberCount)
+    for index in 0..<asked.wordCount {
+      var bits = asked.union(index)
+      if index == count / 64 { bits &= 1 << UInt64(count % 64) &- 1 }
+      while bits != 0 {
+        let descriptor = Int32(truncatingIfNeeded: index * 64 + bits.trailingZeroBitCount)
+        bits &= bits &- 1
+        let file = try frame.descriptors.getForUse(descriptor)
+        requests.append(PollRequest(descriptor, file, events: asked.events(descriptor), unasked: []))
       }
-      guard !events.isEmpty else { continue }
-      let file = try frame.descriptors.getForUse(Int32(descriptor))
-      requests.append(PollRequest(file: file, events: events, unasked: []))
-      descriptors.append(descriptor)
     }
     do throws(Errno) {
       _ = try Polling.wait(&requests, until: deadline)
     } catch {
       throw neverRestarted(error)
     }
-    var results = sets.map { [UInt8](repeating: 0, count: $0.count) }
+    var answers = DescriptorSets(count: count)
     var total: Int64 = 0
-    for (position, request) in requests.enumerated() {
-      let descriptor = descriptors[position]
-      let bit = UInt8(1) << UInt8(descriptor % 8)
-      for index in 0..<3 where sets[index][descriptor / 8] & bit != 0 {
-        guard !request.result.isDisjoint(with: setEvents[index]) else { continue }
-        results[index][descriptor / 8] |= bit
-        total += 1
-      }
+    for index in requests.indices where !requests[index].result.isEmpty {
+      total += answers.add(requests[index].descriptor, requests[index].result, asked: asked)
     }
-    for index in 0..<3 where addresses[index] != 0 {
-      try UserMemory.copyOut(to: addresses[index], results[index])
-    }
+    try answers.write(to: frame)
     return total
   }
 
@@ -260,8 +238,8 @@ public enum PollCalls {
     var output: [UInt8] = []
     output.reserveCapacity(events.count * 12)
     for event in events {
-      for shift in 0..<4 { output.append(UInt8(truncatingIfNeeded: event.events >> UInt32(8 * shift))) }
-      for shift in 0..<8 { output.append(UInt8(truncatingIfNeeded: event.data >> UInt64(8 * shift))) }
+      output.append(number: event.events)
+      output.append(number: event.data)
     }
     try UserMemory.copyOut(to: frame.a1, output)
     return Int64(events.count)

@@ -13,7 +13,7 @@ public enum UserMemory {
   ///
   /// - Throws: EFAULT for kernel threads.
   @inline(__always)
-  private static func resolve(_ space: AddressSpace?) throws(Errno) -> AddressSpace {
+  static func resolve(_ space: AddressSpace?) throws(Errno) -> AddressSpace {
     if let space { return space }
     guard let space = AddressSpace.current else { throw .EFAULT }
     return space
