@@ -118,16 +118,19 @@ public struct FileSystemStatistics: Sendable {
 }
 
 /// An entry that `Inode.readDirectory` reports.
-public struct DirectoryEntry: Sendable {
+public struct DirectoryEntry {
   public var name: ByteString
   public var number: UInt64
   /// nil when finding out would cost a look-up (DT_UNKNOWN).
   public var kind: FileKind?
   /// Where to go on after this entry: any value of the file system's choice above 2.
   public var cookie: UInt64
+  /// The file, if the file system has it at hand.
+  public var inode: Inode?
 
   @inline(__always)
-  public init(name: ByteString, number: UInt64, kind: FileKind?, cookie: UInt64) {
+  public init(name: ByteString, number: UInt64, kind: FileKind?, cookie: UInt64, inode: Inode? = nil) {
+    self.inode = inode
     self.name = name
     self.number = number
     self.kind = kind

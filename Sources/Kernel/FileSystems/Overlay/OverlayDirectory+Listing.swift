@@ -17,9 +17,12 @@ extension OverlayDirectory {
     var isFull = false
     if let upper, cookie & Self.lowerPart == 0 {
       try upper.readDirectory(from: cookie) { entry in
-        guard let inode = try? upper.lookup(entry.name), !OverlayMark.isWhiteout(inode) else { return true }
+        guard let inode = entry.inode ?? (try? upper.lookup(entry.name)), !OverlayMark.isWhiteout(inode) else {
+          return true
+        }
         var shown = entry
         shown.number = OverlayMark.number(ofUpper: inode)
+        shown.inode = nil
         isFull = !emit(shown)
         return !isFull
       }
@@ -30,6 +33,7 @@ extension OverlayDirectory {
       if let upper, (try? upper.lookup(entry.name)) != nil { return true }
       var shown = entry
       shown.cookie |= Self.lowerPart
+      shown.inode = nil
       return emit(shown)
     }
   }

@@ -53,7 +53,7 @@ public final class OverlaySuperblock: Superblock {
 enum OverlayMark {
   static var opaque: ByteString { "trusted.overlay.opaque" }
   /// On a copied file: the number of the file that it was copied from, so that its number stays the same.
-  static var origin: ByteString { "trusted.overlay.origin" }
+  static let origin: ByteString = "trusted.overlay.origin"
   /// Whether a name is one of the overlay's own attributes, which programs do not see.
   static func isPrivate(_ name: ByteString) -> Bool { name.hasPrefix("trusted.overlay.") }
 

@@ -12,8 +12,8 @@ struct TmpfsEntries {
     var cookie: UInt64
   }
   private var byName: [ByteString: Entry] = [:]
-  /// Sorted by cookie. An empty name is a removed entry, swept out when half are.
-  private var order: [(cookie: UInt64, name: ByteString)] = []
+  /// Sorted by cookie. One without an inode is a removed entry, swept out when half are.
+  private var order: [(cookie: UInt64, name: ByteString, inode: TmpfsInode?)] = []
   private var removed = 0
   /// Cookies up to 2 belong to "." and "..".
   private var nextCookie: UInt64 = 3
@@ -27,19 +27,20 @@ struct TmpfsEntries {
   mutating func set(_ name: ByteString, _ inode: TmpfsInode) {
     if let entry = byName[name] {
       byName[name] = Entry(inode: inode, cookie: entry.cookie)
+      order[position(of: entry.cookie)].inode = inode
       return
     }
     byName[name] = Entry(inode: inode, cookie: nextCookie)
-    order.append((nextCookie, name))
+    order.append((nextCookie, name, inode))
     nextCookie += 1
   }
 
   mutating func remove(_ name: ByteString) {
     guard let entry = byName.removeValue(forKey: name) else { return }
-    order[position(of: entry.cookie)].name = ByteString()
+    order[position(of: entry.cookie)] = (entry.cookie, ByteString(), nil)
     removed += 1
     if removed > 16, removed * 2 > order.count {
-      order.removeAll { $0.name.isEmpty }
+      order.removeAll { $0.inode == nil }
       removed = 0
     }
   }
@@ -58,13 +59,13 @@ struct TmpfsEntries {
   /// Up to `limit` entries after `cookie`.
   func list(after cookie: UInt64, limit: Int) -> [DirectoryEntry] {
     var result: [DirectoryEntry] = []
+    result.reserveCapacity(limit)
     var index = position(of: cookie + 1)
     while index < order.count, result.count < limit {
-      let (cookie, name) = order[index]
+      let (cookie, name, inode) = order[index]
       index += 1
-      guard let entry = byName[name] else { continue }
-      result.append(
-        DirectoryEntry(name: name, number: entry.inode.number, kind: entry.inode.kind, cookie: cookie))
+      guard let inode else { continue }
+      result.append(DirectoryEntry(name: name, number: inode.number, kind: inode.kind, cookie: cookie, inode: inode))
     }
     return result
   }

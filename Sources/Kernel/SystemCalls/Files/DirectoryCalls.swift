@@ -175,24 +175,19 @@ public enum DirectoryCalls {
         isTooSmall = output.isEmpty
         return false
       }
-      let start = output.count
-      append(&output, entry.number, 8)
-      append(&output, entry.cookie, 8)
-      append(&output, UInt64(length), 2)
       let type = entry.kind?.directoryEntryType ?? DT_UNKNOWN
+      output.append(number: entry.number)
+      output.append(number: entry.cookie)
+      output.append(number: UInt16(length))
       if layout == .new { output.append(type) }
       output.append(contentsOf: entry.name.bytes)
-      while output.count < start + length { output.append(0) }
-      if layout == .old { output[start + length - 1] = type }
+      let padding = length - header - entry.name.count
+      for index in 1...padding { output.append(layout == .old && index == padding ? type : 0) }
       return true
     }
     if isTooSmall { throw .EINVAL }
     try UserMemory.copyOut(to: frame.a1, output)
     return Int64(output.count)
-  }
-
-  private static func append(_ output: inout [UInt8], _ value: UInt64, _ bytes: Int) {
-    for index in 0..<bytes { output.append(UInt8(truncatingIfNeeded: value >> UInt64(8 * index))) }
   }
 
   // MARK: Working directory and root
