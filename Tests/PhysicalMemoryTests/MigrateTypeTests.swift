@@ -28,6 +28,32 @@ import Testing
     test.checkZone()
   }
 
+  @Test func `extents that nobody touched are noted when they are broken up for movable memory`() throws {
+    let test = TestMemory(megabytes: 512)
+    let zone = unsafe test.memory.state.pointee.zones
+    let buddy = unsafe test.memory.buddy(zone)
+    func extents(_ type: MigrateType) -> [UInt64] {
+      var extents: [UInt64] = []
+      for _ in 0..<4 * 512 {
+        let block = buddy.take(order: 0, type: type)
+        let extent = unsafe test.memory.takeFreshExtent(zone)
+        guard extent != 0 else { continue }
+        extents.append(extent)
+        #expect(block?.number == extent && block?.isKnownZero == true)
+      }
+      return extents
+    }
+    #expect(extents(.unmovable).isEmpty)
+    let noted = extents(.movable)
+    // All but the first, and what begins in the middle of one.
+    #expect((3...4).contains(noted.count) && noted.allSatisfy { $0 % 512 == 0 })
+    // What was used and is free again is not asked for: its pages are there.
+    let first = noted[0]
+    for number in first..<first + 512 { buddy.put(number, order: 0, isKnownZero: false) }
+    while let block = buddy.takeListed(order: 0, type: .movable), block.number != first {}
+    #expect(unsafe test.memory.takeFreshExtent(zone) != first)
+  }
+
   @Test func `kernel objects scattered over a full memory do not keep large blocks from coming back`() throws {
     var random = SeededGenerator("grouping")
     let test = TestMemory(megabytes: 64)

@@ -65,6 +65,9 @@ import Synchronization
   func takeHead(_ number: UInt64, order startOrder: Int, type: MigrateType, wanted: Int) -> Block {
     let isKnownZero = unsafe frames[Int(number)].isKnownZero
     unlink(number, order: startOrder, type: type)
+    if isKnownZero, startOrder >= PhysicalMemory.extentOrder, wanted < PhysicalMemory.extentOrder, type == .movable {
+      noteFreshExtent(number)
+    }
     var order = startOrder
     while order > wanted {
       order &-= 1
@@ -73,6 +76,12 @@ import Synchronization
     unsafe frames[Int(number)].kind = .unused
     count(-1 << wanted, isSetAside: type == .reserve)
     return Block(number: number, isKnownZero: isKnownZero)
+  }
+
+  /// The first extent of movable memory stays in small pages: little programs use but a part of it.
+  private func noteFreshExtent(_ number: UInt64) {
+    let blocks = unsafe Int(zone.pointee.blockCounts[Int(MigrateType.movable.rawValue)])
+    if blocks << pageBlocks.order > 1 << PhysicalMemory.extentOrder { unsafe zone.pointee.freshExtent = number }
   }
 
   /// Gives a page block that was never used to a type: its frames become free blocks of that type.

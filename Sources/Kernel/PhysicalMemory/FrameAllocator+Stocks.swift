@@ -60,7 +60,9 @@ extension PhysicalMemory {
         unsafe state.pointee.frames[Int(block.number)].kind = .cached
         taken &+= 1
       }
+      let extent = unsafe takeFreshExtent(zone)
       unsafe zone.pointee.lock.release()
+      enlarge(extent)
       guard taken > 0 else { continue }
       unsafe stock.pointee.count = taken
       unsafe noteLevel(zone, order: 0)

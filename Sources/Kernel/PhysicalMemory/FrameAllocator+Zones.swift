@@ -107,7 +107,9 @@ extension PhysicalMemory {
             block = Buddy.Block(number: number, isKnownZero: false)
           }
         }
+        let extent = unsafe takeFreshExtent(zone)
         unsafe zone.pointee.lock.release()
+        enlarge(extent)
         if let block {
           unsafe noteLevel(zone, order: min(order, Self.maximumOrder), options)
           return block
@@ -154,6 +156,25 @@ extension PhysicalMemory {
   }
 
   // MARK: The machine's share
+
+  /// The order of what a machine can have large pages for: 2 MiB.
+  static var extentOrder: Int { 9 }
+
+  /// What `enlarge` is to be called with when the zone's lock is free again.
+  @inline(__always)
+  func takeFreshExtent(_ zone: UnsafeMutablePointer<Zone>) -> UInt64 {
+    let extent = unsafe zone.pointee.freshExtent
+    if extent != 0 { unsafe zone.pointee.freshExtent = 0 }
+    return extent
+  }
+
+  /// Asks the machine for one large page behind an extent. That takes a quarter of a millisecond, and saves the machine
+  /// from finding, clearing and mapping memory for 512 pages one by one, at 4 us each.
+  @inline(__always)
+  func enlarge(_ extent: UInt64) {
+    guard extent != 0 else { return }
+    _ = machine_memory_enlarge(extent << Self.pageShift, UInt64(Self.pageSize) << UInt64(Self.extentOrder))
+  }
 
   /// Gives the contents of large free blocks back to the machine, until `limit` frames were given; returns how many.
   /// They stay allocatable, and those which the machine clears are known to read as zero. May take long: for idle time.

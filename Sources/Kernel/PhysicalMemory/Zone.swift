@@ -41,6 +41,9 @@ struct Zone: ~Copyable {
   var counts: InlineArray<44, UInt32>
   /// Page blocks of each type, those never used not among them.
   var blockCounts: InlineArray<4, UInt32>
+  /// The last large extent that was broken up for movable memory and that nobody ever touched: the machine is to put one
+  /// large page behind it. 0: none.
+  var freshExtent: UInt64 = 0
   /// In frames: ordinary allocations leave `minimum`; reclaim starts below `low` and stops at `high`. Frames set aside
   /// do not count as free here.
   var minimum: Int

@@ -66,7 +66,7 @@ void machine_console_write(const uint8_t *bytes, uint64_t count) { if (write(2, 
 void machine_random(void *buffer, uint64_t count) { if (getrandom(buffer, count, 0) < 0) abort(); }
 void machine_power_off(uint64_t status) { exit((int)(status >> 8)); }
 int64_t machine_memory_release(uint64_t p, uint64_t l) { (void)p, (void)l; COUNT(releases); return 0; }
-int64_t machine_memory_enlarge(uint64_t p, uint64_t l) { (void)p, (void)l; return 0; }
+int64_t machine_memory_enlarge(uint64_t p, uint64_t l) { (void)p, (void)l; COUNT(enlargements); return 0; }
 uint64_t machine_thread_stack(uint64_t size, uint64_t old) {
   if (old) free((void *)old);
   return size ? (uint64_t)aligned_alloc(4096, size) : 0;

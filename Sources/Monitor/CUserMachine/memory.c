@@ -34,8 +34,9 @@ int64_t um_memory_enlarge(uint64_t physical, uint64_t length) {
       made++;
       continue;
     }
-    // The host has nothing to join in an extent without any page. An addition of nothing touches it and changes nothing.
-    __atomic_fetch_or(um.memory + physical, 0, __ATOMIC_RELAXED);
+    // The host has nothing to join in an extent without any page. A look at a shared page makes it; the compiler would
+    // leave out an addition of nothing.
+    (void)*(volatile uint8_t *)(um.memory + physical);
     if (um_call3(SYS_madvise, (uint64_t)(uintptr_t)um.memory + physical, UM_LARGE_PAGE, COLLAPSE) != 0) break;
     atomic_store_explicit(enlarged, 1, memory_order_relaxed);
     made++;

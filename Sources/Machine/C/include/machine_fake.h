@@ -17,7 +17,7 @@ struct machine_cpu *machine_this_cpu(void);
 
 // What the fake machine counted; tests read and reset it.
 struct machine_fake_counters {
-  uint64_t maps, unmaps, protects, commits, kicks, releases;
+  uint64_t maps, unmaps, protects, commits, kicks, releases, enlargements;
 };
 extern struct machine_fake_counters machine_fake_counters;
 // Watches the user mappings that the fake machine is told about, for tests of virtual memory; NULL: nobody does.
