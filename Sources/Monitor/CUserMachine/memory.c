@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <time.h>
 
 uint8_t *um_memory_base(void) { return um.memory; }
 
@@ -23,6 +24,19 @@ int64_t um_memory_release(uint64_t physical, uint64_t length) {
 // the range as a whole, a write-protection at fork above all, costs a hundredth.
 #define COLLAPSE 25  // MADV_COLLAPSE, which older headers lack
 
+// Some hosts do not have the memory at hand: they are virtual machines that have given large free blocks back, and get
+// them again page by page, 8 ms for an extent, while small pages are found among scraps. So after an extent that took
+// more of the processor than its faults would have taken, the next ones stay in small pages.
+#define DEAR_NS 1000000
+#define SPARED 31
+static _Atomic int32_t spared;
+
+static uint64_t thread_time(void) {
+  struct timespec used = {0};
+  um_call2(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &used);
+  return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+}
+
 int64_t um_memory_enlarge(uint64_t physical, uint64_t length) {
   if ((physical | length) & (UM_LARGE_PAGE - 1) || physical > um.config.memory_size ||
       length > um.config.memory_size - physical)
@@ -34,11 +48,17 @@ int64_t um_memory_enlarge(uint64_t physical, uint64_t length) {
       made++;
       continue;
     }
+    if (atomic_load_explicit(&spared, memory_order_relaxed) > 0) {
+      atomic_fetch_sub_explicit(&spared, 1, memory_order_relaxed);
+      break;
+    }
+    uint64_t begin = thread_time();
     // The host has nothing to join in an extent without any page. A look at a shared page makes it; the compiler would
     // leave out an addition of nothing.
     (void)*(volatile uint8_t *)(um.memory + physical);
     if (um_call3(SYS_madvise, (uint64_t)(uintptr_t)um.memory + physical, UM_LARGE_PAGE, COLLAPSE) != 0) break;
     atomic_store_explicit(enlarged, 1, memory_order_relaxed);
+    if (thread_time() - begin > DEAR_NS) atomic_store_explicit(&spared, SPARED, memory_order_relaxed);
     made++;
   }
   return made;
