@@ -41,6 +41,11 @@ private struct ModelPage {
   var protection: Protection
   var copy: UInt64?
 
+  /// Whether it shows what the object has no more.
+  func isBeyondEnd(of truncated: ModelObject) -> Bool {
+    if case .object(let object, let index) = origin { object === truncated && index >= object.pages } else { false }
+  }
+
   /// What a read finds; nil for a fault.
   var value: UInt64? {
     if protection.isEmpty { return nil }
@@ -257,6 +262,11 @@ extension VirtualMemoryTests {
           object.object.truncate(to: pages * page)
           object.pages = pages
           object.values = object.values.filter { $0.key < pages }
+          for other in spaces {
+            for (key, value) in other.pages where value.copy != nil && value.isBeyondEnd(of: object) {
+              other.pages[key]?.copy = nil
+            }
+          }
         case 96:
           let object = objects[random.below(objects.count)]
           let index = UInt64(random.below(70))

@@ -141,6 +141,7 @@ extension VirtualMemoryTests {
           size = random.below(4) == 0 ? random.below(most + 1) : most
           object.truncate(to: UInt64(size) * page)
           for index in size..<most { model[index] = 0 }
+          for place in spaces.indices { spaces[place].copies = spaces[place].copies.filter { $0.key < size } }
         case 4:
           object.punchHole(from: UInt64(pages.lowerBound) * page, length: UInt64(pages.count) * page)
           for index in pages where index < size { model[index] = 0 }
@@ -164,7 +165,6 @@ extension VirtualMemoryTests {
           let isWrite = random.below(2) == 0
           for index in pages {
             let address = spaces[place].address + UInt64(index) * page
-            // Private copies stay when the object is cut off.
             let expected = index < size ? spaces[place].copies[index] ?? model[index] : nil
             if isWrite, index < size {
               try spaces[place].space.store(next, address)

@@ -48,19 +48,6 @@ final class BlockDeviceFile: OpenFile {
     }
   }
 
-  /// Runs `body` with the offset, or with the position, which moves on by the result.
-  private func atPosition(
-    _ offset: UInt64?, _ body: (UInt64) throws(Errno) -> Int
-  ) throws(Errno) -> Int {
-    if let offset { return try body(offset) }
-    guard let position else { throw .EINVAL }
-    return try position.withLock { position throws(Errno) in
-      let count = try body(position)
-      position += UInt64(count)
-      return count
-    }
-  }
-
   private func writeToCache(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
     device.writeLock.acquire()
     defer { device.writeLock.release() }

@@ -30,13 +30,7 @@ open class GeneratedTextFile: OpenFile {
   }
 
   public final override func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
-    if let offset { return try read(&buffer, from: offset) }
-    guard let position else { throw .ESPIPE }
-    return try position.withLock { position throws(Errno) in
-      let count = try read(&buffer, from: position)
-      position += UInt64(count)
-      return count
-    }
+    try atPosition(offset) { place throws(Errno) in try read(&buffer, from: place) }
   }
 
   private final func read(_ buffer: inout TransferBuffer, from offset: UInt64) throws(Errno) -> Int {
@@ -60,18 +54,6 @@ open class GeneratedTextFile: OpenFile {
   }
 
   public final override func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 {
-    guard let position else { throw .ESPIPE }
-    return try position.withLock { position throws(Errno) in
-      let base: Int64
-      switch whence {
-      case SEEK_SET: base = 0
-      case SEEK_CUR: base = Int64(clamping: position)
-      default: throw .EINVAL
-      }
-      let (target, overflow) = base.addingReportingOverflow(offset)
-      guard !overflow, target >= 0 else { throw .EINVAL }
-      position = UInt64(target)
-      return position
-    }
+    try seekFromStart(offset, from: whence)
   }
 }

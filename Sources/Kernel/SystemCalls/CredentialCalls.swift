@@ -137,8 +137,12 @@ public enum CredentialCalls {
     guard header.pid >= 0 else { throw .EINVAL }
     var credentials = frame.credentials
     if header.pid != 0 && header.pid != frame.task.tid {
-      guard let task = ProcessTable.task(header.pid) else { throw .ESRCH }
-      credentials = task.sharedCredentials
+      if header.pid == ProcessTable.reaperPid {
+        credentials = .root
+      } else {
+        guard let task = ProcessTable.task(header.pid) else { throw .ESRCH }
+        credentials = task.sharedCredentials
+      }
     }
     guard frame.a1 != 0 else { return 0 }
     for index in 0..<count {

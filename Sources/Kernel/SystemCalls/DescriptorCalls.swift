@@ -19,7 +19,9 @@ public enum DescriptorCalls {
       SystemCall(289, "signalfd4", .full, "fd:d mask:G size:u flags:x") { frame throws(Errno) in
         try signalDescriptor(frame, flags: frame.int(3))
       },
-      SystemCall(424, "pidfd_send_signal", .full, "pidfd:d signal:S info:p flags:x", sendSignal),
+      SystemCall(
+        424, "pidfd_send_signal", .partial("not for descriptors of /proc/PID"), "pidfd:d signal:S info:p flags:x",
+        sendSignal),
       SystemCall(434, "pidfd_open", .full, "pid:i flags:x", open),
       SystemCall(438, "pidfd_getfd", .full, "pidfd:d fd:d flags:x", getDescriptor),
     ]

@@ -30,10 +30,12 @@ public enum LimitCalls {
     let pid = frame.int(0)
     var process = frame.process
     if pid != 0 && pid != process.pid {
-      guard let other = ProcessTable.task(pid)?.process else { throw .ESRCH }
+      guard let other = ProcessTable.task(pid)?.process ?? ProcessTable.process(pid) else { throw .ESRCH }
       process = other
       let mine = frame.credentials
-      if let theirs = other.anyTask?.sharedCredentials, !mine.has(.resources) {
+      if !mine.has(.resources) {
+        // Process 1 is root's, and has no thread.
+        let theirs = other.anyTask?.sharedCredentials ?? .root
         guard
           mine.realUser == theirs.effectiveUser, mine.realUser == theirs.savedUser, mine.realUser == theirs.realUser,
           mine.realGroup == theirs.effectiveGroup, mine.realGroup == theirs.savedGroup,

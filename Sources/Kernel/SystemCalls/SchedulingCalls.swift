@@ -28,14 +28,14 @@ public enum SchedulingCalls {
         return try setPolicy(frame, task, task.schedulingPolicy, try UserMemory.read(frame.a1, as: Int32.self))
       },
       SystemCall(143, "sched_getparam", .full, "pid:i param:p") { frame throws(Errno) in
-        try UserMemory.write(try task(frame).schedulingPriority, to: frame.a1)
+        try UserMemory.write(try parameters(frame).priority, to: frame.a1)
         return 0
       },
       SystemCall(144, "sched_setscheduler", oneClass, "pid:i policy:i param:p") { frame throws(Errno) in
         try setPolicy(frame, try task(frame), frame.int(1), try UserMemory.read(frame.a2, as: Int32.self))
       },
       SystemCall(145, "sched_getscheduler", .full, "pid:i") { frame throws(Errno) in
-        Int64(try task(frame).schedulingPolicy)
+        Int64(try parameters(frame).policy)
       },
       SystemCall(146, "sched_get_priority_max", .full, "policy:i") { frame throws(Errno) in
         try priorities(of: frame.int(0)).upperBound
@@ -44,7 +44,7 @@ public enum SchedulingCalls {
         try priorities(of: frame.int(0)).lowerBound
       },
       SystemCall(148, "sched_rr_get_interval", .full, "pid:i interval:p") { frame throws(Errno) in
-        _ = try task(frame)
+        _ = try parameters(frame)
         try UserMemory.write(Timespec.timespec(3_000_000), to: frame.a1)
         return 0
       },
@@ -68,8 +68,25 @@ public enum SchedulingCalls {
     let pid = frame.int(0)
     guard pid >= 0 else { throw negative }
     if pid == 0 { return frame.task }
+    if pid == ProcessTable.reaperPid { throw .EPERM }
     guard let task = ProcessTable.task(pid) else { throw .ESRCH }
     return task
+  }
+
+  /// What the calls that ask tell. Process 1 has no thread; it is what a process is at first, and nobody changes that.
+  private struct Parameters {
+    var policy = SCHED_OTHER
+    var priority: Int32 = 0
+    var niceness = 0
+    var affinity = UInt64.max
+  }
+
+  private static func parameters(_ frame: SystemCallFrame, negative: Errno = .EINVAL) throws(Errno) -> Parameters {
+    if frame.int(0) == ProcessTable.reaperPid { return Parameters() }
+    let task = try task(frame, negative: negative)
+    return Parameters(
+      policy: task.schedulingPolicy, priority: task.schedulingPriority, niceness: task.niceness, affinity: task.affinity
+    )
   }
 
   /// Whether the caller may change the scheduling of `task`.
@@ -101,12 +118,18 @@ public enum SchedulingCalls {
     return tasks
   }
 
+  private static func namesReaper(_ frame: SystemCallFrame) -> Bool {
+    frame.int(0) == PRIO_PROCESS && frame.int(1) == ProcessTable.reaperPid
+  }
+
   /// The system call's result is 20 minus the nice value, so that it is never negative (getpriority(2)).
   static func getPriority(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    Int64(try targets(frame).reduce(0) { max($0, 20 - $1.niceness) })
+    if namesReaper(frame) { return Int64(20 - Parameters().niceness) }
+    return Int64(try targets(frame).reduce(0) { max($0, 20 - $1.niceness) })
   }
 
   static func setPriority(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
+    if namesReaper(frame) { throw .EPERM }
     let niceness = Int(min(max(frame.int(2), -20), 19))
     var failure: Errno?
     for task in try targets(frame) {
@@ -170,12 +193,12 @@ public enum SchedulingCalls {
 
   static func getAttributes(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     guard frame.a1 != 0, frame.uint(2) >= 48, frame.int(3) == 0 else { throw .EINVAL }
-    let task = try task(frame)
+    let parameters = try parameters(frame)
     var abi = linux_sched_attr()
     abi.size = 48
-    abi.policy = UInt32(bitPattern: task.schedulingPolicy)
-    abi.nice = Int32(task.niceness)
-    abi.priority = UInt32(bitPattern: task.schedulingPriority)
+    abi.policy = UInt32(bitPattern: parameters.policy)
+    abi.nice = Int32(parameters.niceness)
+    abi.priority = UInt32(bitPattern: parameters.priority)
     // The first 48 bytes, which every version of the structure has.
     let words: (UInt64, UInt64, UInt64) = (
       UInt64(abi.size) | UInt64(abi.policy) << 32, abi.flags,
@@ -204,7 +227,7 @@ public enum SchedulingCalls {
     let size = frame.uint(1)
     guard size >= 8, size % 8 == 0 else { throw .EINVAL }
     let present = CPU.count >= 64 ? UInt64.max : (1 << UInt64(CPU.count)) - 1
-    try UserMemory.write(try task(frame, negative: .ESRCH).affinity & present, to: frame.a2)
+    try UserMemory.write(try parameters(frame, negative: .ESRCH).affinity & present, to: frame.a2)
     return 8
   }
 }

@@ -61,12 +61,14 @@ extension AddressSpace {
     }
   }
 
-  /// Takes the pages of an object that [start, end) shows out of the tables, shared tables included; private copies stay.
-  /// Every space that shares a table has an area for the object there and is visited too: the caller keeps the frames
-  /// until then.
+  /// Takes the pages of an object that [start, end) shows out of the tables, shared tables included. Every space that shares a
+  /// table has an area for the object there and is visited too: the caller keeps the frames until then.
   ///
+  /// - Parameter takeCopy: takes over what private copies of the pages were; nil: they stay.
   /// - Returns: whether a page was taken out of a table that other spaces may have too.
-  func takeOutObjectPages(_ start: UInt64, _ end: UInt64, _ gather: inout MappingGather) -> Bool {
+  func takeOutObjectPages(
+    _ start: UInt64, _ end: UInt64, _ gather: inout MappingGather, _ takeCopy: ((PageTableEntry) -> Void)?
+  ) -> Bool {
     var hasChangedOthers = false
     // The table lock is let go from time to time, so that copies by other threads don't wait for a whole teardown.
     let step = PageTables.tableSpan &* 16
@@ -79,8 +81,13 @@ extension AddressSpace {
           if entry.isEmpty {
             // Perhaps taken out on behalf of another space: this one's machine has not heard of it.
             if isShared { gather.unmap(address, length: pageSize) }
-          } else if entry.isObjectPage, unsafe tables.clearInPlace(slot, entry) {
-            gather.unmap(address, entry)
+          } else if entry.isObjectPage || takeCopy != nil, unsafe tables.clearInPlace(slot, entry) {
+            if entry.isObjectPage {
+              gather.unmap(address, entry)
+            } else {
+              if entry.isPresent { gather.unmap(address, length: pageSize) }
+              takeCopy?(entry)
+            }
             if isShared { hasChangedOthers = true }
           }
         }

@@ -64,16 +64,24 @@ extension MemoryObject {
     }
   }
 
-  /// Takes the pages [start, end) out of all page tables; private copies stay.
-  func unmapPages(_ start: UInt64, _ end: UInt64) {
+  /// Takes the pages [start, end) out of all page tables. Private copies of them stay, or go too.
+  func unmapPages(_ start: UInt64, _ end: UInt64, withCopies: Bool = false) {
     guard isMapped else { return }
+    // Who shares a table may be about to copy it with what stood there: nothing is freed before everybody was visited.
+    var copies: [PageTableEntry] = []
+    defer { for entry in copies { entry.release() } }
     // A page that goes from a shared table during a later visit may have been put there, and offered to the machine for a
     // space that was visited before, in between: everybody is visited again. After one round nobody puts in old pages.
     for _ in 0..<2 {
       var isFirst = true
       var isAgain = false
       forEachMapping(start, end) { area, first, last, gather in
-        if unsafe area.space.takeOutObjectPages(first, last, &gather), !isFirst { isAgain = true }
+        let takesCopies = withCopies && !area.flags.contains(.hugeTLB)
+        if unsafe area.space.takeOutObjectPages(first, last, &gather, takesCopies ? { copies.append($0) } : nil),
+          !isFirst
+        {
+          isAgain = true
+        }
         isFirst = false
       }
       if !isAgain { return }
@@ -101,7 +109,8 @@ extension MemoryObject {
 
   /// Changes the size. Pages beyond the new end leave the object and all mappings; the rest of the last page is cleared.
   ///
-  /// The caller excludes writers (an inode's lock). Private copies that programs made of pages beyond the end stay.
+  /// The caller excludes writers (an inode's lock). Private copies that programs made of pages beyond the end go, too: the
+  /// next access is SIGBUS (mmap(2)), or finds what the file has when it has grown again.
   @export(interface)
   public func truncate(to newSize: UInt64) {
     let old = size
@@ -111,7 +120,7 @@ extension MemoryObject {
       return
     }
     size = newSize
-    dropPages(from: newSize / pageSize &+ (newSize & pageMask != 0 ? 1 : 0), to: .max)
+    dropPages(from: newSize / pageSize &+ (newSize & pageMask != 0 ? 1 : 0), to: .max, withCopies: true)
     clearTail()
   }
 
@@ -136,12 +145,12 @@ extension MemoryObject {
     _ = unsafe target.initializeMemory(as: UInt8.self, repeating: 0, count: Int(truncatingIfNeeded: end &- start))
   }
 
-  /// Removes the pages [start, end) from the object and from all mappings.
-  func dropPages(from start: UInt64, to end: UInt64) {
+  /// Removes the pages [start, end) from the object and from all mappings. Private copies stay, or go too.
+  func dropPages(from start: UInt64, to end: UInt64, withCopies: Bool = false) {
     didRemovePages()
     var frames: [PageFrameNumber] = []
     removePages(from: start, to: end) { frames.append($0) }
-    unmapPages(start, end)
+    unmapPages(start, end, withCopies: withCopies)
     for frame in frames { Frames.release(frame) }
     settleHugePages(dropping: start / HugePage.frames..<end / HugePage.frames)
   }

@@ -138,3 +138,13 @@ struct PageTableEntry: Equatable {
       marks: word & (Self.dirty | Self.objectPage | Self.uncounted))
   }
 }
+
+extension PageTableEntry {
+  /// Gives up what an entry held that was taken out of its table: a frame, or a place on a swap area.
+  func release() {
+    if isSwapped { SwapSpace.release(swapEntry) }
+    guard isCounted else { return }
+    if !isObjectPage { Counters.add(-1, to: Counters.anonymousPages) }
+    Frames.release(frame)
+  }
+}

@@ -280,6 +280,17 @@ static void counters(void) {
   sleep_ms(42);
   EQUAL(read(fd, &v, 8), 8);
   CHECK(v >= 8 && (int64_t)v <= (now_ns(CLOCK_MONOTONIC) - start) / 5000000 + 1);
+  // However short the interval, the kernel has time for others.
+  set = (struct itimerspec){{0, 100}, {0, 1}};
+  start = now_ns(CLOCK_MONOTONIC);
+  OK(timerfd_settime(fd, 0, &set, NULL));
+  sleep_ms(5);
+  OK(timerfd_gettime(fd, &old));
+  CHECK(old.it_interval.tv_nsec == 100 && old.it_value.tv_sec == 0 && old.it_value.tv_nsec <= 100);
+  EQUAL(read(fd, &v, 8), 8);
+  CHECK(v >= 50000 && (int64_t)v <= (now_ns(CLOCK_MONOTONIC) - start) / 100 + 1);
+  set = (struct itimerspec){{0, 5000000}, {1000, 0}};
+  OK(timerfd_settime(fd, 0, &set, NULL));
   set = (struct itimerspec){{0, 0}, {1, 0}};
   OK(timerfd_settime(fd, TFD_TIMER_ABSTIME, &set, &old));
   CHECK(old.it_interval.tv_nsec == 5000000);

@@ -13,8 +13,11 @@ public final class TimerFile: OpenFile {
   private struct State {
     /// Nanoseconds between expirations; 0: once.
     var interval: UInt64 = 0
+    /// The next expiration, or the first that nobody has read yet.
     var deadline = Instant.never
-    var expirations: UInt64 = 0
+    /// Whether that has passed. The timer rests until somebody reads, however short its interval is: all that expires
+    /// meanwhile is found by calculation.
+    var hasExpired = false
   }
   public let clock: TimerClock
   private let state = SpinLock(State(), rank: .pipe)
@@ -37,45 +40,39 @@ public final class TimerFile: OpenFile {
   /// - Returns: what `remaining()` was before.
   @export(interface)
   public func set(_ deadline: Instant, interval: UInt64) -> (value: UInt64, interval: UInt64) {
-    alarm?.cancel()
-    let before = remaining()
     state.withLock { state in
-      state.interval = interval
-      state.deadline = deadline
-      state.expirations = 0
+      let before = Self.remaining(state)
+      state = State(interval: interval, deadline: deadline)
+      alarm?.start(at: deadline)
+      return before
     }
-    alarm?.start(at: deadline)
-    return before
   }
 
   /// timerfd_gettime(2): nanoseconds to the next expiration (0: disarmed) and the interval.
   @export(interface)
-  public func remaining() -> (value: UInt64, interval: UInt64) {
+  public func remaining() -> (value: UInt64, interval: UInt64) { state.withLock { Self.remaining($0) } }
+
+  private static func remaining(_ state: State) -> (value: UInt64, interval: UInt64) {
     let now = Instant.now()
-    return state.withLock { state in
-      guard state.deadline != .never else { return (0, state.interval) }
-      // An armed timer never shows 0, which would mean disarmed.
-      return (max(1, state.deadline.nanoseconds(since: now)), state.interval)
+    guard state.deadline != .never, !state.hasExpired || state.interval > 0 else { return (0, state.interval) }
+    if state.deadline <= now, state.interval > 0 {
+      return (state.interval - now.nanoseconds(since: state.deadline) % state.interval, state.interval)
     }
+    // An armed timer never shows 0, which would mean disarmed.
+    return (max(1, state.deadline.nanoseconds(since: now)), state.interval)
   }
 
   private func expire() {
-    let now = Instant.now()
-    let next: Instant = state.withLock { state in
-      guard state.deadline <= now else { return state.deadline }
-      if state.interval == 0 {
-        state.expirations &+= 1
-        state.deadline = .never
-      } else {
-        let periods = now.nanoseconds(since: state.deadline) / state.interval + 1
-        state.expirations &+= periods
-        let (step, overflow) = state.interval.multipliedReportingOverflow(by: periods)
-        state.deadline = overflow ? .never : state.deadline.advanced(byNanoseconds: step)
+    let isDue = state.withLock { state in
+      // It may have been set anew a moment ago.
+      guard state.deadline <= Instant.now() else {
+        alarm?.start(at: state.deadline)
+        return false
       }
-      return state.deadline
+      state.hasExpired = true
+      return true
     }
-    alarm?.start(at: next)
-    queue.wakeAll()
+    if isDue { queue.wakeAll() }
   }
 
   public override func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
@@ -93,16 +90,26 @@ public final class TimerFile: OpenFile {
     return 8
   }
 
+  /// The expirations since the last read; the timer goes on.
   private func take() -> UInt64 {
     state.withLock { state in
-      let count = state.expirations
-      state.expirations = 0
+      guard state.hasExpired else { return 0 }
+      state.hasExpired = false
+      var count: UInt64 = 1
+      if state.interval == 0 {
+        state.deadline = .never
+      } else {
+        count += Instant.now().nanoseconds(since: state.deadline) / state.interval
+        let (step, overflow) = state.interval.multipliedReportingOverflow(by: count)
+        state.deadline = overflow ? .never : state.deadline.advanced(byNanoseconds: step)
+        alarm?.start(at: state.deadline)
+      }
       return count
     }
   }
 
   public override func poll() -> PollEvents {
-    state.withLock { $0.expirations > 0 } ? .readable : []
+    state.withLock { $0.hasExpired } ? .readable : []
   }
   public override func pollQueues(_ add: (WaitQueue) -> Void) { add(queue) }
   public override var isPollable: Bool { true }

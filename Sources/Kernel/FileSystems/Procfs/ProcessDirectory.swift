@@ -21,7 +21,7 @@ final class ProcessDirectory: ProcInode {
   enum Entry: Int, CaseIterable {
     case stat, status, statm, cmdline, comm, environ, maps, smaps, fd, fdinfo, exe, cwd, root, mounts, mountinfo
     case mountstats
-    case limits, auxv, io, oom_score, oom_score_adj, wchan, cgroup, syscall, personality, loginuid, task
+    case limits, auxv, io, oom_score, oom_score_adj, wchan, cgroup, syscall, personality, loginuid, task, pagemap
 
     var name: ByteString {
       switch self {
@@ -52,6 +52,7 @@ final class ProcessDirectory: ProcInode {
       case .personality: "personality"
       case .loginuid: "loginuid"
       case .task: "task"
+      case .pagemap: "pagemap"
       }
     }
 
@@ -137,6 +138,7 @@ final class ProcessDirectory: ProcInode {
     case .fd: return DescriptorDirectory(superblock, number(of: entry), reference, .links)
     case .fdinfo: return DescriptorDirectory(superblock, number(of: entry), reference, .information)
     case .task: return ThreadsDirectory(superblock, number(of: entry), reference)
+    case .pagemap: return ProcPageMap(superblock, number(of: entry), reference)
     }
   }
 

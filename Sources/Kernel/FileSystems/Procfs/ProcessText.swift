@@ -11,7 +11,7 @@ import VirtualMemory
 
 enum ProcessText {
   /// The address space, nil for zombies and process 1, whose memory files are empty.
-  private static func space(_ reference: TaskReference) throws(Errno) -> AddressSpace? {
+  static func space(_ reference: TaskReference) throws(Errno) -> AddressSpace? {
     try reference.resolve().task?.sharedAddressSpace
   }
 

@@ -1,0 +1,40 @@
+// The file position, for files that read and write at one place after the other.
+
+import LinuxABI
+import Scheduling
+
+extension OpenFile {
+  /// Runs `body` with the offset, or with the file's position, which moves on by the result.
+  ///
+  /// - Throws: what `body` throws; ESPIPE where there is no position.
+  @export(interface)
+  public final func atPosition(_ offset: UInt64?, _ body: (UInt64) throws(Errno) -> Int) throws(Errno) -> Int {
+    if let offset { return try body(offset) }
+    guard let position else { throw .ESPIPE }
+    return try position.withLock { position throws(Errno) in
+      let count = try body(position)
+      position += UInt64(count)
+      return count
+    }
+  }
+
+  /// lseek(2) in a file that has no end to seek from.
+  ///
+  /// - Throws: EINVAL (another `whence`, a place before the beginning), ESPIPE.
+  @export(interface)
+  public final func seekFromStart(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 {
+    guard let position else { throw .ESPIPE }
+    return try position.withLock { position throws(Errno) in
+      let base: Int64
+      switch whence {
+      case SEEK_SET: base = 0
+      case SEEK_CUR: base = Int64(clamping: position)
+      default: throw .EINVAL
+      }
+      let (target, overflow) = base.addingReportingOverflow(offset)
+      guard !overflow, target >= 0 else { throw .EINVAL }
+      position = UInt64(target)
+      return position
+    }
+  }
+}
