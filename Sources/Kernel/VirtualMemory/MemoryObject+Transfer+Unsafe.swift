@@ -73,12 +73,15 @@ extension MemoryObject {
 
   private func writeAll(_ offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) {
     var position = offset
+    // Pages that are written together lie together, so that a mapping of them is one for the machine.
+    var stock = FrameStock()
+    defer { stock.release() }
     while buffer.remaining > 0 {
       let within = Int(truncatingIfNeeded: position & pageMask)
       let count = min(Int(pageSize) - within, buffer.remaining)
       let before = buffer.remaining
       var failure: Errno?
-      do throws(Errno) { try writePage(position / pageSize, within, count, &buffer) } catch { failure = error }
+      do throws(Errno) { try writePage(position / pageSize, within, count, &buffer, &stock) } catch { failure = error }
       let copied = before - buffer.remaining
       position = position &+ UInt64(copied)
       if copied > 0 { extend(to: position) }
@@ -88,11 +91,11 @@ extension MemoryObject {
   }
 
   private func writePage(
-    _ index: UInt64, _ within: Int, _ count: Int, _ buffer: inout TransferBuffer
+    _ index: UInt64, _ within: Int, _ count: Int, _ buffer: inout TransferBuffer, _ stock: inout FrameStock
   ) throws(Errno) {
     if lookUpIsAbsent(index), !hasStore || count == Int(pageSize) || index >= pageCount {
       // Nothing there that must be kept: no need to read it.
-      return try writeFresh(index, within, count, &buffer)
+      return try writeFresh(index, within, count, &buffer, &stock)
     }
     let frame = try MemoryPressure.retrying { () throws(Errno) in try page(index) }
     Frames.markReferenced(frame)
@@ -106,14 +109,15 @@ extension MemoryObject {
 
   /// Writes to a page of its own first and makes it the object's when it is filled: nobody sees it half done.
   private func writeFresh(
-    _ index: UInt64, _ within: Int, _ count: Int, _ buffer: inout TransferBuffer
+    _ index: UInt64, _ within: Int, _ count: Int, _ buffer: inout TransferBuffer, _ stock: inout FrameStock
   ) throws(Errno) {
     try promisePage()
     var isPromiseKept = false
     defer { if !isPromiseKept { unpromisePages(1) } }
     let frame = try MemoryPressure.retrying { () throws(Errno) in
       try ObjectPages.preload()
-      return count == Int(pageSize) ? try Frames.allocate() : try Frames.allocateZeroed()
+      if count < Int(pageSize) { return try Frames.allocateZeroed() }
+      return try stock.next(wanted: buffer.remaining / Int(pageSize))
     }
     let before = buffer.remaining
     var failure: Errno?
