@@ -155,6 +155,7 @@ struct um_space {
   uint32_t queued;                // commands written to the ring
   uint32_t published;             // ring->published, as we know it
   uint32_t acknowledged;          // `queued` when all before was done
+  uint32_t settled;               // `queued` when all before was done, or a user thread was to be resumed behind it
   uint32_t thread_limit;          // slots above it were never used
   uint32_t shows_copies;          // 1: of pages of code for which there are copies, it gets those
   uint32_t uncertain;             // 1: something was unmapped or protected and is not acknowledged

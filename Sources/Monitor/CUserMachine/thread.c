@@ -376,9 +376,10 @@ static void await_event(struct um_cpu *cpu, struct um_space *space, struct um_re
   atomic_store_explicit(&parameters->asleep, 0, memory_order_relaxed);
 }
 
-// Resumes the thread behind the queued commands, when there are any: the mapper wakes it when they are done.
+// Resumes the thread behind the queued commands, when there are any: the mapper wakes it when they are done. When another CPU has
+// published them, it holds the lock until they are.
 static bool resume_through_mapper(struct um_space *space, uint32_t index, uint32_t slot, uint32_t sequence, bool polling) {
-  if (space->queued == space->published) return false;
+  if (space->queued == space->settled) return false;
   um_lock_take(&space->lock);
   bool some = space->queued != space->published;
   if (some && polling) {
@@ -391,6 +392,7 @@ static bool resume_through_mapper(struct um_space *space, uint32_t index, uint32
     struct um_entry resume = {UM_COMMAND_RESUME, {um_report_address(slot), sequence}, 0};
     um_ring_add(index, &resume);
     um_ring_publish(index);
+    space->settled = space->queued;
   }
   um_lock_release(&space->lock);
   return some;
