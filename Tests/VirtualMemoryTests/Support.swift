@@ -21,6 +21,8 @@ enum TestMachine {
   struct Mapping: Equatable {
     var frame: UInt64
     var protection: UInt8
+    /// Offered with MACHINE_MAP_FILL.
+    var isFilled: Bool
   }
   static let lock = SpinLock<[Int64: [UInt64: Mapping]]>([:], rank: .log)
   static let isPrepared: Bool = {
@@ -30,7 +32,8 @@ enum TestMachine {
       TestMachine.lock.withLock { tlb in
         for offset in stride(from: 0, to: length, by: 4096) {
           tlb[space, default: [:]][address + offset] = Mapping(
-            frame: (physical + offset) >> 12, protection: UInt8(protection & 7))
+            frame: (physical + offset) >> 12, protection: UInt8(protection & 7),
+            isFilled: protection & UInt64(MACHINE_MAP_FILL) != 0)
         }
       }
     }

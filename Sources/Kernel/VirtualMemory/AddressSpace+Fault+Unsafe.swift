@@ -23,8 +23,8 @@ extension AddressSpace {
   /// other. Frames that were never used cost the host nothing until they are touched, so being generous is cheap.
   static var firstWindow: UInt64 { 4 }
   static var largestWindow: UInt64 { 256 }
-  /// Beyond that a window is a whole table: 2 MiB of memory that lies in the machine as it does in the address space, so
-  /// that the machine can treat it as one page.
+  /// Beyond that a window is a whole table: 2 MiB of memory that lies in the machine as in the address space, so that the
+  /// machine can treat it as one page. Resident pages of an object are mapped up to that at once.
   static var tableWindow: UInt64 { 512 }
   /// The most pages that one write fault copies, or finds to be the program's alone.
   static var largestCopyWindow: UInt64 { 64 }
@@ -236,7 +236,7 @@ extension AddressSpace {
     gather.flushRun()
     area.nextFault = page &+ UInt64(done) &* pageSize
     area.faultWindow = window
-    var offer = MappingOffer(space: machineSpace)
+    var offer = MappingOffer(space: machineSpace, filling: true)
     for index in 0..<done {
       offer.add(page &+ UInt64(index) &* pageSize, unsafe PageTableEntry(word: slot[index]))
     }
@@ -435,22 +435,23 @@ extension AddressSpace {
       }
       let window = fresh ?? nextReadWindow(area, page)
       unsafe installAround(&tables, area, window, page, slot, object)
-      offerAround(&tables, area, page, window)
+      offer(window, of: tables, filling: access == .write && fresh == nil)
       return .done
     } catch {
       return .outOfMemory
     }
   }
 
-  /// The pages that are mapped with `page` after a read, if the object has them in memory: more while faults follow each
-  /// other and memory is plenty.
+  /// The pages that are mapped with `page`, if the object has them: more while faults follow each other and memory is
+  /// plenty. MADV_RANDOM does not matter here, for nothing is read.
   private func nextReadWindow(_ area: VirtualMemoryArea, _ page: UInt64) -> Range<UInt64> {
     var pages = Self.faultAroundPages
-    if area.nextRead == page, FrameAllocator.shortage == 0 { pages = min(area.readWindow &* 2, Self.largestWindow) }
+    let isNext = area.nextRead == page  // what lies below has been mapped
+    if isNext, FrameAllocator.shortage == 0 { pages = min(area.readWindow &* 4, Self.tableWindow) }
     let window = around(area, page, pages)
     area.nextRead = window.upperBound
     area.readWindow = pages
-    return window
+    return isNext ? page..<window.upperBound : window
   }
 
   /// Makes a window of fresh pages around `page` in shared memory without a name, which grows while faults follow each
@@ -475,7 +476,6 @@ extension AddressSpace {
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ window: Range<UInt64>, _ page: UInt64,
     _ slot: PageTables.Slot, _ object: MemoryObject
   ) {
-    guard !area.flags.contains(.randomAccess) else { return }
     let first = unsafe slot - Int(truncatingIfNeeded: (page &- window.lowerBound) / pageSize)
     let count = Int(truncatingIfNeeded: (window.upperBound &- window.lowerBound) / pageSize)
     let isWritable = area.isShared && !object.hasStore

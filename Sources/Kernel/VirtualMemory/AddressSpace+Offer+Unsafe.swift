@@ -17,14 +17,17 @@ extension AddressSpace {
     offer.finish()
   }
 
-  /// Offers the pages that the tables hold in `window`, or around `page`, and all of the run of frames that `page` lies in.
-  func offerAround(
-    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ window: Range<UInt64>? = nil
-  ) {
+  /// Offers the pages that the tables hold around `page`, and all of the run of frames that it lies in.
+  func offerAround(_ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64) {
     let run = runAround(page, tables, area)
-    let wanted = window ?? around(area, page, Self.faultAroundPages)
-    let window = min(wanted.lowerBound, run.lowerBound)..<max(wanted.upperBound, run.upperBound)
-    var offer = MappingOffer(space: machineSpace)
+    let near = around(area, page, Self.faultAroundPages)
+    let window = min(near.lowerBound, run.lowerBound)..<max(near.upperBound, run.upperBound)
+    offer(window, of: tables)
+  }
+
+  /// Offers what the tables hold in `window`; see `MappingOffer` for `filling`.
+  func offer(_ window: Range<UInt64>, of tables: borrowing PageTables, filling: Bool = false) {
+    var offer = MappingOffer(space: machineSpace, filling: filling)
     tables.forEach(window.lowerBound, window.upperBound) { address, entry in offer.add(address, entry) }
     offer.finish()
   }

@@ -8,6 +8,8 @@ import PhysicalMemory
 /// A run in the making; end it with `finish()`, with the page-table lock still held.
 struct MappingOffer {
   private let space: Int64
+  /// MACHINE_MAP_FILL, or nothing.
+  private let mark: UInt64
   private var address: UInt64 = 0
   private var physical: UInt64 = 0
   private var length: UInt64 = 0
@@ -15,7 +17,11 @@ struct MappingOffer {
   /// Commands sent so far.
   private(set) var commands = 0
 
-  init(space: Int64) { self.space = space }
+  /// `filling`: the program is about to write to all of it, and none of it is fresh.
+  init(space: Int64, filling: Bool = false) {
+    self.space = space
+    mark = filling ? UInt64(MACHINE_MAP_FILL) : 0
+  }
 
   @inline(__always)
   mutating func add(_ address: UInt64, _ entry: PageTableEntry) {
@@ -35,7 +41,7 @@ struct MappingOffer {
 
   mutating func finish() {
     guard length != 0 else { return }
-    machine_space_map(space, address, physical, length, protection)
+    machine_space_map(space, address, physical, length, protection | mark)
     Counters.add(1, to: Counters.machineMaps)
     commands &+= 1
     length = 0

@@ -74,7 +74,7 @@ public struct MappingFlags: OptionSet, Hashable, Sendable {
   public static var stack: MappingFlags { MappingFlags(rawValue: 1 << 8) }
   /// The area that brk(2) moves.
   public static var heap: MappingFlags { MappingFlags(rawValue: 1 << 9) }
-  /// MADV_RANDOM: no pages around a fault.
+  /// MADV_RANDOM: no fresh frames around a fault.
   public static var randomAccess: MappingFlags { MappingFlags(rawValue: 1 << 10) }
   /// MADV_SEQUENTIAL.
   public static var sequentialAccess: MappingFlags { MappingFlags(rawValue: 1 << 11) }

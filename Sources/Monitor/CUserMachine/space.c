@@ -10,7 +10,9 @@
 #include <sys/mman.h>
 
 #define COMMAND_RESERVE 4  // entries kept free for acknowledgements and wake-ups
-// Up to this size the host's page-table entries are filled at once, which saves a fault of the host for each page.
+// Writable mappings up to this size, and larger ones that are going to be written to, have the host's page-table entries filled at
+// once, which saves a fault of the host for each page: 1.4 us, against 0.3. Read faults the host answers for 16 pages at a time,
+// cheaper than it fills.
 #define POPULATE_LIMIT 0x10000ull
 
 static uint32_t waiter(void) { return um_this_cpu ? (uint32_t)um_this_cpu->index : um.config.cpu_count; }
@@ -53,7 +55,7 @@ int64_t um_ring_acknowledge(uint32_t index, uint32_t command) {
   um_ring_publish(index);
   int64_t result = um_await(&space->dead, um_this_cpu ? um_this_cpu->eventfd : um.maker_eventfd, -1);
   atomic_store(&space->waiting, 0);
-  space->acknowledged = space->queued;
+  space->acknowledged = space->settled = space->queued;
   um.acknowledgements++;
   return result;
 }
@@ -119,14 +121,16 @@ void um_space_destroy(int64_t handle) {
   um_lock_release(&space->lock);
 }
 
-// One command, or the growth of the last one. `physical` is an offset in the memory file.
+// One command, or the growth of the last one. `physical` is an offset in the memory file, `protection` as in the interface.
 static void map(struct um_space *space, uint64_t address, uint64_t physical, uint64_t length, uint64_t protection) {
   struct um_entry *before = last(space, SYS_mmap);
-  uint64_t populate = length <= POPULATE_LIMIT ? MAP_POPULATE : 0;
+  bool fill = protection & MACHINE_MAP_FILL, writes = protection & MACHINE_ACCESS_WRITE;
+  uint64_t populate = writes && (fill || length <= POPULATE_LIMIT) ? MAP_POPULATE : 0;
+  protection &= 7;
   if (before && before->arguments[0] + before->arguments[1] == address && before->arguments[2] == protection &&
       before->arguments[5] + before->arguments[1] == physical) {
     before->arguments[1] += length;
-    if (before->arguments[1] > POPULATE_LIMIT) before->arguments[3] &= ~(uint64_t)MAP_POPULATE;
+    if (before->arguments[1] > POPULATE_LIMIT && !fill) before->arguments[3] &= ~(uint64_t)MAP_POPULATE;
   } else {
     struct um_entry entry = {
         SYS_mmap, {address, length, protection, MAP_SHARED | MAP_FIXED | populate, UM_FD_MEMORY, physical}, 0};
@@ -140,7 +144,7 @@ void um_space_map(int64_t handle, uint64_t address, uint64_t physical, uint64_t 
   uint64_t rights = protection & 7;
   bool text = protection & MACHINE_MAP_TEXT && !(rights & MACHINE_ACCESS_WRITE) && um.gate;
   if (outside(address, length, UM_LIMIT) || address < UM_USER_START || outside(physical, length, um.config.memory_size) ||
-      protection & ~31ull) {
+      protection & ~63ull) {
     space->error = -EINVAL;
   } else if (text && protection & MACHINE_MAP_ENTRY) {
     uint64_t site = um_this_cpu ? um_this_cpu->hot_site - 2 : 0;
@@ -152,7 +156,7 @@ void um_space_map(int64_t handle, uint64_t address, uint64_t physical, uint64_t 
     for (uint64_t at = 0; at < length; at += MACHINE_PAGE_SIZE)
       map(space, address + at, um_text_find(physical + at), MACHINE_PAGE_SIZE, rights);
   } else {
-    map(space, address, physical, length, rights);
+    map(space, address, physical, length, protection);
   }
   um_lock_release(&space->lock);
 }

@@ -183,10 +183,11 @@ MACHINE_OPERATION1(void, cpu_kick, uint64_t, index)
 
 // A user address space. The machine's own mappings are a TLB over the page tables: empty at first, and mappings that
 // it loses come back through faults. `space_map` offers a mapping that the tables hold; `protection` is a set of
-// machine_access, and MACHINE_MAP_TEXT for pages of files. unmap and protect queue an invalidation; `space_commit` returns when all that were queued for the
-// space are in force on every CPU: only then may a frame be used again.
+// machine_access and of the marks below. unmap and protect queue an invalidation, which is in force for a user thread when it runs
+// next; `space_commit` returns when all that were queued for the space are in force on every CPU: only then may a frame be used again.
 #define MACHINE_MAP_TEXT 8   // code of a file: the machine may show a copy whose `syscall` instructions are jumps to its own entry
 #define MACHINE_MAP_ENTRY 16 // with TEXT, one page: it made many system calls, and is private: make such a copy now
+#define MACHINE_MAP_FILL 32  // the pages have contents, and the program is writing to one after another: map them to the last level now
 MACHINE_OPERATION0(int64_t, space_create)
 MACHINE_OPERATION1(void, space_destroy, int64_t, space)
 MACHINE_OPERATION5(void, space_map, int64_t, space, uint64_t, address, uint64_t, physical, uint64_t, length, uint64_t, protection)
