@@ -251,16 +251,11 @@ extension AddressSpace {
       marks: marks | PageTableEntry.dirty)
   }
 
-  /// Drops what an entry held before it was replaced. Another thread of the program may still read the old frame
-  /// through the machine's mapping: then the mapping goes first. A single thread is here, in the kernel, and the new
-  /// mapping is in force before it returns.
+  /// Drops what an entry held before it was replaced. The program may still read the old frame through the machine's mapping:
+  /// with another thread, or with this one when it is hostile and only claims to wait. So the mapping goes before the frame is
+  /// free. The page of zeros never is.
   private func retire(_ page: UInt64, _ old: PageTableEntry, _ gather: inout MappingGather) {
-    if threads.load(ordering: .relaxed) > 1 {
-      gather.unmap(page, old)
-    } else if old.isCounted {
-      if !old.isObjectPage { Counters.add(-1, to: Counters.anonymousPages) }
-      gather.release(old.frame)
-    }
+    if old.isCounted { gather.unmap(page, old) }
   }
 
   // MARK: Anonymous memory

@@ -66,7 +66,7 @@ int main(void) {
 
   section("after fork");
   // More than a kernel might think worth copying at once.
-  enum { MANY = 4096 };
+  enum { MANY = 600 };
   char *common = pages(MANY, MAP_PRIVATE | MAP_ANONYMOUS, -1);
   for (int i = 0; i < MANY; i++) common[i * PAGE] = 1;
   KIND(common, "present exclusive");
