@@ -337,7 +337,8 @@ static void adapt(struct um_cpu *cpu, struct um_thread *thread, bool polling, bo
     if (cpu->retreat < LAST_RETREAT) cpu->retreat *= 2;
     return;
   }
-  bool quick = call && __builtin_ia32_rdtsc() - begun < QUICK_LIMIT * um.ticks_per_microsecond;
+  bool quick = call && (__builtin_ia32_rdtsc() - begun < QUICK_LIMIT * um.ticks_per_microsecond ||
+                        um.config.test_switches & UM_TEST_ALL_QUICK);
   if (cpu->last != thread) cpu->quick = 0;
   cpu->last = thread;
   cpu->quick = quick ? cpu->quick + 1 : cpu->quick > MISS ? cpu->quick - MISS : 0;

@@ -30,6 +30,7 @@ enum um_test_switch {
   UM_TEST_NO_PROOF = 8,             // a user process gets its next program without a proof that its thread is at rest
   UM_TEST_UNCONFINED = 16,          // um_confine does nothing
   UM_TEST_NO_GATE = 32,             // every system call traps
+  UM_TEST_ALL_QUICK = 64,           // a system call counts as quick however long it took
 };
 
 // How a CPU and its user threads wait for each other.
