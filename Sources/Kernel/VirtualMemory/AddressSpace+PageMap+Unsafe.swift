@@ -49,8 +49,8 @@ extension AddressSpace {
     }
     var word = PageMapBits.present
     if showsFrames { word |= entry.frame.rawValue }
-    // The object of a page holds it, too.
     if entry.isObjectPage { word |= PageMapBits.object }
+    // The object of a page holds it, too.
     if !isInCommon, entry.isCounted, Frames.users(entry.frame) == (entry.isObjectPage ? 2 : 1) {
       word |= PageMapBits.exclusive
     }
