@@ -2,7 +2,7 @@
 # Every target can be run on a clean clone; what is missing from Debian is installed by Scripts/dependencies.sh.
 
 SHELL := /bin/bash
-.DEFAULT_GOAL := help
+.DEFAULT_GOAL := build
 .PHONY: help dependencies host image build run test unit models conformance bench lint format coverage clean
 
 # Product flags: a fully static executable starts about a millisecond earlier than one that loads libstdc++.
