@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: help dependencies host image build run test unit models conformance bench lint format coverage clean
+.PHONY: help dependencies host image build run test unit models conformance attacks bench lint format coverage clean
 
 # Product flags: a fully static executable starts about a millisecond earlier than one that loads libstdc++.
 HOST_FLAGS := -c release --explicit-target-dependency-import-check error --static-swift-stdlib -Xswiftc -static-executable
@@ -47,6 +47,9 @@ models: dependencies ## Structures of memory against models, over a million rand
 
 conformance: build ## Conformance programs, natively and in Apus (ONLY="name …" CPUS="1 2 4" SMALL=1: in 16 MiB)
 	@Scripts/conformance.sh $(ONLY)
+
+attacks: build ## Attack the isolation from inside sandboxes: Tests/Attacks (ONLY="name …")
+	@Scripts/attacks.sh $(ONLY)
 
 bench: build ## Measure natively and in Apus; write the tables of Documentation/performance.md
 	@Scripts/bench.sh

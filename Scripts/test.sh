@@ -97,6 +97,7 @@ conformance() { RESULT=build/step.result BUDGET=1500 timeout -k 10 1700 Scripts/
 small_conformance() {
   SMALL=1 CPUS=2 RESULT=build/step.result BUDGET=600 timeout -k 10 700 Scripts/conformance.sh
 }
+attacks() { RESULT=build/step.result BUDGET=1200 timeout -k 10 1600 Scripts/attacks.sh; }
 command_line() { RESULT=build/step.result timeout -k 10 1800 Scripts/command-line-test.sh; }
 coverage() { Scripts/coverage.sh --check && echo "1 0 0" >build/step.result; }
 models() { RESULT=build/step.result timeout -k 10 2000 Scripts/models.sh >build/models-summary.log; }
@@ -118,6 +119,7 @@ case ${1:-all} in
     if [ -x build/apus ] && [ -e build/kernel.elf ]; then
       step "conformance" conformance
       step "conformance in 16 MiB" small_conformance
+      step "attacks" attacks
     fi
     ;;
   *)
