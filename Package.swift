@@ -112,7 +112,7 @@ let hostTargets: [Target] = [
     exclude: ["README.md"],
     swiftSettings: strict),
   .target(
-    name: "Monitor", dependencies: ["UserMachine", "Devices", "CMonitor", "CUserMachine", "CMachine"],
+    name: "Monitor", dependencies: ["UserMachine", "Devices", "CDevices", "CMonitor", "CUserMachine", "CMachine"],
     path: "Sources/Monitor/Boot",
     exclude: ["README.md"], swiftSettings: strict),
   .executableTarget(
@@ -149,7 +149,7 @@ for name in ["UserMachine", "Devices", "Monitor", "apus"] where wanted(name) && 
       name: "\(name)Tests",
       dependencies: [.byName(name: name), "TestSupport", "CUserMachine", "CMachine"]
         + (name == "UserMachine" ? ["UserMachineTestSupport"] : [])
-        + (name == "Devices" ? ["CDevices", "CLinuxABI"] : []),
+        + (name == "Devices" ? ["CDevices", "CLinuxABI"] : []) + (name == "Monitor" ? ["CDevices"] : []),
       path: "Tests/\(name)Tests"))
 }
 

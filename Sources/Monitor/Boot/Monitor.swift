@@ -1,5 +1,6 @@
 // The monitor's one entry point: from a configuration to a running machine.
 
+import CDevices
 import CMachine
 import CMonitor
 import CUserMachine
@@ -48,6 +49,7 @@ public enum Monitor {
   private static func confine(_ configuration: MachineConfiguration) throws(MonitorFailure) {
     let writes = configuration.root.isWritable || configuration.binds.contains { !$0.isReadOnly }
     let disks = Devices.disks.map { monitor_disk(descriptor: $0.descriptor, writes: $0.isReadOnly ? 0 : 1) }
+    um_set_refusable_call(host_call_place())
     let error = unsafe monitor_confine(writes ? 1 : 0, disks, disks.count)
     guard error == 0 else {
       throw MonitorFailure("cannot confine the monitor: \(unsafe String(cString: strerror(Int32(-error))))")

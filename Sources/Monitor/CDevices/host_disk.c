@@ -9,14 +9,10 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#define RESULT(call) \
-  do { \
-    __typeof__(call) result; \
-    do result = (call); while (result < 0 && errno == EINTR); \
-    return result < 0 ? -errno : result; \
-  } while (0)
+#include "host_call.h"
 
 static int give_up(int descriptor, int error) {
   close(descriptor);
@@ -56,12 +52,12 @@ int64_t host_disk_size(int descriptor) {
 }
 
 ssize_t host_disk_read(int descriptor, const struct iovec *vectors, int count, int64_t offset, int at_once) {
-  RESULT(preadv2(descriptor, vectors, count, offset, at_once ? RWF_NOWAIT : 0));
+  return HOST_CALL6(SYS_preadv2, descriptor, vectors, count, offset, 0, at_once ? RWF_NOWAIT : 0);
 }
 ssize_t host_disk_write(int descriptor, const struct iovec *vectors, int count, int64_t offset, int at_once) {
-  RESULT(pwritev2(descriptor, vectors, count, offset, at_once ? RWF_NOWAIT : 0));
+  return HOST_CALL6(SYS_pwritev2, descriptor, vectors, count, offset, 0, at_once ? RWF_NOWAIT : 0);
 }
 int host_disk_discard(int descriptor, int64_t offset, int64_t length) {
-  RESULT(fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
+  return (int)HOST_CALL4(SYS_fallocate, descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
 }
-int host_disk_flush(int descriptor) { RESULT(fdatasync(descriptor)); }
+int host_disk_flush(int descriptor) { return (int)HOST_CALL1(SYS_fdatasync, descriptor); }

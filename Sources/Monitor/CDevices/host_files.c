@@ -1,10 +1,11 @@
-// See host_files.h.
+// See host_files.h. Every call goes through host_call: the C library's wrappers choose calls of their own.
 
 #define _GNU_SOURCE
 #include "host_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
@@ -13,36 +14,29 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
-#define RESULT(call) \
-  do { \
-    __typeof__(call) result; \
-    do result = (call); while (result < 0 && errno == EINTR); \
-    return result < 0 ? -errno : result; \
-  } while (0)
+#include "host_call.h"
 
 int host_open_beneath(int directory, const char *name, int flags, unsigned mode) {
   struct open_how how = {
       // openat2(2) refuses flags that mean nothing, O_NOCTTY with O_PATH among them.
       .flags = (uint64_t)(unsigned)(flags | O_NOFOLLOW | O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY)),
-      .mode = flags & O_CREAT ? mode : 0,
+      .mode = flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE ? mode : 0,
       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS};
   // EAGAIN: something was renamed or mounted meanwhile, and the kernel cannot be sure that ".." stayed inside.
   for (int tries = 0; tries < 100; tries++) {
-    long result = syscall(SYS_openat2, directory, name, &how, sizeof how);
-    if (result >= 0) return (int)result;
-    if (errno != EAGAIN && errno != EINTR) return -errno;
+    int64_t result = HOST_CALL4(SYS_openat2, directory, name, &how, sizeof how);
+    if (result != -EAGAIN) return (int)result;
   }
   return -EAGAIN;
 }
 
 int host_can_confine(void) {
   struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
-  long result = syscall(SYS_openat2, AT_FDCWD, ".", &how, sizeof how);
+  int64_t result = HOST_CALL4(SYS_openat2, AT_FDCWD, ".", &how, sizeof how);
   if (result >= 0) close((int)result);
-  return result >= 0 || errno != ENOSYS;
+  return result != -ENOSYS;
 }
 
 // "N", the name of a descriptor in /proc/self/fd.
@@ -52,25 +46,21 @@ static struct descriptor_name name_of(int descriptor) {
   snprintf(name.text, sizeof name.text, "%d", descriptor);
   return name;
 }
-// The same from the root, for the calls that take no directory; the caller has checked that /proc is proc.
-struct descriptor_path { char text[32]; };
-static struct descriptor_path path_of(int descriptor) {
-  struct descriptor_path path;
-  snprintf(path.text, sizeof path.text, "/proc/self/fd/%d", descriptor);
-  return path;
-}
 
 int host_reopen(int descriptors, int descriptor, int flags) {
-  RESULT(openat(descriptors, name_of(descriptor).text, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  struct descriptor_name name = name_of(descriptor);
+  return (int)HOST_CALL4(SYS_openat, descriptors, name.text, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
 }
 
-int host_open_root(const char *path) { RESULT(open(path, O_PATH | O_DIRECTORY | O_CLOEXEC)); }
+int host_open_root(const char *path) {
+  return (int)HOST_CALL4(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+}
 
 int host_open_descriptors(void) {
-  int descriptor = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return -errno;
+  int descriptor = host_open_root("/proc/self/fd");
+  if (descriptor < 0) return descriptor;
   struct statfs status;
-  if (fstatfs(descriptor, &status) == 0 && status.f_type == PROC_SUPER_MAGIC) return descriptor;
+  if (HOST_CALL2(SYS_fstatfs, descriptor, &status) == 0 && status.f_type == PROC_SUPER_MAGIC) return descriptor;
   close(descriptor);
   return -ENOSYS;
 }
@@ -78,7 +68,8 @@ int host_open_descriptors(void) {
 int host_status(int directory, const char *name, struct host_status *out) {
   struct statx x;
   int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_SYNC_AS_STAT | (*name ? 0 : AT_EMPTY_PATH);
-  if (statx(directory, name, flags, STATX_BASIC_STATS, &x) < 0) return -errno;
+  int64_t result = HOST_CALL5(SYS_statx, directory, name, flags, STATX_BASIC_STATS, &x);
+  if (result < 0) return (int)result;
   *out = (struct host_status){
       .device = makedev(x.stx_dev_major, x.stx_dev_minor),
       .attributes = {
@@ -89,13 +80,13 @@ int host_status(int directory, const char *name, struct host_status *out) {
           .link_count = x.stx_nlink, .user = x.stx_uid, .group = x.stx_gid,
           // The encoding of 32-bit device numbers (Linux: new_encode_dev).
           .special_device = (x.stx_rdev_minor & 0xff) | x.stx_rdev_major << 8 | (x.stx_rdev_minor & ~0xffu) << 12,
-          .block_size = x.stx_blksize}};
+          .block_size = x.stx_blksize, .flags = (uint32_t)x.stx_attributes & LINUX_FUSE_ATTR_STATX}};
   return 0;
 }
 
 int host_is_pseudo(int descriptor) {
   struct statfs status;
-  if (fstatfs(descriptor, &status) < 0) return 1;
+  if (HOST_CALL2(SYS_fstatfs, descriptor, &status) < 0) return 1;
   switch ((unsigned long)status.f_type) {
   case PROC_SUPER_MAGIC: case SYSFS_MAGIC: case CGROUP_SUPER_MAGIC: case CGROUP2_SUPER_MAGIC: case DEBUGFS_MAGIC:
   case TRACEFS_MAGIC: case SECURITYFS_MAGIC: case SELINUX_MAGIC: case SMACK_MAGIC: case PSTOREFS_MAGIC:
@@ -109,7 +100,8 @@ int host_is_pseudo(int descriptor) {
 
 int host_statfs(int descriptor, struct linux_fuse_statfs *out) {
   struct statfs s;
-  if (fstatfs(descriptor, &s) < 0) return -errno;
+  int64_t result = HOST_CALL2(SYS_fstatfs, descriptor, &s);
+  if (result < 0) return (int)result;
   *out = (struct linux_fuse_statfs){
       .blocks = s.f_blocks, .free_blocks = s.f_bfree, .available_blocks = s.f_bavail, .files = s.f_files,
       .free_files = s.f_ffree, .block_size = (uint32_t)s.f_bsize, .name_limit = (uint32_t)s.f_namelen,
@@ -117,64 +109,81 @@ int host_statfs(int descriptor, struct linux_fuse_statfs *out) {
   return 0;
 }
 
-ssize_t host_read_link(int descriptor, char *buffer, size_t size) { RESULT(readlinkat(descriptor, "", buffer, size)); }
-ssize_t host_directory_entries(int descriptor, void *buffer, size_t size) {
-  RESULT((ssize_t)syscall(SYS_getdents64, descriptor, buffer, size));
+ssize_t host_read_link(int descriptor, char *buffer, size_t size) {
+  return HOST_CALL4(SYS_readlinkat, descriptor, "", buffer, size);
 }
-int64_t host_seek(int descriptor, int64_t offset, int whence) { RESULT((int64_t)lseek(descriptor, offset, whence)); }
+ssize_t host_directory_entries(int descriptor, void *buffer, size_t size) {
+  return HOST_CALL3(SYS_getdents64, descriptor, buffer, size);
+}
+int64_t host_seek(int descriptor, int64_t offset, int whence) { return HOST_CALL3(SYS_lseek, descriptor, offset, whence); }
+// The offset's upper half is an argument of its own, which does not count on machines of 64 bits.
 ssize_t host_read(int descriptor, const struct iovec *vectors, int count, int64_t offset) {
-  RESULT(preadv(descriptor, vectors, count, offset));
+  return HOST_CALL5(SYS_preadv, descriptor, vectors, count, offset, 0);
 }
 ssize_t host_write(int descriptor, const struct iovec *vectors, int count, int64_t offset) {
-  RESULT(pwritev(descriptor, vectors, count, offset));
+  return HOST_CALL5(SYS_pwritev, descriptor, vectors, count, offset, 0);
 }
 
-int host_make_directory(int directory, const char *name, unsigned mode) { RESULT(mkdirat(directory, name, mode)); }
-int host_make_node(int directory, const char *name, unsigned mode, uint64_t device) {
-  RESULT(mknodat(directory, name, mode, makedev((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00))));
+int host_make_directory(int directory, const char *name, unsigned mode) {
+  return (int)HOST_CALL3(SYS_mkdirat, directory, name, mode);
 }
-int host_make_link(const char *target, int directory, const char *name) { RESULT(symlinkat(target, directory, name)); }
+int host_make_node(int directory, const char *name, unsigned mode, uint32_t device) {
+  return (int)HOST_CALL4(SYS_mknodat, directory, name, mode, device);
+}
+int host_make_link(const char *target, int directory, const char *name) {
+  return (int)HOST_CALL3(SYS_symlinkat, target, directory, name);
+}
 int host_link(int descriptors, int descriptor, int directory, const char *name) {
-  RESULT(linkat(descriptors, name_of(descriptor).text, directory, name, AT_SYMLINK_FOLLOW));
+  struct descriptor_name source = name_of(descriptor);
+  return (int)HOST_CALL5(SYS_linkat, descriptors, source.text, directory, name, AT_SYMLINK_FOLLOW);
 }
 int host_unlink(int directory, const char *name, int is_directory) {
-  RESULT(unlinkat(directory, name, is_directory ? AT_REMOVEDIR : 0));
+  return (int)HOST_CALL3(SYS_unlinkat, directory, name, is_directory ? AT_REMOVEDIR : 0);
 }
 int host_rename(int from, const char *name, int to, const char *new_name, unsigned flags) {
-  RESULT(renameat2(from, name, to, new_name, flags));
+  return (int)HOST_CALL5(SYS_renameat2, from, name, to, new_name, flags);
 }
 
 int host_set_owner(int descriptor, uint32_t user, uint32_t group) {
-  RESULT(fchownat(descriptor, "", user, group, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
+  return (int)HOST_CALL5(SYS_fchownat, descriptor, "", user, group, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
 }
 int host_set_mode(int descriptors, int descriptor, unsigned mode) {
-  RESULT(fchmodat(descriptors, name_of(descriptor).text, mode, 0));
+  struct descriptor_name name = name_of(descriptor);
+  return (int)HOST_CALL3(SYS_fchmodat, descriptors, name.text, mode);
 }
 int host_set_times(int descriptors, int descriptor, const int64_t t[4]) {
   struct timespec times[2] = {{t[0], t[1]}, {t[2], t[3]}};
-  RESULT(utimensat(descriptors, name_of(descriptor).text, times, 0));
+  struct descriptor_name name = name_of(descriptor);
+  return (int)HOST_CALL4(SYS_utimensat, descriptors, name.text, times, 0);
 }
-int host_truncate(int descriptor, int64_t size) { RESULT(ftruncate(descriptor, size)); }
+int host_truncate(int descriptor, int64_t size) { return (int)HOST_CALL2(SYS_ftruncate, descriptor, size); }
 int host_allocate(int descriptor, int mode, int64_t offset, int64_t length) {
-  RESULT(fallocate(descriptor, mode, offset, length));
+  return (int)HOST_CALL4(SYS_fallocate, descriptor, mode, offset, length);
 }
 int host_sync(int descriptor, int data_only) {
-  if (data_only) RESULT(fdatasync(descriptor));
-  RESULT(fsync(descriptor));
+  return (int)HOST_CALL1(data_only ? SYS_fdatasync : SYS_fsync, descriptor);
 }
-int host_sync_all(int descriptor) { RESULT(syncfs(descriptor)); }
+int host_sync_all(int descriptor) { return (int)HOST_CALL1(SYS_syncfs, descriptor); }
+
+// The requests are declared with the type long; what they move is an int (Linux: fs/ioctl.c).
+int host_get_flags(int descriptor, uint32_t *flags) {
+  return (int)HOST_CALL3(SYS_ioctl, descriptor, FS_IOC_GETFLAGS, flags);
+}
+int host_set_flags(int descriptor, uint32_t flags) {
+  return (int)HOST_CALL3(SYS_ioctl, descriptor, FS_IOC_SETFLAGS, &flags);
+}
 
 ssize_t host_get_attribute(int descriptor, const char *name, void *value, size_t size) {
-  RESULT(getxattr(path_of(descriptor).text, name, value, size));
+  return HOST_CALL4(SYS_fgetxattr, descriptor, name, value, size);
 }
 int host_set_attribute(int descriptor, const char *name, const void *value, size_t size, int flags) {
-  RESULT(setxattr(path_of(descriptor).text, name, value, size, flags));
+  return (int)HOST_CALL5(SYS_fsetxattr, descriptor, name, value, size, flags);
 }
 ssize_t host_list_attributes(int descriptor, char *list, size_t size) {
-  RESULT(listxattr(path_of(descriptor).text, list, size));
+  return HOST_CALL3(SYS_flistxattr, descriptor, list, size);
 }
 int host_remove_attribute(int descriptor, const char *name) {
-  RESULT(removexattr(path_of(descriptor).text, name));
+  return (int)HOST_CALL2(SYS_fremovexattr, descriptor, name);
 }
 
 uint64_t host_raise_file_limit(void) {

@@ -3,6 +3,7 @@
 // directories, raising limits, forking the first user process) has happened before.
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -28,7 +29,8 @@ static const struct um_permission reading[] = {
     // The console gives a standard stream up: its number becomes /dev/null's.
     ANY(openat), ANY(dup2),
     // The file server, reading: names beneath the exported directory, and descriptors opened anew (openat, above).
-    ANY(openat2), ANY(statx), ANY(fstatfs), ANY(readlinkat), ANY(getdents64), ANY(preadv), ANY(getxattr), ANY(listxattr),
+    ANY(openat2), ANY(statx), ANY(fstatfs), ANY(readlinkat), ANY(getdents64), ANY(preadv), ANY(fgetxattr), ANY(flistxattr),
+    ONLY(ioctl, 1, FS_IOC_GETFLAGS),
     // Waiting for the disk changes nothing; fsync is allowed on what others wrote.
     ANY(fsync), ANY(fdatasync),
 };
@@ -37,7 +39,7 @@ static const struct um_permission reading[] = {
 static const struct um_permission writing[] = {
     ANY(pwritev), ANY(ftruncate), ANY(syncfs),
     ANY(mkdirat), ANY(mknodat), ANY(symlinkat), ANY(linkat), ANY(unlinkat), ANY(renameat2),
-    ANY(fchownat), ANY(fchmodat), ANY(utimensat), ANY(setxattr), ANY(removexattr),
+    ANY(fchownat), ANY(fchmodat), ANY(utimensat), ANY(fsetxattr), ANY(fremovexattr), ONLY(ioctl, 1, FS_IOC_SETFLAGS),
 };
 
 int64_t monitor_confine(int writes, const struct monitor_disk *disks, size_t disk_count) {

@@ -12,6 +12,9 @@
 uint64_t um_image_base;
 static uint64_t image_end;
 static void (*kernel_trap)(struct machine_trap_frame *);
+static uint64_t refusable_call;
+
+void um_set_refusable_call(uint64_t place) { refusable_call = place; }
 
 #define RED_ZONE 128
 #define SIGNAL_STACK_SIZE 0x10000
@@ -33,6 +36,20 @@ static char *append_number(char *at, uint64_t value, unsigned base) {
   while (value /= base);
   while (count) *at++ = digits[--count];
   return at;
+}
+
+// A request of the guest asked the devices for a call that is not allowed: it fails, and goes to the log, each call once.
+static void refuse_call(siginfo_t *information, greg_t *registers) {
+  static _Atomic uint64_t reported[8];
+  uint32_t number = (uint32_t)information->si_syscall;
+  registers[REG_RAX] = -EPERM;
+  if (number >= 64 * sizeof reported / sizeof reported[0]) return;
+  uint64_t bit = 1ull << number % 64;
+  if (atomic_fetch_or(&reported[number / 64], bit) & bit) return;
+  char text[120], *end = append(text, "apus: a request of the sandbox failed: the confinement does not allow system call ");
+  end = append_number(end, number, 10);
+  *end++ = '\n';
+  um_call3(SYS_write, 2, text, end - text);
 }
 
 static void report_and_die(int number, siginfo_t *information, const greg_t *registers) {
@@ -58,6 +75,10 @@ static void handler(int number, siginfo_t *information, void *argument) {
   ucontext_t *context = argument;
   greg_t *r = context->uc_mcontext.gregs;
   uint64_t rip = (uint64_t)r[REG_RIP];
+  if (number == SIGSYS && refusable_call && rip == refusable_call) {
+    refuse_call(information, r);
+    return;
+  }
   if (number == SIGSYS || !kernel_trap || rip < um_image_base || rip >= image_end || !um_this_cpu) {
     report_and_die(number, information, r);
     return;

@@ -16,8 +16,9 @@ enum linux_fuse_opcode {
   LINUX_FUSE_SETXATTR = 21, LINUX_FUSE_GETXATTR = 22, LINUX_FUSE_LISTXATTR = 23, LINUX_FUSE_REMOVEXATTR = 24,
   LINUX_FUSE_FLUSH = 25, LINUX_FUSE_INIT = 26, LINUX_FUSE_OPENDIR = 27, LINUX_FUSE_READDIR = 28,
   LINUX_FUSE_RELEASEDIR = 29, LINUX_FUSE_FSYNCDIR = 30, LINUX_FUSE_ACCESS = 34, LINUX_FUSE_CREATE = 35,
-  LINUX_FUSE_INTERRUPT = 36, LINUX_FUSE_DESTROY = 38, LINUX_FUSE_BATCH_FORGET = 42, LINUX_FUSE_FALLOCATE = 43,
-  LINUX_FUSE_READDIRPLUS = 44, LINUX_FUSE_RENAME2 = 45, LINUX_FUSE_LSEEK = 46, LINUX_FUSE_SYNCFS = 50,
+  LINUX_FUSE_INTERRUPT = 36, LINUX_FUSE_DESTROY = 38, LINUX_FUSE_IOCTL = 39, LINUX_FUSE_BATCH_FORGET = 42,
+  LINUX_FUSE_FALLOCATE = 43, LINUX_FUSE_READDIRPLUS = 44, LINUX_FUSE_RENAME2 = 45, LINUX_FUSE_LSEEK = 46,
+  LINUX_FUSE_SYNCFS = 50, LINUX_FUSE_TMPFILE = 51,
 };
 
 struct linux_fuse_in_header {
@@ -36,6 +37,8 @@ struct linux_fuse_attributes {
   uint32_t access_nanoseconds, modify_nanoseconds, change_nanoseconds;
   uint32_t mode, link_count, user, group, special_device, block_size, flags;
 };
+// In `flags`, where FUSE has bits 0 and 1: what statx(2) tells in stx_attributes (compressed, immutable, append, nodump).
+#define LINUX_FUSE_ATTR_STATX 0x74u
 struct linux_fuse_entry {
   uint64_t node, generation, entry_valid, attributes_valid;
   uint32_t entry_valid_nanoseconds, attributes_valid_nanoseconds;
@@ -115,6 +118,9 @@ struct linux_fuse_getxattr_in { uint32_t size, padding; };
 struct linux_fuse_getxattr_out { uint32_t size, padding; };
 struct linux_fuse_access_in { uint32_t mask, padding; };
 struct linux_fuse_fallocate_in { uint64_t handle, offset, length; uint32_t mode, padding; };
+// Followed by the input. Only FS_IOC_GETFLAGS and FS_IOC_SETFLAGS, whose memory is an int.
+struct linux_fuse_ioctl_in { uint64_t handle; uint32_t flags, command; uint64_t argument; uint32_t input_size, output_size; };
+struct linux_fuse_ioctl_out { int32_t result; uint32_t flags, input_vectors, output_vectors; };
 struct linux_fuse_lseek_in { uint64_t handle, offset; uint32_t whence, padding; };
 struct linux_fuse_lseek_out { uint64_t offset; };
 // Followed by the name, padded to a multiple of 8 bytes. READDIRPLUS puts a linux_fuse_entry in front.

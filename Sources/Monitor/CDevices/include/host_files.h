@@ -1,5 +1,5 @@
-// The host's file operations that the file server needs and that Swift cannot name: system calls without a wrapper,
-// structures that differ between C libraries. All results are those of the system calls, or a negative error number.
+// The host's file operations that the file server needs, each one system call of that name (host_call.h). All results are
+// those of the system calls, or a negative error number; -EPERM too when the monitor's confinement does not allow the call.
 
 #ifndef HOST_FILES_H
 #define HOST_FILES_H
@@ -39,7 +39,8 @@ ssize_t host_read(int descriptor, const struct iovec *vectors, int count, int64_
 ssize_t host_write(int descriptor, const struct iovec *vectors, int count, int64_t offset);
 
 int host_make_directory(int directory, const char *name, unsigned mode);
-int host_make_node(int directory, const char *name, unsigned mode, uint64_t device);
+// `device` in the encoding of 32-bit device numbers, which mknodat(2) takes.
+int host_make_node(int directory, const char *name, unsigned mode, uint32_t device);
 int host_make_link(const char *target, int directory, const char *name);
 int host_link(int descriptors, int descriptor, int directory, const char *name);
 int host_unlink(int directory, const char *name, int is_directory);
@@ -54,6 +55,11 @@ int host_allocate(int descriptor, int mode, int64_t offset, int64_t length);
 int host_sync(int descriptor, int data_only);
 int host_sync_all(int descriptor);
 
+// The file's flags, FS_*_FL (ioctl_iflags(2)), of a file that is open for reading or writing.
+int host_get_flags(int descriptor, uint32_t *flags);
+int host_set_flags(int descriptor, uint32_t flags);
+
+// Of a file that is open, not only named (O_PATH).
 ssize_t host_get_attribute(int descriptor, const char *name, void *value, size_t size);
 int host_set_attribute(int descriptor, const char *name, const void *value, size_t size, int flags);
 ssize_t host_list_attributes(int descriptor, char *list, size_t size);

@@ -95,6 +95,9 @@ struct um_permission {
 // Restricts this process, with all its threads, to the system calls that the machine needs and those in `extra`. For good:
 // any other call ends the process with a message and status 125. After um_set_kernel.
 int64_t um_confine(const struct um_permission *extra, size_t count);
+// The exception: at `place`, the address behind the SYSCALL instruction by which devices do what requests of the guest ask for,
+// a call that is not allowed fails with EPERM. A line on standard error names each such call once. Before um_confine.
+void um_set_refusable_call(uint64_t place);
 
 // MARK: The operations of machine.h
 

@@ -229,6 +229,18 @@ final class FileNodeTable: @unchecked Sendable {
     return stream
   }
 
+  /// A regular file or directory, opened in whatever way the host permits: for attributes that belong to the file, not to
+  /// what it contains.
+  func opened(_ node: FileNode) throws(HostError) -> HostDescriptor {
+    if node.isDirectory { return try stream(of: node).descriptor }
+    do throws(HostError) { return try content(of: node, .read) } catch {
+      guard error.code == EACCES else { throw error }
+    }
+    // A file that may be written and not read.
+    return try HostDescriptor(
+      checking: host_reopen(descriptors.number, anchor(of: node).number, O_WRONLY))
+  }
+
   // MARK: Changes of the tree
 
   /// Keeps a file reachable whose name is about to go.

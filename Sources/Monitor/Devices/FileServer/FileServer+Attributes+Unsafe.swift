@@ -89,11 +89,11 @@ extension FileServer {
     name.starts(with: "user.".utf8) || !isChange && name.elementsEqual("security.capability".utf8)
   }
 
-  /// The descriptor of a node that can have attributes.
+  /// The descriptor of a node that can have attributes. It is one that is open: what only has a name (O_PATH) shows none.
   private func attributed(_ request: FUSERequest, refusal: Int32) throws(HostError) -> HostDescriptor {
     let node = try table.node(request.header.node)
     guard node.isRegular || node.isDirectory, !node.isSealed else { throw HostError(refusal) }
-    return try table.anchor(of: node)
+    return try table.opened(node)
   }
 
   func extendedAttribute(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {
