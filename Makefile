@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: help dependencies host image build run test unit models conformance attacks bench lint format coverage clean
+.PHONY: help dependencies host image build run test unit models conformance attacks fuzz bench lint format coverage clean
 
 # Product flags: a fully static executable starts about a millisecond earlier than one that loads libstdc++.
 HOST_FLAGS := -c release --explicit-target-dependency-import-check error --static-swift-stdlib -Xswiftc -static-executable
@@ -50,6 +50,9 @@ conformance: build ## Conformance programs, natively and in Apus (ONLY="name …
 
 attacks: build ## Attack the isolation from inside sandboxes: Tests/Attacks (ONLY="name …")
 	@Scripts/attacks.sh $(ONLY)
+
+fuzz: build ## Random system calls and files inside sandboxes: Tests/Fuzz (SECONDS=… SEED=… JOBS=… ONLY="name …")
+	@SECONDS_EACH=$(SECONDS) SEED=$(SEED) JOBS=$(JOBS) Scripts/fuzz.sh $(ONLY)
 
 bench: build ## Measure natively and in Apus; write the tables of Documentation/performance.md
 	@Scripts/bench.sh
