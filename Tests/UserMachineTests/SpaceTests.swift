@@ -33,6 +33,37 @@ extension UserMachineTests {
       }
     }
 
+    /// A thread on one CPU is resumed while the mapper still works for a thread on another, whose resumption has published the
+    /// commands of both. The mapper has a lot to do before it comes to the second mapping of `target`.
+    @Test func `a thread is resumed behind commands that another CPU has published`() throws {
+      try withMachine(cpus: 2) {
+        let target: UInt64 = 0x1000_0000, frames: UInt64 = 1 << 20, large: UInt64 = 32 << 20
+        UserMachine.memory[Int(frames)] = 1
+        UserMachine.memory[Int(frames + page)] = 2
+        let space = Space()
+        let first = Guest(space, GUEST_SYSCALL_LOOP), second = Guest(space, GUEST_LOAD)
+        for round in 0..<8 as Range<UInt64> {
+          um_space_map(space.handle, target, frames, page, 1)
+          second.start(GUEST_LOAD)
+          second.registers.rsi = target
+          #expect(second.run() == MACHINE_EVENT_SYSCALL)
+          #expect(second.registers.rdi == 1)
+          // Populated, page by page: holes of the memory file, which the last round's release has made.
+          um_space_map(space.handle, 0x4000_0000, large, large, 3 | UInt64(MACHINE_MAP_FILL))
+          um_space_map(space.handle, target, frames + page, page, 1)
+          let before = UserMachine.statistics.commands
+          let other = OtherCPU(1) { #expect(first.run() == MACHINE_EVENT_SYSCALL) }
+          while UserMachine.statistics.commands == before { sched_yield() }
+          second.start(GUEST_LOAD)
+          #expect(second.run() == MACHINE_EVENT_SYSCALL)
+          #expect(second.registers.rdi == 2, "round \(round)")
+          other.join()
+          #expect(um_memory_release(large, large) == 1)
+        }
+        space.destroy()
+      }
+    }
+
     @Test func `unmap and protect are in force after the commit, also over holes`() throws {
       try withMachine {
         let space = Space()

@@ -194,7 +194,7 @@ extension AddressSpace {
       while position < stop {
         let isThere = tables.withLock { $0.entry(position).permits(area.access) }
         if !isThere {
-          do throws(FaultFailure) { try handleFault(at: position, access: area.access) } catch {
+          do throws(FaultFailure) { try makeAccessible(position, area.access, .byProgram) } catch {
             throw error == .outOfMemory ? .ENOMEM : .EFAULT
           }
         }

@@ -58,7 +58,7 @@ extension AddressSpace {
       case .large: return
       case .absent: throw .EINVAL
       case .swapped(let page):
-        do throws(FaultFailure) { try handleFault(at: page, access: .read) } catch {
+        do throws(FaultFailure) { try makeAccessible(page, .read, .byProgram) } catch {
           throw error == .outOfMemory ? .ENOMEM : .EINVAL
         }
       case .scattered: return try gatherBlock(start)

@@ -35,12 +35,14 @@ extension AddressSpace {
   /// - Locks: the area lock for reading. May sleep.
   @export(interface)
   public func handleFault(at address: UInt64, access: Access) throws(FaultFailure) {
-    try makeAccessible(address, access, .byProgram)
+    try makeAccessible(address, access, .byInstruction)
   }
 
   /// On whose behalf memory is touched.
   enum FaultAuthority {
-    /// The area's protection decides.
+    /// The program itself, which is about to try again: the area's protection decides.
+    case byInstruction
+    /// The kernel, for a program: the area's protection decides.
     case byProgram
     /// A debugger: what mprotect could grant is granted, as a private copy.
     case byDebugger
@@ -66,7 +68,7 @@ extension AddressSpace {
         guard area.permits(access) || (authority == .byDebugger && area.allowsDebugger(access)) else {
           return .failed(.notPermitted)
         }
-        return byPolicy(of: area, page) { resolve(area, page, access) }
+        return byPolicy(of: area, page) { resolve(area, page, access, authority) }
       }
       switch resolution {
       case .done:
@@ -92,7 +94,9 @@ extension AddressSpace {
   }
 
   /// Looks at the entry for `page` and does what is missing.
-  private func resolve(_ area: VirtualMemoryArea, _ page: UInt64, _ access: Access) -> Resolution {
+  private func resolve(
+    _ area: VirtualMemoryArea, _ page: UInt64, _ access: Access, _ authority: FaultAuthority
+  ) -> Resolution {
     if area.flags.contains(.hugeTLB) { return resolveHuge(area, page, access) }
     var gather = MappingGather(space: machineSpace)
     var swapped: SwapEntry?
@@ -110,7 +114,7 @@ extension AddressSpace {
         offerAround(&tables, area, page)
         return .done
       }
-      return grantWrite(&tables, area, page, &gather)
+      return grantWrite(&tables, area, page, &gather, authority)
     }
     gather.finish()
     if let resolution { return resolution }
@@ -123,7 +127,8 @@ extension AddressSpace {
 
   /// A write to a page that the tables show read-only: copy it, or find that nobody else has it.
   private func grantWrite(
-    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ gather: inout MappingGather
+    _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ gather: inout MappingGather,
+    _ authority: FaultAuthority
   ) -> Resolution {
     let slot: PageTables.Slot
     do throws(Errno) {
@@ -155,7 +160,13 @@ extension AddressSpace {
         enlist(frame, at: page)
         let old = unsafe tables.replace(slot, by: writable(frame, area, 0))
         Counters.add(1, to: Counters.anonymousPages)
-        retire(page, old, &gather)
+        if old.isCounted {
+          retire(page, old, &gather)
+        } else if authority != .byInstruction, hasOthersRunning {
+          // The page of zeros is never free, so its mapping may wait for the thread's return. But what the kernel writes here may
+          // be looked for by another thread before.
+          gather.unmap(page, length: pageSize)
+        }
         gather.flushRun()
       } catch {
         return .outOfMemory
@@ -251,11 +262,14 @@ extension AddressSpace {
       marks: marks | PageTableEntry.dirty)
   }
 
+  /// A thread other than the calling one may run user code in this space.
+  private var hasOthersRunning: Bool { threads.load(ordering: .relaxed) > 1 || AddressSpace.current !== self }
+
   /// Drops what an entry held before it was replaced. The program may still read the old frame through the machine's mapping:
   /// with another thread, or with this one when it is hostile and only claims to wait. So the mapping goes before the frame is
-  /// free. The page of zeros never is.
+  /// free.
   private func retire(_ page: UInt64, _ old: PageTableEntry, _ gather: inout MappingGather) {
-    if old.isCounted { gather.unmap(page, old) }
+    gather.unmap(page, old)
   }
 
   // MARK: Anonymous memory

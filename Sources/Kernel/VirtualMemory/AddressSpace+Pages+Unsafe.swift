@@ -58,7 +58,7 @@ extension AddressSpace {
         if done == 0 { throw .EAGAIN }
         return done
       case .absent(let wanted):
-        do throws(FaultFailure) { try handleFault(at: address &+ UInt64(done), access: wanted) } catch {
+        do throws(FaultFailure) { try makeAccessible(address &+ UInt64(done), wanted, .byProgram) } catch {
           if done > 0 { return done }
           throw error == .outOfMemory ? .ENOMEM : .EFAULT
         }
@@ -155,7 +155,7 @@ extension AddressSpace {
       case .taken: return .lent(frame, offset: offset, count: count)
       case .refused, .crowded: return .refused(count: count)
       case .absent(let wanted):
-        do throws(FaultFailure) { try handleFault(at: address, access: wanted) } catch {
+        do throws(FaultFailure) { try makeAccessible(address, wanted, .byProgram) } catch {
           if error == .notPermitted, wanted == .write { return .refused(count: count) }
           throw error == .outOfMemory ? .ENOMEM : .EFAULT
         }

@@ -139,6 +139,7 @@ struct um_thread {
   int32_t host_cpu;         // to which it is pinned; -1: none
   _Atomic uint32_t sequence;  // resumptions so far
   uint64_t frame;           // address (in the user process) of the frame to continue with; 0: starts afresh
+  uint32_t behind;          // the space's `queued` when it was last to be resumed by the mapper
   uint32_t polling;         // 1: it is the polling thread of a CPU, when that CPU's `poller` says so too
   uint32_t in_gate;         // 1: it sleeps in the gate, and its registers there are `given`
   struct machine_registers given;
@@ -152,10 +153,12 @@ struct um_space {
   _Atomic uint32_t dead;          // the host process is gone (or was killed for cause)
   _Atomic uint32_t waiting;       // 1 + the eventfd's number on which someone waits for an acknowledgement
   int32_t mapper_cpu;
-  uint32_t queued;                // commands written to the ring
+  _Atomic uint32_t queued;        // commands written to the ring
   uint32_t published;             // ring->published, as we know it
-  uint32_t acknowledged;          // `queued` when all before was done
-  uint32_t settled;               // `queued` when all before was done, or a user thread was to be resumed behind it
+  uint32_t acknowledged;          // `queued` when the mapper last answered: all before was done
+  // `queued` when all before was done: the mapper answered, or a thread that it resumed behind them came back. Guest code can pretend
+  // the latter, and sees its own old mappings for it; so nothing but the way of a resumption depends on it.
+  _Atomic uint32_t done;
   uint32_t thread_limit;          // slots above it were never used
   uint32_t shows_copies;          // 1: of pages of code for which there are copies, it gets those
   uint32_t uncertain;             // 1: something was unmapped or protected and is not acknowledged

@@ -55,7 +55,7 @@ int64_t um_ring_acknowledge(uint32_t index, uint32_t command) {
   um_ring_publish(index);
   int64_t result = um_await(&space->dead, um_this_cpu ? um_this_cpu->eventfd : um.maker_eventfd, -1);
   atomic_store(&space->waiting, 0);
-  space->acknowledged = space->settled = space->queued;
+  space->acknowledged = space->done = space->queued;
   um.acknowledgements++;
   return result;
 }

@@ -377,12 +377,14 @@ static void await_event(struct um_cpu *cpu, struct um_space *space, struct um_re
   atomic_store_explicit(&parameters->asleep, 0, memory_order_relaxed);
 }
 
-// Resumes the thread behind the queued commands, when there are any: the mapper wakes it when they are done. When another CPU has
-// published them, it holds the lock until they are.
-static bool resume_through_mapper(struct um_space *space, uint32_t index, uint32_t slot, uint32_t sequence, bool polling) {
-  if (space->queued == space->settled) return false;
+// Resumes the thread behind all queued commands that are not known to be done, when there are any: the mapper wakes it then. Each
+// thread needs a resumption of its own: another's, published a moment ago by another CPU, tells that its commands will be done, not
+// that they are.
+static bool resume_through_mapper(struct um_thread *thread, struct um_space *space, uint32_t index, uint32_t slot, uint32_t sequence,
+                                  bool polling) {
+  if (space->queued == space->done) return false;
   um_lock_take(&space->lock);
-  bool some = space->queued != space->published;
+  bool some = space->queued != space->done;
   if (some && polling) {
     // We are about to poll on the mapper's CPU: it has to be done before.
     int64_t result = um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
@@ -393,10 +395,17 @@ static bool resume_through_mapper(struct um_space *space, uint32_t index, uint32
     struct um_entry resume = {UM_COMMAND_RESUME, {um_report_address(slot), sequence}, 0};
     um_ring_add(index, &resume);
     um_ring_publish(index);
-    space->settled = space->queued;
+    thread->behind = space->queued;
   }
   um_lock_release(&space->lock);
   return some;
+}
+
+// The thread has come back from a resumption by the mapper: so everything before it was done.
+static void note_done(struct um_space *space, uint32_t behind) {
+  uint32_t done = space->done;
+  while ((int32_t)(behind - done) > 0 && !atomic_compare_exchange_weak(&space->done, &done, behind)) {
+  }
 }
 
 void um_user_run(int64_t user, struct machine_registers *registers, struct machine_event *event, uint64_t deadline) {
@@ -430,7 +439,7 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
   // The reaper marks the space as dead and then answers for the thread's last number; we count and then look.
   uint32_t sequence = atomic_fetch_add(&thread->sequence, 1) + 1;
   uint64_t begun = __builtin_ia32_rdtsc();
-  bool mapped = resume_through_mapper(space, index, slot, sequence, polling);
+  bool mapped = resume_through_mapper(thread, space, index, slot, sequence, polling);
   if (!mapped) {
     atomic_store(&report->resume, sequence);
     if (atomic_exchange(&report->awake, 1) == 0) {
@@ -442,6 +451,7 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
   atomic_store(&cpu->state, UM_CPU_KERNEL);
 
   if (atomic_load_explicit(&report->event, memory_order_acquire) != sequence || atomic_load(&space->dead)) return;
+  if (mapped) note_done(space, thread->behind);
   uint32_t number = *(volatile uint32_t *)&report->signal;
   if (number == UM_REPORT_AGAIN) {
     event->kind = MACHINE_EVENT_INTERRUPT;

@@ -135,7 +135,7 @@ static void free_slot(uint32_t index) {
   fallocate(um.control_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
             (off_t)(UM_CONTROL_SLOTS + (uint64_t)index * UM_SLOT_SIZE), UM_SLOT_SIZE);
   memset(um.threads + (uint64_t)index * UM_MAX_THREADS_PER_SPACE, 0, space->thread_limit * sizeof(struct um_thread));
-  space->queued = space->published = space->acknowledged = space->settled = 0;
+  space->queued = space->published = space->acknowledged = space->done = 0;
   space->thread_limit = space->uncertain = 0;
   space->error = 0;
   space->mapper_cpu = -1;
