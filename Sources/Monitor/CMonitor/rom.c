@@ -3,10 +3,12 @@
 // run on them.
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "monitor.h"
 #include "user_machine.h"
@@ -19,8 +21,16 @@ static int64_t device_queue(uint64_t d, uint64_t q, uint64_t s, uint64_t desc, u
 static void device_kick(uint64_t device, uint64_t queue) { monitor_hooks.device_kick(device, queue); }
 static void console_write(const uint8_t *bytes, uint64_t count) { monitor_hooks.console_write(bytes, count); }
 static void power_off(uint64_t status) { monitor_hooks.power_off(status); }
+// The one operation that makes memory executable. It works once, at the start, while no guest code has run: what later changes
+// the kernel's text has to be done by another process.
 static int64_t text_seal(void) {
-  return mprotect(monitor_hooks.text, monitor_hooks.text_size, PROT_READ | PROT_EXEC) ? -errno : 0;
+  int64_t error = mprotect(monitor_hooks.text, monitor_hooks.text_size, PROT_READ | PROT_EXEC) != 0 ? -errno : 0;
+  if (error == 0) error = um_confine_text();
+  if (error != 0) {
+    dprintf(STDERR_FILENO, "apus: cannot seal the kernel's text: %s\n", strerror((int)-error));
+    _exit(125);
+  }
+  return 0;
 }
 
 #define FUNCTION(name, function) [MACHINE_OP_##name] = (uint64_t)(uintptr_t)(function)

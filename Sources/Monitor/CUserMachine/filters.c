@@ -1,96 +1,22 @@
-// The seccomp filters: of user threads, of mappers, and of the kernel process itself.
+// The seccomp filters of the zygote, of mappers and of user threads.
 //
-// The first two lie as data in the constants of every user process; the mapper installs its own as the last step of its
-// start, and every user thread, which inherits the mapper's, adds its own before it runs anything else. Both answer with
-// RET_TRAP: in a user thread that is the SIGSYS which we want to see; in a mapper, whose signals are blocked, it ends
-// the process.
-// The list of the kernel process is an allow-list: what is not in it ends the monitor with a message.
+// They lie as data in the constants of every user process. The zygote installs its own before it reads its
+// first command, because the kernel process writes those commands. A mapper, which inherits the zygote's, adds its own as
+// the last step of its start, and every user thread, which inherits both, adds its own before it runs anything else. All
+// answer with RET_TRAP: in a user thread that is the SIGSYS which we want to see; in a zygote or mapper, whose signals are
+// blocked, it ends the process.
 
 #include "internal.h"
+#include "filter.h"
 
-#include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 extern const uint8_t um_stub_start[], um_stub_site_wake[], um_stub_site_wait[], um_stub_site_return[];
-
-// MARK: A small assembler of filters
-//
-// A filter begins with `begin`, goes on with blocks for single system calls and ends with `end`. Within a block every
-// condition that does not hold ends in RET_TRAP, and the end of the block allows the call.
-
-struct program {
-  struct sock_filter code[384];
-  uint16_t count;
-  uint16_t block;  // place of the jump over the open block
-};
-
-static void emit(struct program *p, struct sock_filter instruction) {
-  if (p->count < sizeof p->code / sizeof p->code[0]) p->code[p->count++] = instruction;
-}
-static void statement(struct program *p, uint16_t code, uint32_t operand) {
-  emit(p, (struct sock_filter)BPF_STMT(code, operand));
-}
-static void jump(struct program *p, uint16_t condition, uint32_t operand, uint8_t taken, uint8_t other) {
-  emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | condition | BPF_K, operand, taken, other));
-}
-static void load(struct program *p, size_t offset) { statement(p, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset); }
-static void trap(struct program *p) { statement(p, BPF_RET | BPF_K, SECCOMP_RET_TRAP); }
-static void allow(struct program *p) { statement(p, BPF_RET | BPF_K, SECCOMP_RET_ALLOW); }
-
-// Goes on when the word just loaded equals `value`.
-static void require(struct program *p, uint32_t value) {
-  jump(p, BPF_JEQ, value, 1, 0);
-  trap(p);
-}
-static size_t argument(int n) { return offsetof(struct seccomp_data, args) + (size_t)n * 8; }
-static void require_argument(struct program *p, int n, uint64_t value) {
-  load(p, argument(n));
-  require(p, (uint32_t)value);
-  load(p, argument(n) + 4);
-  require(p, (uint32_t)(value >> 32));
-}
-// The C type of the argument is int: the upper half does not count.
-static void require_word(struct program *p, int n, uint32_t value) {
-  load(p, argument(n));
-  require(p, value);
-}
-static void require_below_limit(struct program *p, int n) {
-  load(p, argument(n) + 4);
-  jump(p, BPF_JGT, (uint32_t)(UM_LIMIT >> 32), 0, 1);
-  trap(p);
-  jump(p, BPF_JEQ, (uint32_t)(UM_LIMIT >> 32), 0, 3);
-  load(p, argument(n));
-  jump(p, BPF_JGT, (uint32_t)UM_LIMIT, 0, 1);
-  trap(p);
-}
-
-// Architecture first: numbers mean something else elsewhere. x32 numbers have bit 30 set and equal none of ours.
-static void begin(struct program *p) {
-  p->count = 0;
-  load(p, offsetof(struct seccomp_data, arch));
-  require(p, AUDIT_ARCH_X86_64);
-  load(p, offsetof(struct seccomp_data, nr));
-}
-static void open_block(struct program *p, uint32_t number) {
-  p->block = p->count;
-  jump(p, BPF_JEQ, number, 0, 0);
-}
-static void close_block(struct program *p) {
-  allow(p);
-  p->code[p->block].jf = (uint8_t)(p->count - p->block - 1);
-}
-static void allow_number(struct program *p, uint32_t number) {
-  open_block(p, number);
-  close_block(p);
-}
 
 // MARK: The filter of user threads
 
@@ -123,17 +49,29 @@ static void user_filter(struct program *p) {
   trap(p);
 }
 
-// MARK: The filter of mappers
+// MARK: The filters of mappers and of the zygote
 
-// It also applies to the user threads, which inherit it: so the stub's own calls come first and pass.
-static void mapper_filter(struct program *p) {
-  begin(p);
+// They also apply to the user threads, which inherit them: so the stub's own calls come first and pass.
+static void stub_rules(struct program *p) {
   open_block(p, SYS_futex);
   load(p, argument(1));
   jump(p, BPF_JGT, FUTEX_WAKE, 0, 1);
   trap(p);
   close_block(p);
   allow_number(p, SYS_rt_sigreturn);
+}
+
+static void require_below_limit(struct program *p, int n) {
+  load(p, argument(n) + 4);
+  jump(p, BPF_JGT, (uint32_t)(UM_LIMIT >> 32), 0, 1);
+  trap(p);
+  jump(p, BPF_JEQ, (uint32_t)(UM_LIMIT >> 32), 0, 3);
+  load(p, argument(n));
+  jump(p, BPF_JGT, (uint32_t)UM_LIMIT, 0, 1);
+  trap(p);
+}
+
+static void mapper_rules(struct program *p) {
   open_block(p, SYS_mmap);
   require_word(p, 4, UM_FD_MEMORY);
   load(p, argument(3));
@@ -170,6 +108,62 @@ static void mapper_filter(struct program *p) {
   close_block(p);
   allow_number(p, SYS_exit);
   allow_number(p, SYS_exit_group);
+}
+
+static void mapper_filter(struct program *p) {
+  begin(p);
+  stub_rules(p);
+  mapper_rules(p);
+  trap(p);
+}
+
+// One part of the control memory, at its place in the reserved region. What can be written is never the ring of the
+// zygote, which comes before the slots.
+static void match_control(struct program *p, uint64_t address, uint64_t length, uint64_t protection) {
+  open_case(p, SYS_mmap);
+  match(p, 0, address);
+  match(p, 1, length);
+  match(p, 2, protection);
+  match(p, 3, MAP_SHARED | MAP_FIXED);
+  match_word(p, 4, UM_FD_CONTROL);
+  load(p, argument(5) + 4);
+  jump(p, BPF_JGT, 0, 2, 0);
+  load(p, argument(5));
+  jump(p, BPF_JGE, UM_CONTROL_SLOTS, 0, 0);
+  miss(p);
+  close_case(p);
+}
+
+// The making of a user process: its shared pages, the clone, and the clone's first steps until it installs the filter of
+// mappers. Every argument is fixed but the offset of the slot, so that a kernel process which writes commands of its own
+// gets nothing from the host by them.
+static void zygote_filter(struct program *p) {
+  bool open = um.config.test_switches & UM_TEST_WRITABLE_PARAMETERS;
+  begin(p);
+  stub_rules(p);
+  match_control(p, UM_RING, 2 * UM_PART, PROT_READ | (open ? PROT_WRITE : 0));
+  match_control(p, UM_REPORTS, UM_REPORTS_SIZE, PROT_READ | PROT_WRITE);
+  open_case(p, SYS_clone);
+  for (int i = 0; i < 5; i++) match(p, i, i == 0 ? CLONE_PARENT : 0);
+  close_case(p);
+  open_case(p, SYS_prctl);
+  match_word(p, 0, PR_SET_PDEATHSIG);
+  match(p, 1, SIGKILL);
+  close_case(p);
+  open_case(p, SYS_munmap);
+  match(p, 0, UM_ZYGOTE_RING);
+  match(p, 1, UM_PART);
+  close_case(p);
+  open_case(p, SYS_close);
+  match_word(p, 0, UM_FD_CONTROL);
+  close_case(p);
+  open_case(p, SYS_seccomp);
+  match_word(p, 0, SECCOMP_SET_MODE_FILTER);
+  match_word(p, 1, 0);
+  match(p, 2, UM_MAPPER_FILTER);
+  close_case(p);
+  allow_number(p, SYS_getppid);
+  mapper_rules(p);
   trap(p);
 }
 
@@ -186,100 +180,6 @@ void um_write_filters(uint8_t *constants) {
   put(constants, UM_USER_FILTER, &program);
   mapper_filter(&program);
   put(constants, UM_MAPPER_FILTER, &program);
-}
-
-// MARK: The filter of the kernel process
-
-// Most calls are allowed whatever their arguments: the host answers those from a bitmap of numbers and does not run the
-// filter (seccomp's action cache). The rest is asked for what it does.
-
-// What the machine itself and the C library's threads and allocator need.
-static const uint16_t kernel_calls[] = {
-    // Hand-over to and from user processes, waiting, deadlines, other CPUs.
-    SYS_futex, SYS_read, SYS_write, SYS_ppoll, SYS_rt_sigreturn, SYS_timer_create, SYS_timer_settime, SYS_timer_delete,
-    SYS_sched_setaffinity, SYS_sched_getaffinity, SYS_sched_setattr, SYS_sched_yield, SYS_getcpu,
-    // The end of user processes, and of guest memory's pages.
-    SYS_wait4, SYS_fallocate, SYS_lseek,
-    // The proof that a user process is at rest, from its /proc files (recycle.c; opening them is the extras' affair).
-    SYS_pread64,
-    // Memory of the monitor and of kernel stacks. mmap and mprotect follow below.
-    SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk,
-    // Threads: their start and their end, signal masks, signal stacks. clone follows below.
-    SYS_rseq, SYS_set_robust_list, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_sigaltstack, SYS_getpid, SYS_gettid,
-    SYS_exit, SYS_exit_group,
-    // Clocks where the vDSO cannot answer, and the time limit; the last continues a sleep after SIGSTOP and SIGCONT.
-    SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_restart_syscall,
-    SYS_getrandom, SYS_close,
-    SYS_writev,  // the C library's last words
-};
-
-// The flags of pthread_create. Nothing else may be cloned: no process, no namespace.
-#define THREAD_FLAGS \
-  (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID | \
-   CLONE_CHILD_CLEARTID)
-
-// Allows `number` when argument `n` is `value`, a C int; goes on to the next block otherwise.
-static void allow_word(struct program *p, uint32_t number, int n, uint32_t value) {
-  jump(p, BPF_JEQ, number, 0, 4);
-  load(p, argument(n));
-  jump(p, BPF_JEQ, value, 0, 1);
-  allow(p);
-  load(p, offsetof(struct seccomp_data, nr));
-}
-
-static void kernel_rules(struct program *p) {
-  open_block(p, SYS_clone);
-  require_argument(p, 0, THREAD_FLAGS);
-  close_block(p);
-  // Its flags lie in memory, where a filter cannot look; the C library falls back to clone.
-  jump(p, BPF_JEQ, SYS_clone3, 0, 1);
-  statement(p, BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
-  // No memory becomes executable, except the kernel's code, which does so as it becomes unwritable (text_seal).
-  open_block(p, SYS_mmap);
-  load(p, argument(2));
-  jump(p, BPF_JSET, PROT_EXEC, 0, 1);
-  trap(p);
-  close_block(p);
-  open_block(p, SYS_mprotect);
-  load(p, argument(2));
-  jump(p, BPF_JSET, PROT_EXEC, 1, 0);
-  allow(p);
-  require(p, PROT_READ | PROT_EXEC);
-  require_argument(p, 0, um_image_base);
-  close_block(p);
-  // User processes are killed one by one: never a group, never everything.
-  open_block(p, SYS_kill);
-  load(p, argument(0));
-  jump(p, BPF_JGT, INT32_MAX, 0, 1);
-  trap(p);
-  jump(p, BPF_JEQ, 0, 0, 1);
-  trap(p);
-  require_word(p, 1, SIGKILL);
-  close_block(p);
-  // Preemption of a user thread; otherwise only what we do to ourselves (abort, a terminal's signal passed on).
-  allow_word(p, SYS_tgkill, 2, UM_PREEMPT_SIGNAL);
-  allow_word(p, SYS_tgkill, 0, (uint32_t)getpid());
-  allow_word(p, SYS_prctl, 0, PR_SET_TIMERSLACK);
-  allow_word(p, SYS_prctl, 0, PR_SET_NAME);
-}
-
-int64_t um_confine(const struct um_permission *extra, size_t count) {
-  if (um.config.test_switches & UM_TEST_UNCONFINED) return 0;
-  struct program p;
-  begin(&p);
-  for (size_t i = 0; i < sizeof kernel_calls / sizeof kernel_calls[0]; i++) allow_number(&p, kernel_calls[i]);
-  // User processes whose /proc files are not open yet are then not used twice: recycle.c.
-  um.no_more_files = true;
-  for (size_t i = 0; i < count; i++) {
-    if (extra[i].argument < 0) allow_number(&p, extra[i].number);
-    else allow_word(&p, extra[i].number, extra[i].argument, extra[i].value);
-    if (extra[i].number == SYS_openat && extra[i].argument < 0) um.no_more_files = false;
-  }
-  kernel_rules(&p);
-  trap(&p);
-  if (p.count == sizeof p.code / sizeof p.code[0]) return -E2BIG;
-  struct sock_fprog program = {.len = p.count, .filter = p.code};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -errno;
-  int64_t result = um_call3(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
-  return result > 0 ? -ESRCH : result;
+  zygote_filter(&program);
+  put(constants, UM_ZYGOTE_FILTER, &program);
 }

@@ -74,8 +74,9 @@ struct um_entry {
 
 struct um_ring {
   _Atomic uint32_t published;
-  _Atomic uint32_t clock_kept;  // in the zygote's ring: 1 when it has moved the host's vDSO
-  uint8_t unused[UM_RING_ENTRIES - 8];
+  // In the zygote's ring: 1 when it has moved the host's vDSO, and when it has mapped the table of the gate.
+  _Atomic uint32_t clock_kept, gate_kept;
+  uint8_t unused[UM_RING_ENTRIES - 12];
   struct um_entry entries[UM_RING_CAPACITY];
 };
 
@@ -208,7 +209,7 @@ enum um_cpu_state { UM_CPU_KERNEL, UM_CPU_USER, UM_CPU_IDLE };
 struct um_machine {
   struct um_config config;
   bool ready;
-  int memory_fd, control_fd;
+  int memory_fd, control_fd, stub_fd;
   uint8_t *memory, *control;
   _Atomic uint8_t *enlarged;      // for each large page of guest memory: 1 when the host has been asked to make it one
   uint64_t control_size;
@@ -235,6 +236,7 @@ struct um_machine {
   _Atomic uint32_t stopping;
   pthread_t reaper, maker;
   _Atomic uint32_t reaper_started;
+  _Atomic uint32_t sealed;        // no memory becomes executable any more (um_confine_text)
   int64_t zygote_error;
   // The host's vDSO (host_clock.c): its areas in the monitor, and where in them the routine is; 0: not found.
   struct { uint64_t start, end; } clock_areas[4];

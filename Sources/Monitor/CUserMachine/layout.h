@@ -10,8 +10,8 @@
 //   UM_REPORTS     16 KiB for each thread, read-write on both sides: the event and the alternate signal stack
 //   UM_HOST_CLOCK  the host's vDSO with its data before it, read-execute and read-only; absent where it is odd
 //
-// The control memfd holds, in this order: code, constants, the zygote's ring, then a slot for each user process with its
-// ring, parameters and reports.
+// The stub memfd holds code and constants, and is sealed: nothing can change it, the kernel process included. The control
+// memfd holds the zygote's ring, then a slot for each user process with its ring, parameters and reports.
 
 #ifndef UM_LAYOUT_H
 #define UM_LAYOUT_H
@@ -34,13 +34,14 @@
 #define UM_HOST_CLOCK (UM_LIMIT + 0x3000000)
 #define UM_HOST_CLOCK_SIZE 0x20000
 
-// Sizes, and offsets in the control memfd.
+// Sizes, and offsets in the stub memfd and in the control memfd.
 #define UM_PART 0x10000            // code, constants, ring, parameters: each
 #define UM_REPORT_SHIFT 14
 #define UM_REPORT_SIZE 0x4000
 #define UM_REPORTS_SIZE 0x1000000  // 1,024 threads
-#define UM_CONTROL_CODE 0
-#define UM_CONTROL_CONSTANTS 0x10000
+#define UM_STUB_CODE 0
+#define UM_STUB_CONSTANTS 0x10000
+#define UM_STUB_SIZE 0x20000
 #define UM_CONTROL_ZYGOTE_RING 0x20000
 #define UM_CONTROL_SLOTS 0x30000
 #define UM_SLOT_SIZE (2 * UM_PART + UM_REPORTS_SIZE)
@@ -56,6 +57,7 @@
 #define UM_STUB_FLAGS (UM_CONSTANTS + 0xa000)
 #define UM_STUB_FLAG_UNFILTERED 1
 #define UM_XSTATE_FEATURES (UM_CONSTANTS + 0xa008)
+#define UM_ZYGOTE_FILTER (UM_CONSTANTS + 0xc000)
 #define UM_GATE_TABLE (UM_CONSTANTS + 0xb000)  // what is shown at UM_GATE
 
 // A ring: the count of published commands (a futex), then entries of 64 bytes: number, six arguments, one operand.
@@ -112,7 +114,8 @@
 // Descriptors of a user process.
 #define UM_FD_MEMORY 0
 #define UM_FD_CONTROL 1          // closed in user processes, open in the zygote
-#define UM_FD_EVENTS 2           // one eventfd for each CPU, and one for the maker of processes
+#define UM_FD_EVENTS 2           // one eventfd for each CPU, one for the maker of processes; behind them the stub memfd,
+                                 // closed once the zygote has mapped it
 
 #define UM_PREEMPT_SIGNAL 10     // SIGUSR1
 

@@ -119,9 +119,9 @@ static void *reserve(uint64_t size) {
   return at == MAP_FAILED ? NULL : at;
 }
 
-static void write_constants(void) {
-  memcpy(um.control + UM_CONTROL_CODE, um_stub_start, (size_t)(um_stub_end - um_stub_start));
-  uint8_t *constants = um.control + UM_CONTROL_CONSTANTS;
+static void write_stub(uint8_t *stub) {
+  memcpy(stub + UM_STUB_CODE, um_stub_start, (size_t)(um_stub_end - um_stub_start));
+  uint8_t *constants = stub + UM_STUB_CONSTANTS;
   for (uint64_t i = 0; i < UM_ACKNOWLEDGEMENT_COUNT; i++) ((uint64_t *)constants)[i] = i + 1;
   um_write_filters(constants);
   *(uint64_t *)(constants + (UM_XSTATE_FEATURES - UM_CONSTANTS)) = um.xstate_features;
@@ -131,6 +131,18 @@ static void write_constants(void) {
   gate[UM_GATE_ENTRIES - 1] = code + (uint64_t)um_gate_enter;
   *(uint32_t *)(constants + (UM_STUB_FLAGS - UM_CONSTANTS)) =
       um.config.test_switches & UM_TEST_NO_FILTERS ? UM_STUB_FLAG_UNFILTERED : 0;
+}
+
+// The code and the constants of user processes, in a file that nothing can change from here on.
+static int64_t make_stub(void) {
+  um.stub_fd = make_memfd("apus-stub");
+  if (um.stub_fd < 0) return um.stub_fd;
+  if (ftruncate(um.stub_fd, UM_STUB_SIZE) != 0) return -errno;
+  uint8_t *stub = mmap(NULL, UM_STUB_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, um.stub_fd, 0);
+  if (stub == MAP_FAILED) return -errno;
+  write_stub(stub);
+  munmap(stub, UM_STUB_SIZE);
+  return fcntl(um.stub_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0 ? -errno : 0;
 }
 
 static int64_t start(const char **step) {
@@ -158,7 +170,9 @@ static int64_t start(const char **step) {
   if (!um.spaces || !um.threads || !um_text_start()) return -ENOMEM;
   um.enlarged = reserve(um.config.memory_size / UM_LARGE_PAGE + 1);
   if (!um.enlarged) return -ENOMEM;
-  write_constants();
+  *step = "making the code of user processes";
+  error = make_stub();
+  if (error) return error;
   *step = "finding the host's CPUs";
   cpu_set_t cpus;
   if (sched_getaffinity(0, sizeof cpus, &cpus) != 0) return -errno;
@@ -205,6 +219,7 @@ static void release(void) {
   if (um.enlarged) munmap((void *)um.enlarged, um.config.memory_size / UM_LARGE_PAGE + 1);
   if (um.memory_fd >= 0) close(um.memory_fd);
   if (um.control_fd >= 0) close(um.control_fd);
+  if (um.stub_fd >= 0) close(um.stub_fd);
   if (um.maker_eventfd >= 0) close(um.maker_eventfd);
   for (uint32_t i = 0; i < um.config.cpu_count && i < MACHINE_MAX_CPUS; i++) {
     struct um_cpu *cpu = &um.cpus[i];
@@ -222,7 +237,7 @@ int64_t um_initialize(const struct um_config *config, struct um_failure *failure
   um.config = *config;
   if (um.config.maximum_spaces == 0) um.config.maximum_spaces = UM_MAX_SPACES;
   if (um.config.pool_size == 0) um.config.pool_size = 4;
-  um.memory_fd = um.control_fd = um.maker_eventfd = -1;
+  um.memory_fd = um.control_fd = um.stub_fd = um.maker_eventfd = -1;
   for (int i = 0; i < MACHINE_MAX_CPUS; i++) um.cpus[i].eventfd = -1;
   const char *step = "";
   int64_t error = start(&step);

@@ -58,9 +58,10 @@ __attribute__((noreturn, noinline)) static void become_zygote(uint64_t thread_po
   um_call4(SYS_prlimit64, 0, RLIMIT_CORE, none, 0);
   um_call3(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0);
   // Descriptors: first all above any number that is in use or wanted, then down to their places.
-  int base = 600, count = 2 + (int)um.config.cpu_count + 1;
+  int base = 600, stub = UM_FD_EVENTS + (int)um.config.cpu_count + 1, count = stub + 1;
   for (int i = 0; i < count; i++) {
-    int from = i == 0 ? um.memory_fd : i == 1 ? um.control_fd : i < count - 1 ? um.cpus[i - 2].eventfd : um.maker_eventfd;
+    int from = i == 0 ? um.memory_fd : i == 1 ? um.control_fd : i == stub ? um.stub_fd
+               : i == stub - 1 ? um.maker_eventfd : um.cpus[i - UM_FD_EVENTS].eventfd;
     if (um_call3(SYS_dup3, from, base + i, 0) < 0) um_call1(SYS_exit_group, 3);
   }
   for (int i = 0; i < count; i++) um_call3(SYS_dup3, base + i, i, 0);
@@ -68,12 +69,17 @@ __attribute__((noreturn, noinline)) static void become_zygote(uint64_t thread_po
   // A place for the code while everything else goes: none of the reserved region, where our stack may be.
   for (uint64_t place = 0x100000000000; place < 0x700000000000; place += 0x080000000000) {
     uint64_t got = (uint64_t)um_call6(SYS_mmap, place, UM_PART, PROT_READ | PROT_EXEC,
-                                      MAP_SHARED | MAP_FIXED_NOREPLACE, UM_FD_CONTROL, UM_CONTROL_CODE);
+                                      MAP_PRIVATE | MAP_FIXED_NOREPLACE, stub, UM_STUB_CODE);
     if (got == place) {
       struct um_ring *ring = (struct um_ring *)(um.control + UM_CONTROL_ZYGOTE_RING);
       bool keep = um_host_clock_move();
       atomic_store(&ring->clock_kept, keep);
-      ((void (*)(uint64_t))(place + (uint64_t)(um_stub_boot - um_stub_start)))(keep);
+      // A host that keeps this page free has no gate, and every call traps.
+      uint64_t gate = (uint64_t)um_call6(SYS_mmap, UM_GATE, UM_GATE_SIZE, PROT_READ, MAP_PRIVATE | MAP_FIXED_NOREPLACE, stub,
+                                         UM_STUB_CONSTANTS + (UM_GATE_TABLE - UM_CONSTANTS));
+      atomic_store(&ring->gate_kept, gate == UM_GATE);
+      ((void (*)(uint64_t, uint64_t, uint64_t))(place + (uint64_t)(um_stub_boot - um_stub_start)))(
+          keep, gate == UM_GATE ? UM_GATE + UM_GATE_SIZE : 0, (uint64_t)stub);
     }
   }
   um_call1(SYS_exit_group, 4);
@@ -162,6 +168,7 @@ static void *reaper(void *unused) {
     int64_t process = um_call4(SYS_wait4, -1, &status, __WCLONE, 0);
     if (process == -EINTR) continue;
     if (process < 0) return NULL;
+    um_confine_thread(UM_THREAD_REAPER);
     if (process == um.zygote) {
       atomic_store(&um.zygote_dead, 1);
       knock(um.maker_eventfd);
@@ -322,6 +329,7 @@ static void *maker(void *unused) {
   pthread_setname_np(pthread_self(), "apus-maker");
   while (!atomic_load(&um.stopping)) {
     uint32_t wanted = atomic_load(&um.pool_wanted);
+    um_confine_thread(UM_THREAD_MAKER);
     while (atomic_load(&um.pool) < um.config.pool_size && !atomic_load(&um.stopping)) {
       int64_t index = make_process();
       if (index < 0) break;  // a limit of the host: the next one who needs a process tries, and is told
@@ -369,15 +377,11 @@ int64_t um_zygote_start(void) {
   if (error) return -error;
   while (!atomic_load(&um.reaper_started)) um_futex_wait(&um.reaper_started, 0, UINT64_MAX);
   if (um.zygote_error == 0) {
-    // The code's temporary place is the only mapping below the limit; the answer shows that the zygote lives.
     um_lock_take(&um.zygote_lock);
-    zygote_add(SYS_munmap, 0, UM_LIMIT, 0, 0, 0, 0, 0);
-    int64_t answer = zygote_result(UM_COMMAND_ACKNOWLEDGE);
+    int64_t answer = zygote_result(UM_COMMAND_ACKNOWLEDGE);  // shows that the zygote lives
     um.zygote_error = answer > 0 ? -answer : answer;
-    // A host that keeps this page free as well has no gate, and every call traps.
-    zygote_add(SYS_mmap, UM_GATE, UM_GATE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, UM_FD_CONTROL,
-               UM_CONTROL_CONSTANTS + (UM_GATE_TABLE - UM_CONSTANTS), 0);
-    um.gate = zygote_result(UM_COMMAND_ACKNOWLEDGE) == 0 && !(um.config.test_switches & UM_TEST_NO_GATE);
+    um.gate = atomic_load(&((struct um_ring *)(um.control + UM_CONTROL_ZYGOTE_RING))->gate_kept) &&
+              !(um.config.test_switches & UM_TEST_NO_GATE);
     um_lock_release(&um.zygote_lock);
   }
   if (um.zygote_error == 0) {

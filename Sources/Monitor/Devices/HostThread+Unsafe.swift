@@ -1,6 +1,7 @@
 // Threads of devices, and what they wait on.
 
 import CDevices
+import CUserMachine
 import Glibc
 
 /// A thread of the host that works for a device until the process ends.
@@ -10,10 +11,13 @@ enum HostThread {
     init(_ run: @escaping @Sendable () -> Void) { self.run = run }
   }
 
-  /// Runs `body` on a new thread; false when the host has none to give.
-  static func start(_ body: @escaping @Sendable () -> Void) -> Bool {
+  /// Runs `body` on a new thread, which gets the filter of its kind of work; false when the host has none to give.
+  static func start(_ kind: um_thread_kind, _ body: @escaping @Sendable () -> Void) -> Bool {
     var thread = pthread_t()
-    let context = unsafe Unmanaged.passRetained(Body(body)).toOpaque()
+    let context = unsafe Unmanaged.passRetained(Body {
+      um_confine_thread(kind)
+      body()
+    }).toOpaque()
     // All signals stay with the other threads: their handlers and masks are arranged for that. Except the one that tells
     // which call the confinement does not allow.
     var all = sigset_t()

@@ -98,6 +98,11 @@ int64_t um_confine(const struct um_permission *extra, size_t count);
 // The exception: at `place`, the address behind the SYSCALL instruction by which devices do what requests of the guest ask for,
 // a call that is not allowed fails with EPERM. A line on standard error names each such call once. Before um_confine.
 void um_set_refusable_call(uint64_t place);
+// Forbids for good that any memory becomes executable: once the kernel's text is sealed. After um_confine.
+int64_t um_confine_text(void);
+// Restricts the calling thread further, to what its kind of work needs. Does nothing before um_confine_text, and again.
+enum um_thread_kind { UM_THREAD_REAPER, UM_THREAD_MAKER, UM_THREAD_STREAMS, UM_THREAD_DISK };
+void um_confine_thread(enum um_thread_kind kind);
 
 // MARK: The operations of machine.h
 

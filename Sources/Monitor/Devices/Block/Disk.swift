@@ -5,6 +5,7 @@
 // guest that wants one after another waits for the first.
 
 import CDevices
+import CUserMachine
 import Glibc
 
 /// A disk of the guest.
@@ -120,7 +121,7 @@ public final class Disk: VirtioDevice, @unchecked Sendable {
       state.threads += 1
       return true
     }
-    guard mustStart, !HostThread.start({ [self] in serve() }) else { return }
+    guard mustStart, !HostThread.start(UM_THREAD_DISK, { [self] in serve() }) else { return }
     let isAlone = condition.withLock { () -> Bool in
       state.threads -= 1
       return state.threads == 0

@@ -3,6 +3,7 @@
 // window size. Those wait in a list that one thread watches with poll(2); it is started with the first of them.
 
 import CDevices
+import CUserMachine
 import Glibc
 
 /// The streams of one machine.
@@ -187,7 +188,7 @@ import Glibc
   }
 
   private func startWatching() {
-    if HostThread.start({ [self] in watch() }) { return }
+    if HostThread.start(UM_THREAD_STREAMS, { [self] in watch() }) { return }
     // Without a thread the waiters are told that everything is ready: the guest tries again, which is slow but right.
     let ended = withLock {
       isWatching = false
