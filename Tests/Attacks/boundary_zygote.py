@@ -18,6 +18,7 @@ import ctypes, mmap, os, signal, struct, subprocess, sys
 
 RING, ENTRIES, CAPACITY, TEXT = 0x20000, 0x1000, 128, 0x9000  # layout.h; TEXT is unused room behind the entries
 ADDRESS = 0x7FFFF0020000  # of the ring in the zygote
+PROGRAM = [ADDRESS + TEXT, ADDRESS + TEXT + 0x400, ADDRESS + TEXT + 0x418]  # path, arguments and environment of execve
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,7 +40,8 @@ def children(process):
 def has_ring(process):
     try:
         with open(f'/proc/{process}/maps') as maps:
-            return any(line.startswith('%x-' % ADDRESS) for line in maps)
+            areas = [[int(end, 16) for end in line.split()[0].split('-')] for line in maps]
+            return any(start <= ADDRESS < end for start, end in areas)
     except OSError:
         return False
 
@@ -58,12 +60,14 @@ def attack(title, number, arguments, verb='ended'):
     memory[RING + TEXT:RING + TEXT + len(program)] = program
     memory[RING + TEXT + 0x400:RING + TEXT + 0x420] = struct.pack('<4Q', ADDRESS + TEXT, ADDRESS + TEXT + 8, ADDRESS + TEXT + 11, 0)
     published = struct.unpack_from('<I', memory, RING)[0]
-    place = RING + ENTRIES + published % CAPACITY * 64
-    memory[place:place + 64] = struct.pack('<8Q', number, *(arguments + [0] * (6 - len(arguments))), 0)
-    struct.pack_into('<I', memory, RING, published + 1)
+    # Behind the attack a program: where the attack does not end the zygote, the program's mark shows it.
+    for number, arguments in (number, arguments), (59, PROGRAM):
+        place = RING + ENTRIES + published % CAPACITY * 64
+        memory[place:place + 64] = struct.pack('<8Q', number, *(arguments + [0] * (6 - len(arguments))), 0)
+        published += 1
+    struct.pack_into('<I', memory, RING, published)
     word = (ctypes.c_char * 0x30000).from_buffer(memory)
     libc.syscall(202, ctypes.c_void_p(ctypes.addressof(word) + RING), 1, 1, None, None, 0)
-    # An unfiltered zygote becomes the program, or lives on; then this waits until the runner's limit. The program's mark tells first.
     while zygote in children(sandbox.pid) and not os.path.exists(marker):
         os.sched_yield()
     escaped = os.path.exists(marker)
@@ -72,13 +76,12 @@ def attack(title, number, arguments, verb='ended'):
     print('NOT OK' if escaped else 'ok', f'{title}: the zygote {verb},', 'a program ran on the host' if escaped else 'nothing escaped', flush=True)
 
 
-text, vector = ADDRESS + TEXT, ADDRESS + TEXT + 0x400
 attack('control: exit_group', 231, [7], 'obeyed')
-attack('execve', 59, [text, vector, vector + 24])
-attack('openat', 257, [2**64 - 100, text, 0])
+attack('execve', 59, PROGRAM)
+attack('openat', 257, [2**64 - 100, PROGRAM[0], 0])
 attack('socket', 41, [2, 1, 0])
 attack('kill', 62, [os.getpid(), 0])
 attack('clone into a new namespace', 56, [0x10000000])
 attack('mmap of its own ring, writable', 9, [ADDRESS, 0x10000, 3, 0x11, 1, RING])
 attack('prctl that lets it dump', 157, [4, 1])
-attack("seccomp with a filter of the attacker's", 317, [1, 0, text])
+attack("seccomp with a filter of the attacker's", 317, [1, 0, PROGRAM[0]])
