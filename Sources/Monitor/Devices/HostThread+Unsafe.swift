@@ -14,10 +14,12 @@ enum HostThread {
   /// Runs `body` on a new thread, which gets the filter of its kind of work; false when the host has none to give.
   static func start(_ kind: um_thread_kind, _ body: @escaping @Sendable () -> Void) -> Bool {
     var thread = pthread_t()
-    let context = unsafe Unmanaged.passRetained(Body {
-      um_confine_thread(kind)
-      body()
-    }).toOpaque()
+    let context = unsafe Unmanaged.passRetained(
+      Body {
+        um_confine_thread(kind)
+        body()
+      }
+    ).toOpaque()
     // All signals stay with the other threads: their handlers and masks are arranged for that. Except the one that tells
     // which call the confinement does not allow.
     var all = sigset_t()
