@@ -40,7 +40,7 @@ wanted() { # NAME SELECTION…
 compile() { # NAME
   [ "$out/programs/$1" -nt "Tests/Fuzz/$1.c" ] && [ -z "$(find Tests/Fuzz -newer "$out/programs/$1" -name '*.h')" ] && return 0
   mkdir -p "$out/programs"
-  gcc -Wall -Wno-unused-result -Wno-unused-function -O1 -fno-stack-protector -static -pthread -ISources/Monitor/CUserMachine \
+  gcc -Wall -Wno-unused-result -Wno-unused-function -O1 -fno-stack-protector -static -pthread -ISources/Monitor/CUserMachine -ITests/Attacks \
     "Tests/Fuzz/$1.c" -o "$out/programs/$1"
 }
 

@@ -24,7 +24,7 @@
 #define SYS_set_mempolicy_home_node 450
 #endif
 
-enum { PAGE = 4096, ARENA_PAGES = 256 };
+enum { ARENA_PAGES = 256 };
 #define ARENA 0x100000000000ull
 #define ARENA_STRIDE 0x10000000ull
 

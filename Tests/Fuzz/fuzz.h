@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { PAGE = 4096 };
+
 // One line of output in one write.
 static inline void say(const char *format, ...) {
   char text[1024];

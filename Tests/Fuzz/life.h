@@ -4,6 +4,7 @@
 
 #include "arguments.h"
 #include "calls.h"
+#include "supervisor.h"
 
 #include <pthread.h>
 #include <sys/ioctl.h>
@@ -18,11 +19,8 @@ static struct {
 
 static struct shared {
   struct worker workers[WORKERS];
-  volatile uint64_t innocent_looks;
-  volatile uint32_t started, end;
 } *shared;
 
-static pid_t supervisor, innocent_process;
 static bool killed_here[8];  // lives of which the supervisor killed a process
 
 // ---- a worker ----
