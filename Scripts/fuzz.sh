@@ -27,6 +27,8 @@ syscalls 6 root-2      --cpus 2 --memory 128M -- --workers 2
 syscalls 6 small-1     --cpus 1 --memory 16M -- --workers 2
 syscalls 6 users-4     --cpus 4 --memory 64M -- --user 1000 --workers 4
 syscalls 6 writable-2  --cpus 2 --memory 64M --bind %:/srv -- --directory /srv --workers 2
+frames   2 root-2      --cpus 2 --memory 128M --
+frames   2 small-1     --cpus 1 --memory 32M --
 "
 
 wanted() { # NAME SELECTION…

@@ -3,7 +3,7 @@
 // Memory of a worker: pages at fixed addresses that its own calls may change, so that they are made again now and then.
 //   ARENA + 0        16 pages, readable and writable, then a hole
 //   ARENA + 32       4 pages, read-only;  + 40: 4 pages, no access;  + 48: 4 pages of a file;  + 56: 4 pages, shared
-//   ARENA + 64 …     where mmap, mremap and the like put what they make: 192 pages
+//   ARENA + 64 …     where mmap, mremap and the like put what they make, most of it in 192 pages
 #ifndef ARGUMENTS_H
 #define ARGUMENTS_H
 
@@ -24,7 +24,7 @@
 #define SYS_set_mempolicy_home_node 450
 #endif
 
-enum { ARENA_PAGES = 256 };
+enum { ARENA_PAGES = 4096 };
 #define ARENA 0x100000000000ull
 #define ARENA_STRIDE 0x10000000ull
 
@@ -228,7 +228,7 @@ static uint64_t argument(struct state *s, int type) {
     case ADDRESS: {
       if (one_in(g, 20)) return memory(s, 4096);
       uint64_t at = one_in(g, 6) ? s->arena : s->arena + 64 * PAGE;
-      at += PAGE * below(g, at == s->arena ? 64 : 192);
+      at += PAGE * below(g, at == s->arena ? 64 : one_in(g, 4) ? 4032 : 192);
       if (one_in(g, 8)) at = s->made_count ? PICK(g, s->made) : 0;
       return one_in(g, 30) ? at + below(g, PAGE) : at;
     }

@@ -3,6 +3,9 @@
 #ifndef CALLS_H
 #define CALLS_H
 
+// What is no system call: a worker touches pages; and it forks a child that goes on with calls of its own.
+enum { TOUCH = 600, BRANCH };
+
 static const struct { uint16_t number; uint8_t weight; int16_t types[6]; } calls[] = {
   // Files by name.
   {SYS_open, 8, {PATH, OPEN_FLAGS, MODE}}, {SYS_openat, 10, {DIRFD, PATH, OPEN_FLAGS, MODE}}, {SYS_openat2, 4, {DIRFD, PATH, OPEN_HOW, STRUCT_SIZE}},
@@ -53,6 +56,7 @@ static const struct { uint16_t number; uint8_t weight; int16_t types[6]; } calls
   {SYS_getsockopt, 1, {FD, SOCKET_LEVEL, SOCKET_OPTION, OUT_STRUCT, OFFSET_POINTER}}, {SYS_setsockopt, 1, {FD, SOCKET_LEVEL, SOCKET_OPTION, STRUCT, STRUCT_SIZE}},
   {SYS_bind, 1, {FD, STRUCT, STRUCT_SIZE}}, {SYS_connect, 1, {FD, STRUCT, STRUCT_SIZE}}, {SYS_listen, 1, {FD, INT}}, {SYS_accept4, 1, {FD, NULL_OR_OUT, OFFSET_POINTER, PIPE_FLAGS}},
   // Memory.
+  {TOUCH, 16, {ADDRESS, RANGE_LENGTH, INT}}, {BRANCH, 1, {}},
   {SYS_mmap, 14, {ADDRESS, RANGE_LENGTH, PROTECTION, MAP_FLAGS, FD, OFFSET}}, {SYS_munmap, 6, {ADDRESS, RANGE_LENGTH}},
   {SYS_mprotect, 8, {ADDRESS, RANGE_LENGTH, PROTECTION}}, {SYS_pkey_mprotect, 1, {ADDRESS, RANGE_LENGTH, PROTECTION, INT}},
   {SYS_mremap, 8, {ADDRESS, RANGE_LENGTH, RANGE_LENGTH, REMAP_FLAGS, ADDRESS}}, {SYS_madvise, 10, {ADDRESS, RANGE_LENGTH, ADVICE}},

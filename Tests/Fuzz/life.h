@@ -96,6 +96,35 @@ static uint64_t thread_base(void) {
   return base;
 }
 
+// Reads or writes pages of a range, at most 600.
+static void touch(const uint64_t a[3]) {
+  uint64_t pages = a[1] / PAGE < 600 ? a[1] / PAGE : 600;
+  for (uint64_t i = 0; i < pages; i++) {
+    volatile uint64_t *word = (volatile uint64_t *)((a[0] & ~7ull) + i * PAGE);
+    if (a[2] & 1) *word = i; else (void)*word;
+  }
+}
+
+static void one_call(struct state *s, struct worker *w, uint64_t base);
+
+// A child with a copy of everything goes on for some calls; its record is its own.
+static long branch(struct state *s, uint64_t base) {
+  long child = syscall(SYS_fork);
+  if (child != 0) return child;
+  static struct worker own;
+  struct state copy = *s;
+  struct state *volatile kept = &copy;
+  volatile uint64_t calls = 100;
+  copy.g = derive(next_random(&s->g), 1, 1);
+  copy.pids[0] = syscall(SYS_getpid);
+  sigsetjmp(back, 0);
+  for (; calls > 0; calls--) {
+    one_call(kept, &own, base);
+    own.calls++;
+  }
+  _exit(0);
+}
+
 static void one_call(struct state *s, struct worker *w, uint64_t base) {
   struct record r = {0};
   if (one_in(&s->g, 300)) {
@@ -114,7 +143,11 @@ static void one_call(struct state *s, struct worker *w, uint64_t base) {
   long child = makes_child(s, r.number, r.arguments[0]);
   struct record *place = &w->ring[w->calls % RING];
   *place = r;
-  r.result = raw_call(r.number, r.arguments, child);
+  switch (r.number) {
+    case TOUCH: touch(r.arguments); break;
+    case BRANCH: child = 1, r.result = w->process ? branch(s, base) : 0; break;
+    default: r.result = raw_call(r.number, r.arguments, child);
+  }
   if (r.number == SYS_arch_prctl) {
     uint64_t a[6] = {0x1002, base};
     raw_call(SYS_arch_prctl, a, 0);
