@@ -29,6 +29,8 @@ syscalls 6 users-4     --cpus 4 --memory 64M -- --user 1000 --workers 4
 syscalls 6 writable-2  --cpus 2 --memory 64M --bind %:/srv -- --directory /srv --workers 2
 frames   2 root-2      --cpus 2 --memory 128M --
 frames   2 small-1     --cpus 1 --memory 32M --
+executables 4 root-2   --cpus 2 --memory 128M --
+executables 4 small-1  --cpus 1 --memory 24M --
 "
 
 wanted() { # NAME SELECTION…
@@ -70,6 +72,20 @@ campaign() {
   echo "${why:-ok}" >"$log.verdict"
 }
 
+# compare_executables: what the host runs, runs in Apus too. Apus may run more: Linux finds some faults only when the old program is gone.
+compare_executables() {
+  local log=$out/executables-native.log rounds=${ROUNDS:-4} why=
+  "$out/programs/executables" --list 1 --rounds "$rounds" --seed "$seed" >"$out/executables.native" 2>"$log"
+  timeout -k 10 $((limit + 30)) "$apus" run --log --user 0:0 --cpus 2 --memory 4G --timeout "$limit" --bind "$out/programs:/mnt:ro" --cwd / -- \
+    /mnt/executables --list 1 --rounds "$rounds" --seed "$seed" >"$out/executables.apus" 2>>"$log" </dev/null || why="status $?"
+  diff <(sed 's/ (.*//' "$out/executables.native") <(sed 's/ (.*//' "$out/executables.apus") | grep '^< .* ran' >>"$log" &&
+    why="${why:+$why, }programs that the host runs and Apus does not"
+  [ "$(grep -c ' ran, status 42' "$out/executables.native")" -gt 50 ] || why="${why:+$why, }the host runs none"
+  printf '  %-5s %-22s          %s\n' "$([ -z "$why" ] && echo pass || echo FAIL)" executables-native "${why:-$(wc -l <"$out/executables.native") programs}"
+  [ -z "$why" ] || head -n 5 "$log" | sed 's/^/        | /'
+  echo "${why:-ok}" >"$log.verdict"
+}
+
 rm -f "$out"/*.verdict
 failed=0
 while read -r fuzzer rounds sandbox words; do
@@ -80,6 +96,7 @@ while read -r fuzzer rounds sandbox words; do
   campaign "$fuzzer" "$rounds" "$sandbox" $words &
 done <<<"$plan"
 wait
+if wanted executables-native "$@"; then compile executables && compare_executables; fi
 passed=$(cat "$out"/*.verdict 2>/dev/null | grep -cx ok)
 failed=$((failed + $(cat "$out"/*.verdict 2>/dev/null | grep -cvx ok)))
 calls=$(grep -ahoE '^[0-9]+ calls in ' "$out"/syscalls-*.log 2>/dev/null | awk '{ n += $1 } END { print n + 0 }')
