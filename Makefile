@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: help dependencies host image build run test unit models conformance attacks fuzz bench lint format coverage clean
+.PHONY: help dependencies host image build run test unit models conformance attacks fuzz soak bench lint format coverage clean
 
 # Product flags: a fully static executable starts about a millisecond earlier than one that loads libstdc++.
 HOST_FLAGS := -c release --explicit-target-dependency-import-check error --static-swift-stdlib -Xswiftc -static-executable
@@ -53,6 +53,9 @@ attacks: build ## Attack the isolation from inside sandboxes: Tests/Attacks (ONL
 
 fuzz: build ## Random system calls and files inside sandboxes: Tests/Fuzz (SECONDS=… SEED=… JOBS=… ONLY="name …")
 	@SECONDS_EACH=$(SECONDS) SEED=$(SEED) JOBS=$(JOBS) Scripts/fuzz.sh $(ONLY)
+
+soak: build ## Ordinary programs for a long time in sandboxes beside a busy host: none is killed (MINUTES=5 BOXES=4 LOAD=4)
+	@MINUTES=$(MINUTES) BOXES=$(BOXES) LOAD=$(LOAD) Scripts/soak.sh
 
 bench: build ## Measure natively and in Apus; write the tables of Documentation/performance.md
 	@Scripts/bench.sh

@@ -98,6 +98,8 @@ small_conformance() {
   SMALL=1 CPUS=2 RESULT=build/step.result BUDGET=600 timeout -k 10 700 Scripts/conformance.sh
 }
 attacks() { RESULT=build/step.result BUDGET=1200 timeout -k 10 1600 Scripts/attacks.sh; }
+fuzz() { RESULT=build/step.result timeout -k 10 1600 Scripts/fuzz.sh; }
+soak() { RESULT=build/step.result MINUTES=0 BOXES=3 LOAD=2 timeout -k 10 1600 Scripts/soak.sh; }
 command_line() { RESULT=build/step.result timeout -k 10 1800 Scripts/command-line-test.sh; }
 coverage() { Scripts/coverage.sh --check && echo "1 0 0" >build/step.result; }
 models() { RESULT=build/step.result timeout -k 10 2000 Scripts/models.sh >build/models-summary.log; }
@@ -120,6 +122,8 @@ case ${1:-all} in
       step "conformance" conformance
       step "conformance in 16 MiB" small_conformance
       step "attacks" attacks
+      step "fuzzers" fuzz
+      step "soak" soak
     fi
     ;;
   *)

@@ -155,7 +155,8 @@ private final class HostileServer: VirtioDevice, @unchecked Sendable {
     let host = Self.host()
     var failure: Int32 = 0
     let server = try #require(
-      FileServer(tag: "honest", directory: host.path, options: FileServer.Options(isReadOnly: false), failure: &failure))
+      FileServer(tag: "honest", directory: host.path, options: FileServer.Options(isReadOnly: false), failure: &failure)
+    )
     DeviceBus.add(HostileServer(server, random))
     let root = try VirtioFSSuperblock(tag: "honest", isReadOnly: false).rootInode
     #expect(try root.walk("directory/inner").text() == "inner")
