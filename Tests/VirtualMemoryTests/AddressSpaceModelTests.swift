@@ -313,6 +313,11 @@ extension VirtualMemoryTests {
           Self.expect(
             TestMachine.isConsistent(space, within: address..<address + min(count, 64) * page), "step \(step)")
         }
+        // Every step, every space: what a step changes in a table, all who have the table must notice.
+        for model in spaces {
+          let isRight = model.space.tables.withLock { $0.own == $0.census().own && $0.commonPages >= 0 }
+          Self.expect(isRight, "step \(step): pages of a tree")
+        }
         if Self.failures > 0 { break }
         if step % 500 == 0 {
           // What was mapped anywhere would pile up, for the other calls stay in the arena.
@@ -350,7 +355,7 @@ extension VirtualMemoryTests {
     #expect(SwapSpace.freePages == slotsBefore && SwapSpace.cachedPages == 0)
   }
 
-  nonisolated(unsafe) private static var failures = 0
+  nonisolated(unsafe) static var failures = 0
 
   /// `#expect` that ends the run: after the first difference everything differs.
   static func expect(

@@ -175,9 +175,12 @@ extension VirtualMemoryTests {
       case 6:
         guard let which, random.below(2) == 0 else { break }
         let area = programs[who].areas[which]
+        let wish = 0x1000_0000_0000 + UInt64(random.below(1 << 16)) * 16 * huge
+        // A place that overlaps the old one is refused.
+        guard wish != area.address else { break }
         let target = try space.remap(
           area.address, oldLength: area.pages * huge, newLength: area.pages * huge, options: [.mayMove, .fixed],
-          target: 0x1000_0000_0000 + UInt64(random.below(1 << 16)) * 16 * huge)
+          target: wish)
         programs[who].areas[which].address = target
         guard area.shared == nil else { break }
         var moved: [UInt64: UInt64] = [:]

@@ -85,7 +85,7 @@ enum ReclaimCheck {
           if unsafe slots.insert(slot).inserted { named[entry.swapEntry, default: 0] += 1 }
         }
       }
-      if swapped != space.tables.withLock({ $0.census().pages.swapped }) { failures.append("swappedPages is wrong") }
+      if swapped != space.tables.withLock({ $0.census().all.swapped }) { failures.append("swappedPages is wrong") }
     }
     for number in 1..<UInt32(max(1, ReverseMap.capacity)) {
       _ = ReverseMap.withObject(OwnerNumber(rawValue: number)) { object in

@@ -145,7 +145,7 @@ public enum MemoryCalls {
     return flags
   }
 
-  /// What the file's access mode and mount allow the mapping to become.
+  /// What the file's access mode, seals and mount allow the mapping to become.
   private static func permitted(
     _ file: OpenFile, _ protection: Protection, isShared: Bool
   ) throws(Errno) -> Protection {
@@ -153,6 +153,10 @@ public enum MemoryCalls {
     var maximum: Protection = .all
     if isShared, !file.flags.allowsWriting {
       guard !protection.contains(.write) else { throw .EACCES }
+      maximum.remove(.write)
+    }
+    if isShared, file.inode.seals?.allowWriting == false {
+      guard !protection.contains(.write) else { throw .EPERM }
       maximum.remove(.write)
     }
     if file.path.mount.flags.contains(.noExecute) {

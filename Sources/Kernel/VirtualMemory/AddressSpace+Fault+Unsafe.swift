@@ -147,7 +147,7 @@ extension AddressSpace {
     if entry.isObjectPage, area.isShared, let object = area.object {
       object.markDirty(area.objectIndex(page))
       let new = writable(entry.frame, area, PageTableEntry.objectPage)
-      guard unsafe tables.replaceInPlace(slot, entry, by: new) else { return .done }
+      guard tables.replaceInPlace(tables.find(page), entry, by: new) else { return .done }
     } else if isPrivate(entry), Frames.isExclusive(entry.frame) {
       unsafe takeBack(&tables, area, page, slot)
       return .done
@@ -279,10 +279,10 @@ extension AddressSpace {
     return tables.withLock { tables in
       do throws(Errno) {
         if access != .write {
-          let slot = try unsafe tables.slotForReading(page)
+          let place = try tables.placeForReading(page)
           let zeros = PageTableEntry(
             frame: Frames.zeroPage, protection: area.protection, isWritable: false, marks: PageTableEntry.uncounted)
-          if unsafe tables.installInPlace(zeros, in: slot) { offer(page, zeros) }
+          if tables.installInPlace(zeros, in: place) { offer(page, zeros) }
           return .done  // another was faster: the access is tried again
         }
         let slot = try unsafe tables.ensureSlot(page)
@@ -410,10 +410,10 @@ extension AddressSpace {
     _ found: PageFrameNumber?, _ object: MemoryObject, _ fresh: Range<UInt64>?
   ) -> Resolution {
     do throws(Errno) {
-      let slot =
+      let place =
         access == .write
-        ? try unsafe tables.ensureSlot(page, area, object) : try unsafe tables.slotForReading(page, area, object)
-      guard unsafe slot.pointee == 0 else {
+        ? try tables.ensurePlace(page, area, object) : try tables.placeForReading(page, area, object)
+      guard let slot = unsafe place.slot, unsafe slot.pointee == 0 else {
         // Another thread was faster, or the object's table has it: if that is not enough, the access is tried again.
         offerAround(&tables, area, page)
         return .done
@@ -434,7 +434,7 @@ extension AddressSpace {
       Frames.retain(found)
       let entry = PageTableEntry(
         frame: found, protection: area.protection, isWritable: isWritable, marks: PageTableEntry.objectPage)
-      guard unsafe tables.installInPlace(entry, in: slot) else {
+      guard tables.installInPlace(entry, in: place) else {
         Frames.release(found)
         return .done
       }
@@ -443,7 +443,7 @@ extension AddressSpace {
         area.faultWindow = (fresh.upperBound &- fresh.lowerBound) / pageSize
       }
       let window = fresh ?? nextReadWindow(area, page)
-      unsafe installAround(&tables, area, window, page, slot, object)
+      installAround(&tables, area, window, page, place, object)
       offer(window, of: tables, filling: access == .write && fresh == nil)
       return .done
     } catch {
@@ -483,27 +483,18 @@ extension AddressSpace {
   /// Maps the neighbours of `page` in `window` that the object has in memory.
   private func installAround(
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ window: Range<UInt64>, _ page: UInt64,
-    _ slot: PageTables.Slot, _ object: MemoryObject
+    _ place: PageTables.Place, _ object: MemoryObject
   ) {
-    let first = unsafe slot - Int(truncatingIfNeeded: (page &- window.lowerBound) / pageSize)
+    let first = place.advanced(by: -Int(truncatingIfNeeded: (page &- window.lowerBound) / pageSize))
     let count = Int(truncatingIfNeeded: (window.upperBound &- window.lowerBound) / pageSize)
     let isWritable = area.isShared && !object.hasStore
     object.forEachResident(from: area.objectIndex(window.lowerBound), count: count) { index, frame in
-      guard unsafe first[index] == 0 else { return }
+      let place = first.advanced(by: index)
+      guard unsafe place.slot?.pointee == 0 else { return }
       Frames.retain(frame)
       let entry = PageTableEntry(
         frame: frame, protection: area.protection, isWritable: isWritable, marks: PageTableEntry.objectPage)
-      if unsafe !tables.installInPlace(entry, in: first + index) { Frames.release(frame) }
-    }
-  }
-}
-
-extension VirtualMemoryArea {
-  /// Whether ptrace may do this although the program may not: reading anything readable some day, writing a private copy.
-  func allowsDebugger(_ access: Access) -> Bool {
-    switch access {
-    case .read, .execute: maximumProtection.contains(.read)
-    case .write: !isShared && maximumProtection.contains(.write)
+      if !tables.installInPlace(entry, in: place) { Frames.release(frame) }
     }
   }
 }

@@ -46,7 +46,7 @@ extension AddressSpace {
         guard !state.isDestroyed else { throw .ENOMEM }
         // Copies of huge pages would have to come from their pool.
         let isEager =
-          state.hugePages == 0 && tables.withLock { $0.resident.anonymous } <= Self.eagerCopyPages
+          state.hugePages == 0 && !tables.withLock { $0.holdsPrivatePages(moreThan: Self.eagerCopyPages) }
         try child.areas.withWriteLock { childState throws(Errno) in
           childState.layout = state.layout
           childState.limits = state.limits
@@ -84,14 +84,13 @@ extension AddressSpace {
     _ areas: AreaMap, with child: AddressSpace, _ gather: inout MappingGather
   ) throws(Errno) {
     let childRoot = child.tables.withLock { $0.root }
-    let (resident, pinned) = tables.withLock { tables in
+    let (pages, pinned) = tables.withLock { tables in
       areas.visitAll { area in
         if area.copiesOnWrite, area.protection.contains(.write) { protect(area, tables, &gather) }
       }
-      tables.share(with: childRoot)
-      return (tables.resident, pinnedPages(&tables))
+      return (tables.share(with: childRoot), pinnedPages(&tables))
     }
-    child.tables.withLock { $0.didTake(resident) }
+    child.tables.withLock { $0.didTake(pages) }
     try child.copyPinned(pinned)
     var childGather = MappingGather(space: child.machineSpace)
     defer { childGather.finish() }

@@ -52,6 +52,9 @@ extension AddressSpace {
       guard Self.isUserRange(address, length) else { throw .ENOMEM }
       guard address >= Self.minimumAddress else { throw .EPERM }
     }
+    let writer = flags.contains(.shared) && maximum.contains(.write) ? object : nil
+    try writer?.beginWriting()
+    defer { writer?.endWriting() }
     let pages = Int(truncatingIfNeeded: length / pageSize)
     var gather = MappingGather(space: machineSpace)
     let start = try areas.withWriteLock { state throws(Errno) in

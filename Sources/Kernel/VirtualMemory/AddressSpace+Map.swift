@@ -14,7 +14,8 @@ extension AddressSpace {
   ///   - offset: where in the object the mapping begins, in bytes, a multiple of the page size.
   ///   - maximum: what mprotect may grant later.
   ///   - source: the name for /proc; it keeps the object's store alive.
-  /// - Throws: EINVAL, ENOMEM, EEXIST, EPERM, EAGAIN (locked memory), EOVERFLOW.
+  /// - Throws: EINVAL, ENOMEM, EEXIST, EPERM (also for an object that denies writable mappings), EAGAIN (locked memory),
+  ///   EOVERFLOW.
   @export(interface)
   public func map(
     at address: UInt64, length: UInt64, protection: Protection, maximum: Protection = .all, flags: MappingFlags,
@@ -27,6 +28,9 @@ extension AddressSpace {
     }
     guard length != 0, offset & pageMask == 0 else { throw .EINVAL }
     guard let length = roundedUpToPage(length), length <= Self.userLimit else { throw .ENOMEM }
+    let writer = flags.contains(.shared) && maximum.contains(.write) ? object : nil
+    try writer?.beginWriting()
+    defer { writer?.endWriting() }
     guard !offset.addingReportingOverflow(length).overflow else { throw .EOVERFLOW }
     let isFixed = flags.contains(.fixed) || flags.contains(.fixedNoReplace)
     if isFixed {

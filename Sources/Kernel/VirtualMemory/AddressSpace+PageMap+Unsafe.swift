@@ -31,10 +31,10 @@ extension AddressSpace {
     var bytes = [UInt8](repeating: 0, count: pages.count * 8)
     tables.withLock { tables in
       unsafe tables.forEachPlace(pages.lowerBound &* pageSize, pages.upperBound &* pageSize) {
-        address, slot, isInCommon in
+        address, slot, place in
         let entry = unsafe PageTableEntry(word: slot.pointee)
         guard !entry.isEmpty else { return }
-        let word = Self.word(entry, isInCommon: isInCommon, showsFrames: showsFrames)
+        let word = Self.word(entry, isInCommon: place.isInCommon, showsFrames: showsFrames)
         let start = Int(address / pageSize &- pages.lowerBound) * 8
         for byte in 0..<8 { bytes[start + byte] = UInt8(truncatingIfNeeded: word >> UInt64(byte * 8)) }
       }

@@ -66,11 +66,11 @@ extension AddressSpace {
         return hugeResidency(state)
       }
       tables.withLock { tables in
-        let census = tables.census()
-        result.anonymousPages = census.pages.anonymous
-        result.objectPages = census.pages.object
+        let census = tables.takeCensus()
+        result.anonymousPages = census.all.anonymous
+        result.objectPages = census.all.object
         result.peakResidentPages = tables.peakPages
-        result.swappedPages = census.pages.swapped
+        result.swappedPages = census.all.swapped
         result.pageTablePages = census.tables
       }
       result.anonymousPages = max(0, result.anonymousPages - huge.anonymous)
@@ -86,7 +86,7 @@ extension AddressSpace {
   public var residentPages: Int {
     @export(interface) get {
       tables.withLock { tables in
-        let pages = tables.census().pages
+        let pages = tables.takeCensus().all
         return pages.anonymous &+ pages.object &+ pages.swapped
       }
     }

@@ -76,19 +76,19 @@ extension AddressSpace {
     while position < end {
       let stop = end &- position > step ? position &+ step : end
       tables.withLock { tables in
-        unsafe tables.forEachPlace(position, stop) { address, slot, isShared in
+        unsafe tables.forEachPlace(position, stop) { address, slot, place in
           let entry = unsafe PageTableEntry(word: slot.pointee)
           if entry.isEmpty {
             // Perhaps taken out on behalf of another space: this one's machine has not heard of it.
-            if isShared { gather.unmap(address, length: pageSize) }
-          } else if entry.isObjectPage || takeCopy != nil, unsafe tables.clearInPlace(slot, entry) {
+            if place.isInCommon { gather.unmap(address, length: pageSize) }
+          } else if entry.isObjectPage || takeCopy != nil, tables.clearInPlace(place, entry) {
             if entry.isObjectPage {
               gather.unmap(address, entry)
             } else {
               if entry.isPresent { gather.unmap(address, length: pageSize) }
               takeCopy?(entry)
             }
-            if isShared { hasChangedOthers = true }
+            if place.isInCommon { hasChangedOthers = true }
           }
         }
         gather.flushRun()

@@ -5,6 +5,7 @@ import DataStructures
 import KernelCore
 import LinuxABI
 import PhysicalMemory
+import Synchronization
 
 /// The areas that map an object.
 @safe struct ObjectMappings {
@@ -14,6 +15,8 @@ import PhysicalMemory
 
 extension MemoryObject {
   func addMapping(_ area: VirtualMemoryArea) {
+    // Another area or the maker of this one counts already, so writing is not denied.
+    if area.mayWriteObject { writers.add(1, ordering: .relaxed) }
     mappings.withLock { unsafe $0.areas.append(Unmanaged.passUnretained(area)) }
   }
 
@@ -23,8 +26,37 @@ extension MemoryObject {
       guard let place = unsafe mappings.areas.lastIndex(where: { unsafe $0.toOpaque() == wanted }) else { return }
       unsafe mappings.areas.swapAt(place, mappings.areas.count - 1)
       unsafe mappings.areas.removeLast()
+      if area.mayWriteObject { endWriting() }
     }
   }
+
+  // MARK: Writable mappings
+
+  /// Counts one writer more, for as long as a mapping is being made.
+  ///
+  /// - Throws: EPERM when writable mappings are denied.
+  func beginWriting() throws(Errno) {
+    var seen = writers.load(ordering: .relaxed)
+    while seen >= 0 {
+      let result = writers.weakCompareExchange(expected: seen, desired: seen &+ 1, ordering: .acquiringAndReleasing)
+      if result.exchanged { return }
+      seen = result.original
+    }
+    throw .EPERM
+  }
+
+  func endWriting() { writers.subtract(1, ordering: .releasing) }
+
+  /// Denies writable mappings for good, unless there are some.
+  ///
+  /// - Returns: whether they are denied.
+  @export(interface)
+  public func denyWritableMappings() -> Bool {
+    let result = writers.compareExchange(expected: 0, desired: -1, ordering: .acquiringAndReleasing)
+    return result.exchanged || result.original < 0
+  }
+
+  // MARK: Areas
 
   /// Runs `body` while the geometry of the mappings stays as it is.
   func withMappings<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) {
@@ -94,10 +126,10 @@ extension MemoryObject {
     forEachMapping(start, end) { area, first, last, gather in
       guard area.isShared else { return }
       unsafe area.space.tables.withLock { tables in
-        unsafe tables.forEachPlace(first, last) { address, slot, isShared in
+        unsafe tables.forEachPlace(first, last) { address, slot, place in
           let entry = unsafe PageTableEntry(word: slot.pointee)
           // In a shared table the right may be gone on behalf of another space: this one's machine has not heard of it.
-          guard entry.isObjectPage, entry.isWritable || isShared else { return }
+          guard entry.isObjectPage, entry.isWritable || place.isInCommon else { return }
           unsafe tables.protectInPlace(slot)
           if entry.isPresent { gather.protect(address, length: pageSize, entry.machineProtection.subtracting(.write)) }
         }

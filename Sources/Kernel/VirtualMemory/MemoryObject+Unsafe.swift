@@ -46,6 +46,8 @@ public final class MemoryObject {
   /// The page tables of parts of 512 pages which shared mappings use in common (PageTables+Objects), not counted.
   let sharedTables = SpinLock(ObjectTables(), rank: .objectTables)
   let mappings = SpinLock(ObjectMappings(), rank: .objectMappings)
+  /// Areas through which programs may write, and mappings that are just being made; negative when there may be none.
+  let writers = Atomic<Int>(0)
   /// Woken when busy pages are ready, or pages in flight have been stored.
   let ready = WaitQueue()
   /// The object's place among those with dirty pages.

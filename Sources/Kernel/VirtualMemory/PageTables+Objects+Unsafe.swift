@@ -79,14 +79,15 @@ extension PageTables {
   /// The entry for `page` of a mapped object, in a table of this tree alone or in the object's.
   ///
   /// - Throws: ENOMEM.
-  mutating func ensureSlot(_ page: UInt64, _ area: VirtualMemoryArea, _ object: MemoryObject) throws(Errno) -> Slot {
+  mutating func ensurePlace(_ page: UInt64, _ area: VirtualMemoryArea, _ object: MemoryObject) throws(Errno) -> Place {
     let place = find(page)
-    if !place.isShared || place.isInObjectTable, let slot = unsafe place.slot { return unsafe slot }
+    if !place.isShared || place.isInObjectTable, unsafe place.slot != nil { return place }
     if unsafe place.slot == nil {
       try linkTable(Self.groupShift, page, area, object)
       try linkTable(Self.middleShift, page, area, object)
     }
-    return try unsafe ensureSlot(page)
+    _ = try unsafe ensureSlot(page)
+    return find(page)
   }
 
   /// Uses the object's table below the entry at `shift`, if the area allows it and the tree has none there.
@@ -103,11 +104,11 @@ extension PageTables {
   /// have too.
   ///
   /// - Throws: ENOMEM.
-  mutating func slotForReading(
+  mutating func placeForReading(
     _ page: UInt64, _ area: VirtualMemoryArea, _ object: MemoryObject
-  ) throws(Errno) -> Slot {
-    if unsafe find(page).slot != nil { return try unsafe slotForReading(page) }
-    return try unsafe ensureSlot(page, area, object)
+  ) throws(Errno) -> Place {
+    if unsafe find(page).slot != nil { return try placeForReading(page) }
+    return try ensurePlace(page, area, object)
   }
 
   /// The object's table for `address`, the upper one of two, with a reference for the caller; and where in an address the
@@ -148,8 +149,7 @@ extension PageTables {
     let entry = PageTableEntry(objectTable: table)
     // The slot may be in an object's table itself, where another space was faster: with the same.
     guard unsafe Self.exchange(upper, .empty, entry) else { return Self.drop(table, shift) }
-    resident += pages(below: entry, shift)
-    notePeak()
+    didLink(entry, shift)
   }
 
   /// Takes the objects' tables that show a part of [start, end) out of the tree.
@@ -171,7 +171,7 @@ extension PageTables {
   mutating func unlink(_ upper: Slot, _ shift: UInt64, _ address: UInt64, _ gather: inout MappingGather) {
     let entry = unsafe PageTableEntry(word: upper.pointee)
     unsafe upper.pointee = 0
-    resident -= pages(below: entry, shift)
+    didTakeOut(entry, shift)
     gather.unmap((address >> shift) << shift, length: 1 << shift)
     gather.release(table: entry.frame, shift)
   }
@@ -196,22 +196,21 @@ extension PageTables {
   // MARK: Changes in place
 
   /// Puts an object's page into an empty slot, which takes over the caller's reference; false if it is not empty any more.
-  mutating func installInPlace(_ entry: PageTableEntry, in slot: Slot) -> Bool {
-    guard unsafe Self.exchange(slot, .empty, entry) else { return false }
-    unsafe count(slot, ResidentPages.packed(entry))
-    return true
+  mutating func installInPlace(_ entry: PageTableEntry, in place: Place) -> Bool {
+    replaceInPlace(place, .empty, by: entry)
   }
 
   /// Empties a slot of a table that may be shared, if it still holds `entry`; the caller takes over the reference.
   /// Whoever shares the table sees the page go.
-  mutating func clearInPlace(_ slot: Slot, _ entry: PageTableEntry) -> Bool {
-    unsafe replaceInPlace(slot, entry, by: .empty)
+  mutating func clearInPlace(_ place: Place, _ entry: PageTableEntry) -> Bool {
+    replaceInPlace(place, entry, by: .empty)
   }
 
   /// Changes a slot of a table that may be shared, if it still holds `entry`; the caller takes over the reference.
-  mutating func replaceInPlace(_ slot: Slot, _ entry: PageTableEntry, by new: PageTableEntry) -> Bool {
-    guard unsafe Self.exchange(slot, entry, new) else { return false }
-    unsafe count(slot, ResidentPages.packed(new) &- ResidentPages.packed(entry))
+  mutating func replaceInPlace(_ place: Place, _ entry: PageTableEntry, by new: PageTableEntry) -> Bool {
+    guard let slot = unsafe place.slot, unsafe Self.exchange(slot, entry, new) else { return false }
+    let change = ResidentPages.packed(new) &- ResidentPages.packed(entry)
+    if place.isInCommon { unsafe Self.countInCommon(slot, change) } else { unsafe count(slot, change) }
     return true
   }
 

@@ -54,7 +54,9 @@ extension PageTables {
 
   /// Gives all tables to an empty tree too. The caller has taken the machine's rights away before: see
   /// `forEachWritableRun`.
-  func share(with child: PageFrameNumber) {
+  ///
+  /// - Returns: how many pages both hold now.
+  mutating func share(with child: PageFrameNumber) -> Int {
     let ours = unsafe Self.table(root)
     let theirs = unsafe Self.table(child)
     for index in 0..<512 {
@@ -65,12 +67,7 @@ extension PageTables {
       unsafe ours[index] = shared
       unsafe theirs[index] = shared
     }
-  }
-
-  /// The tree holds what another one gave to it.
-  mutating func didTake(_ pages: ResidentPages) {
-    resident = pages
-    peakPages = pages.anonymous &+ pages.object
+    return didShare()
   }
 
   /// Calls `body` with the runs of pages in [start, end) that the machine may have been allowed to write: those below no
@@ -122,23 +119,24 @@ extension PageTables {
   /// Makes the table below the entry `slot` of an own table the tree's own, and unmarks the entry.
   ///
   /// - Throws: ENOMEM.
-  static func unshare(_ slot: Slot, _ shift: UInt64) throws(Errno) {
+  mutating func unshare(_ slot: Slot, _ shift: UInt64) throws(Errno) {
     let table = unsafe PageTableEntry(word: slot.pointee).frame
     if Frames.tableReferences(table) == 1 {
       if table.frame.flags.contains(.divergentTable) { table.frame.clear(.divergentTable) }
-      if shift > middleShift { unsafe passMarksDown(self.table(table)) }
+      if shift > Self.middleShift { unsafe Self.passMarksDown(Self.table(table)) } else { didUnshare(table) }
       unsafe slot.pointee = PageTableEntry(table: table).word
       return
     }
     let copy = try Frames.allocateTable()
     Counters.add(1, to: Counters.pageTables)
-    if shift > middleShift {
-      unsafe copyUpperTable(self.table(table), to: self.table(copy))
+    if shift > Self.middleShift {
+      unsafe Self.copyUpperTable(Self.table(table), to: Self.table(copy))
     } else {
-      unsafe copyLastTable(self.table(table), to: copy)
+      unsafe Self.copyLastTable(Self.table(table), to: copy)
+      didUnshare(copy)
     }
     unsafe slot.pointee = PageTableEntry(table: copy).word
-    drop(table, shift)
+    Self.drop(table, shift)
   }
 
   private static func passMarksDown(_ table: Slot) {
@@ -187,11 +185,14 @@ extension PageTables {
   /// object, or that of zeros, by `installInPlace`. Missing tables are made.
   ///
   /// - Throws: ENOMEM.
-  mutating func slotForReading(_ address: UInt64) throws(Errno) -> Slot {
+  mutating func placeForReading(_ address: UInt64) throws(Errno) -> Place {
     let place = find(address)
-    guard let slot = unsafe place.slot else { return try unsafe ensureSlot(address) }
-    let isUniform = unsafe !Frames.frame(at: slot).frame.flags.contains(.divergentTable)
-    return place.isShared && !isUniform ? try unsafe ensureSlot(address) : unsafe slot
+    if let slot = unsafe place.slot {
+      let isDivergent = unsafe Frames.frame(at: slot).frame.flags.contains(.divergentTable)
+      if !place.isShared || !isDivergent { return place }
+    }
+    _ = try unsafe ensureSlot(address)
+    return find(address)
   }
 
   /// [start, end) is going to be mapped where it was not: whoever else has a table of it has no such area.
@@ -267,7 +268,7 @@ extension PageTables {
       if entry.isPresent { gather.release(table: entry.frame, Self.rootShift) }
       unsafe slots[index] = 0
     }
-    resident = ResidentPages()
+    didTakeOutAll()
   }
 
   /// Ends the empty tree.
@@ -301,7 +302,7 @@ extension PageTables {
       let slot = unsafe table + Self.index(address, shift)
       let entry = unsafe PageTableEntry(word: slot.pointee)
       guard entry.isPresent, !entry.isObjectTable else { return }
-      if entry.isTableCopiedOnWrite { try unsafe Self.unshare(slot, shift) }
+      if entry.isTableCopiedOnWrite { try unsafe unshare(slot, shift) }
       unsafe table = Self.table(PageTableEntry(word: slot.pointee).frame)
       shift &-= 9
     }
@@ -321,7 +322,7 @@ extension PageTables {
       guard entry.isPresent else { continue }
       if begin >= floor, begin &+ (1 << shift) <= ceiling {
         unsafe slot.pointee = 0
-        resident -= pages(below: entry, shift)
+        didTakeOut(entry, shift)
         gather.unmap(position, length: stop &- position)
         gather.release(table: entry.frame, shift)
       } else if entry.isObjectTable {
@@ -341,14 +342,5 @@ extension PageTables {
       if unsafe slot.pointee != 0 { gather.unmap(address, unsafe clear(slot)) }
       address &+= pageSize
     }
-  }
-
-  /// What the table below an entry at `shift` holds.
-  func pages(below entry: PageTableEntry, _ shift: UInt64) -> ResidentPages {
-    guard shift > Self.middleShift else { return ResidentPages(packed: entry.frame.frame.mapCount) }
-    var pages = ResidentPages()
-    var tables = 0
-    unsafe Self.sum(Self.table(entry.frame), shift &- 9, &pages, &tables)
-    return pages
   }
 }

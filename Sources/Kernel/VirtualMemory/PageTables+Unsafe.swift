@@ -16,66 +16,17 @@ import KernelCore
 import LinuxABI
 import PhysicalMemory
 
-/// Pages that a table, or all of a tree, holds.
-struct ResidentPages: Equatable {
-  /// Private pages.
-  var anonymous = 0
-  /// Pages of memory objects.
-  var object = 0
-  /// Pages on swap areas.
-  var swapped = 0
-
-  /// A last-level table's sums as its frame's descriptor keeps them: eleven bits, eleven bits and ten.
-  init(packed: Int32) {
-    let bits = UInt32(bitPattern: packed)
-    (anonymous, object, swapped) = (Int(bits & 0x7ff), Int(bits >> 11 & 0x7ff), Int(bits >> 22))
-  }
-
-  /// A change of such sums: each part may be negative.
-  init(change: Int32) {
-    // Rounding finds the upper parts, whatever the signs of the lower ones.
-    let swapped = (change &+ 1 << 21) >> 22
-    let rest = change &- swapped << 22
-    let object = (rest &+ 1 << 10) >> 11
-    anonymous = Int(rest &- object << 11)
-    self.object = Int(object)
-    self.swapped = Int(swapped)
-  }
-
-  init() {}
-
-  static func += (left: inout ResidentPages, right: ResidentPages) {
-    left.anonymous &+= right.anonymous
-    left.object &+= right.object
-    left.swapped &+= right.swapped
-  }
-
-  static func -= (left: inout ResidentPages, right: ResidentPages) {
-    left.anonymous &-= right.anonymous
-    left.object &-= right.object
-    left.swapped &-= right.swapped
-  }
-
-  /// What one entry counts for.
-  @inline(__always)
-  static func packed(_ entry: PageTableEntry) -> Int32 {
-    if entry.isSwapped { return 1 << 22 }
-    if entry.isEmpty || !entry.isCounted { return 0 }
-    return entry.isObjectPage ? 1 << 11 : 1
-  }
-}
-
 /// The tree of page tables.
 struct PageTables {
   /// A reference to an entry of a last-level table; valid while the page-table lock is held.
   typealias Slot = UnsafeMutablePointer<UInt64>
 
   let root: PageFrameNumber
-  /// Pages of private memory and of memory objects. Entries that others empty in tables shared with them are noticed by
-  /// `census` only; until then the sums are too high.
-  var resident = ResidentPages()
-  /// The highest sum so far.
+  /// What the tree holds: see PageTables+Count.
+  var own = ResidentPages()
+  var commonPages = 0
   var peakPages = 0
+  var mayHaveCommonTables = false
   /// Whether pages were pinned since the last fork found none.
   var mayHavePins = false
 
@@ -105,6 +56,11 @@ struct PageTables {
     let isInObjectTable: Bool
     /// Whether other trees may have the entry too.
     var isInCommon: Bool { isShared || isInObjectTable }
+
+    /// The place of the page that lies `pages` further in the same table.
+    func advanced(by pages: Int) -> Place {
+      unsafe Place(slot: slot.map { unsafe $0 + pages }, isShared: isShared, isInObjectTable: isInObjectTable)
+    }
 
     /// The entry with the rights that the whole path gives.
     @inline(__always)
@@ -154,16 +110,15 @@ struct PageTables {
   /// whole.
   @inline(__always)
   func forEach(_ start: UInt64, _ end: UInt64, _ body: (UInt64, PageTableEntry) -> Void) {
-    unsafe forEachPlace(start, end) { address, slot, isShared in
+    unsafe forEachPlace(start, end) { address, slot, place in
       let entry = unsafe PageTableEntry(word: slot.pointee)
-      if !entry.isEmpty { body(address, isShared ? entry.inSharedTable : entry) }
+      if !entry.isEmpty { body(address, place.isInCommon ? entry.inSharedTable : entry) }
     }
   }
 
-  /// Calls `body` with each slot of the tables that cover [start, end), the empty ones too, and whether other trees may
-  /// have its table.
+  /// Calls `body` with each slot of the tables that cover [start, end), the empty ones too, and its place.
   @inline(__always)
-  func forEachPlace(_ start: UInt64, _ end: UInt64, _ body: (UInt64, Slot, Bool) -> Void) {
+  func forEachPlace(_ start: UInt64, _ end: UInt64, _ body: (UInt64, Slot, Place) -> Void) {
     var address = start
     while address < end {
       let stop = min(end, (address | (Self.tableSpan &- 1)) &+ 1)
@@ -173,7 +128,8 @@ struct PageTables {
         continue
       }
       while address < stop {
-        unsafe body(address, slot, place.isInCommon)
+        let here = unsafe Place(slot: slot, isShared: place.isShared, isInObjectTable: place.isInObjectTable)
+        unsafe body(address, slot, here)
         unsafe slot += 1
         address &+= pageSize
       }
@@ -223,7 +179,7 @@ struct PageTables {
       Counters.add(1, to: Counters.pageTables)
       unsafe slot.pointee = PageTableEntry(table: fresh).word
     } else if unsafe PageTableEntry(word: slot.pointee).isTableCopiedOnWrite {
-      try unsafe Self.unshare(slot, Self.middleShift)
+      try unsafe unshare(slot, Self.middleShift)
     }
     return unsafe Self.table(PageTableEntry(word: slot.pointee).frame) + Self.index(address, 12)
   }
@@ -243,7 +199,7 @@ struct PageTables {
         Counters.add(1, to: Counters.pageTables)
         unsafe slot.pointee = PageTableEntry(table: fresh).word
       } else if entry.isTableCopiedOnWrite {
-        try unsafe Self.unshare(slot, shift)
+        try unsafe unshare(slot, shift)
       }
       unsafe table = Self.table(PageTableEntry(word: slot.pointee).frame)
     }
@@ -285,7 +241,7 @@ struct PageTables {
     }
   }
 
-  // MARK: Changing entries
+  // MARK: Changing entries of tables that are the tree's alone
 
   /// Puts a page into an empty slot. The slot takes over the caller's reference to the frame.
   @inline(__always)
@@ -317,42 +273,6 @@ struct PageTables {
     unsafe slot.pointee = 0
     unsafe count(slot, -ResidentPages.packed(old))
     return old
-  }
-
-  /// The sums of `slot`'s table and of the tree.
-  @inline(__always)
-  mutating func count(_ slot: Slot, _ change: Int32) {
-    if change == 0 { return }
-    unsafe Frames.frame(at: slot).frame.addMappings(change)
-    resident += ResidentPages(change: change)
-    peakPages = max(peakPages, resident.anonymous &+ resident.object)
-  }
-
-  /// The highest sum so far, at the least.
-  mutating func notePeak() { peakPages = max(peakPages, resident.anonymous &+ resident.object) }
-
-  /// What the tree holds: pages, and tables with the root. Exact, also where others empty entries of shared tables.
-  ///
-  /// - Complexity: O(tables).
-  mutating func census() -> (pages: ResidentPages, tables: Int) {
-    var pages = ResidentPages()
-    var tables = 1
-    unsafe Self.sum(Self.table(root), Self.rootShift, &pages, &tables)
-    resident = pages
-    return (pages, tables)
-  }
-
-  static func sum(_ table: Slot, _ shift: UInt64, _ pages: inout ResidentPages, _ tables: inout Int) {
-    for index in 0..<512 {
-      let entry = unsafe PageTableEntry(word: table[index])
-      guard entry.isPresent else { continue }
-      tables += 1
-      if shift > middleShift {
-        unsafe sum(Self.table(entry.frame), shift &- 9, &pages, &tables)
-      } else {
-        pages += ResidentPages(packed: entry.frame.frame.mapCount)
-      }
-    }
   }
 
   // MARK: Addresses

@@ -29,7 +29,8 @@ final class VirtualMemoryArea {
   var start: UInt64
   var end: UInt64
   var protection: Protection
-  /// What mprotect(2) may grant: a shared mapping of a file opened for reading never becomes writable.
+  /// What mprotect(2) may grant, and debuggers may do: a shared mapping of a file that is opened for reading, or sealed, never
+  /// becomes writable, a file of a noexec mount never executable.
   let maximumProtection: Protection
   var flags: MappingFlags
   let object: MemoryObject?
@@ -96,6 +97,8 @@ final class VirtualMemoryArea {
 
   /// Whether writes make private copies.
   var copiesOnWrite: Bool { !isShared }
+  /// Whether programs may write to the object through this area, now or after mprotect(2).
+  var mayWriteObject: Bool { isShared && maximumProtection.contains(.write) }
 
   /// Whether an access could ever be granted without changing the area.
   @inline(__always)
@@ -105,6 +108,14 @@ final class VirtualMemoryArea {
     case .read: !protection.isEmpty
     case .write: protection.contains(.write)
     case .execute: protection.contains(.execute)
+    }
+  }
+
+  /// Whether ptrace may do this although the program may not: reading anything readable some day, writing a private copy.
+  func allowsDebugger(_ access: Access) -> Bool {
+    switch access {
+    case .read, .execute: maximumProtection.contains(.read)
+    case .write: !isShared && maximumProtection.contains(.write)
     }
   }
 

@@ -15,23 +15,27 @@ public final class FileSeals {
 
   public func has(_ seal: UInt32) -> Bool { current & seal != 0 }
 
-  /// - Parameter hasWritableMappings: then F_SEAL_WRITE is refused with EBUSY.
+  /// - Parameter denyWritableMappings: sees to it that there are none from now on; false when there are some.
+  /// - Throws: EINVAL, EPERM, EBUSY when F_SEAL_WRITE meets writable mappings.
   @export(interface)
-  public func add(_ new: UInt32, hasWritableMappings: Bool) throws(Errno) {
+  public func add(_ new: UInt32, denyWritableMappings: () -> Bool) throws(Errno) {
     let known = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | F_SEAL_EXEC
     guard new & ~known == 0 else { throw .EINVAL }
     try bits.withLock { bits throws(Errno) in
       if bits & F_SEAL_SEAL != 0 { throw .EPERM }
-      if new & F_SEAL_WRITE != 0, bits & F_SEAL_WRITE == 0, hasWritableMappings { throw .EBUSY }
+      if new & F_SEAL_WRITE != 0, bits & F_SEAL_WRITE == 0, !denyWritableMappings() { throw .EBUSY }
       bits |= new
     }
   }
+
+  /// Whether the contents may be changed, by writes or through new mappings.
+  public var allowWriting: Bool { @export(interface) get { current & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) == 0 } }
 
   /// Checks a write of `range` to a file of `size` bytes.
   @export(interface)
   public func checkWrite(end: UInt64, size: UInt64) throws(Errno) {
     let bits = current
-    if bits & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0 { throw .EPERM }
+    guard allowWriting else { throw .EPERM }
     if bits & F_SEAL_GROW != 0, end > size { throw .EPERM }
   }
 

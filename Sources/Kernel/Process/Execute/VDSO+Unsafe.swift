@@ -1,5 +1,6 @@
 // The vDSO (vdso(7)): a shared object of the kernel's that every program finds mapped, with functions that read clocks
-// without a system call. In front of it lies its data page. One memory object holds both for all programs.
+// without a system call. In front of it lies its data page. One memory object holds both for all programs, so no program may
+// change it: the mappings are private, and mprotect(2) and debuggers cannot make them writable.
 
 import KernelCore
 import LinuxABI
@@ -61,9 +62,11 @@ public enum VDSO {
   static func map(into space: AddressSpace) throws(Errno) -> UInt64 {
     guard let object else { return 0 }
     let base = try space.map(
-      at: 0, length: pageSize + imageSize, protection: .read, flags: [.shared], object: object, source: dataSource)
+      at: 0, length: pageSize + imageSize, protection: .read, maximum: .read, flags: [], object: object,
+      source: dataSource)
+    let code: Protection = [.read, .execute]
     _ = try space.map(
-      at: base + pageSize, length: imageSize, protection: [.read, .execute], flags: [.fixed, .shared], object: object,
+      at: base + pageSize, length: imageSize, protection: code, maximum: code, flags: .fixed, object: object,
       offset: pageSize, source: codeSource)
     return base + pageSize
   }

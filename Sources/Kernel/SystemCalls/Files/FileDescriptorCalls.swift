@@ -104,7 +104,8 @@ public enum FileDescriptorCalls {
     case F_ADD_SEALS:
       guard let seals = file.inode.seals else { throw .EINVAL }
       guard file.flags.allowsWriting else { throw .EPERM }
-      try seals.add(frame.uint(2), hasWritableMappings: file.inode.memoryObject?.isMapped ?? false)
+      let object = file.inode.memoryObject
+      try seals.add(frame.uint(2)) { object?.denyWritableMappings() ?? true }
       return 0
     default: throw .EINVAL
     }

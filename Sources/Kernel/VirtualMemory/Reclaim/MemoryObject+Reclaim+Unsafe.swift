@@ -98,7 +98,7 @@ extension MemoryObject {
           let entry = unsafe PageTableEntry(word: slot.pointee)
           if entry.holds(frame), entry.isObjectPage {
             let mayGo = condition == .always || (!entry.isAccessed && !area.flags.contains(.locked))
-            guard mayGo, unsafe tables.clearInPlace(slot, entry) else {
+            guard mayGo, tables.clearInPlace(place, entry) else {
               isIdle = false
               return
             }

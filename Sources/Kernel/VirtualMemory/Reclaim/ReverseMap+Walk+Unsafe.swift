@@ -166,7 +166,7 @@ extension AddressSpace {
       let old = unsafe PageTableEntry(word: slot.pointee)
       if old.holds(frame), !old.isObjectPage, !old.isAccessed, !isLockedOrBusy(address) {
         SwapSpace.retain(entry)
-        if unsafe tables.replaceInPlace(slot, old, by: PageTableEntry(swap: entry)) {
+        if tables.replaceInPlace(place, old, by: PageTableEntry(swap: entry)) {
           Counters.add(-1, to: Counters.anonymousPages)
           // Not the last one: reclaim's own is given up only after all machines have forgotten the page.
           Frames.release(frame)
