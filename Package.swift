@@ -117,7 +117,9 @@ let hostTargets: [Target] = [
     exclude: ["README.md"], swiftSettings: strict),
   .executableTarget(
     name: "apus",
-    dependencies: ["Monitor", "UserMachine", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+    dependencies: [
+      "Monitor", "Devices", "UserMachine", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+    ],
     path: "Sources/apus", swiftSettings: strict),
 ]
 // The rooms below the monitor build without it.
@@ -149,7 +151,8 @@ for name in ["UserMachine", "Devices", "Monitor", "apus"] where wanted(name) && 
       name: "\(name)Tests",
       dependencies: [.byName(name: name), "TestSupport", "CUserMachine", "CMachine"]
         + (name == "UserMachine" ? ["UserMachineTestSupport"] : [])
-        + (name == "Devices" ? ["CDevices", "CLinuxABI"] : []) + (name == "Monitor" ? ["CDevices"] : []),
+        + (name == "Devices" ? ["CDevices", "CLinuxABI"] : []) + (name == "Monitor" ? ["CDevices"] : [])
+        + (name == "apus" ? ["Devices"] : []),
       path: "Tests/\(name)Tests"))
 }
 

@@ -86,6 +86,8 @@ processor() {
     else printf "%.2f", cost }'
 }
 
+# Programs and files of the benchmarks lie where the sandbox does not look by default.
+export APUS_HOST_VIEW=all
 guest=($one_cpu "$apus" run --cpus 1 --memory 20G --)
 fork=$PWD/$work/bench-fork
 

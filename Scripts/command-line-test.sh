@@ -57,7 +57,7 @@ if section options; then
   verify "--help" 0 '*USAGE: apus <subcommand>*' '' "$apus" --help
   verify "run --help" 0 '*--trace-file <file>*' '' "$apus" run --help
   verify "--version" 0 'apus *' '' "$apus" --version
-  verify "info" 0 '*host kernel*' '' "$apus" info
+  verify "info" 0 '*host kernel*Landlock*' '' "$apus" info
   holds "info --json is JSON" bash -c "'$apus' info --json | python3 -m json.tool"
   verify "an unknown subcommand" 125 '' 'apus: Unexpected argument*' "$apus" fly
   verify "no command" 125 '' 'apus: no command given*' "$apus" run
@@ -134,7 +134,7 @@ if section world; then
   inside "the working directory" 0 '/usr/lib' '' --cwd /usr/lib -- pwd
   inside "a missing working directory" 125 '' '*' --cwd /none -- pwd
   inside "a user" 0 '1234:77' '' --user 1234:77 -- busybox sh -c 'echo $(id -u):$(id -g)'
-  inside "a user may not read what is root's" 1 '' '*ermission denied*' --user 1234:77 -- cat /etc/shadow
+  inside "a user may not read what is root's" 1 '' '*ermission denied*' --host-view all --user 1234:77 -- cat /etc/shadow
   inside "a host name" 0 'box' '' --hostname box -- hostname
   inside "the kernel's version" 0 'Linux version * apus*' '' -- busybox sh -c 'cat /proc/version | tr A-Z a-z | sed s/linux/Linux/'
   inside "processors" 0 '3' '' --cpus 3 -- nproc
@@ -167,6 +167,82 @@ if section world; then
   inside "symbolic links do not leave the root" 1 '' '*' --root "$scratch/root" -- /bin/busybox cat /link-out /link-up
 fi
 
+if section view; then
+  # What the sandbox sees of the host, from different working directories.
+  from() { # DIRECTORY TITLE STATUS OUT ERR [OPTION…] -- COMMAND…
+    local directory=$1 title=$2 status=$3 out=$4 err=$5
+    shift 5
+    verify "$title" "$status" "$out" "$err" env -C "$directory" HOME="$scratch/home" "$apus" run --cpus "$CPUS" \
+      --timeout "$limit" "$@" </dev/null
+  }
+  mkdir -p "$scratch/home/project/deep" "$scratch/home/bin" "$scratch/elsewhere"
+  chmod 755 "$scratch"
+  echo secret | tee "$scratch/home/secret" "$scratch/elsewhere/secret" >"$scratch/home/project/deep/file"
+  chmod 600 "$scratch/home/project/deep/file"
+  printf '#!/bin/sh\necho tool\n' >"$scratch/home/bin/mine"
+  chmod +x "$scratch/home/bin/mine"
+  project=$scratch/home/project
+  from "$project" "the working directory is there, private files too" 0 secret '' -- cat deep/file
+  from "$project" "what lies above it is not" 1 '' '*No such file*' -- cat ../secret
+  from "$project" "other directories are not" 1 '' '*No such file*' -- cat "$scratch/elsewhere/secret"
+  from "$project" "they are in no listing" 0 "$project"$'\nproject\nhome' '' -- \
+    busybox sh -c "pwd; ls -A '$scratch/home'; ls -A '$scratch'"
+  from "$project" "the whole view has them" 0 secret '' --host-view all -- cat "$scratch/elsewhere/secret"
+  verify "also by the environment" 0 secret '' env APUS_HOST_VIEW=all "$apus" run -- cat "$scratch/elsewhere/secret"
+  from "$scratch/home" "a home directory is empty" 0 "$scratch/home" '' -- busybox sh -c 'pwd; ls -A'
+  from "$scratch" "so is one above it" 0 '' '' -- ls -A
+  from / "the root shows the system only" 1 '' '*No such file*' -- cat "$scratch/elsewhere/secret"
+  from /tmp "a shared directory is empty" 0 '' '' -- ls -A
+  from "$project" "temporary files have room" 0 x '' -- busybox sh -c 'echo x >/tmp/file; cat /tmp/file'
+  holds "which is not the host's" test ! -e /tmp/file
+  from "$project" "--cwd takes the place of the working directory" 0 secret '*' --cwd "$scratch/elsewhere" -- cat secret
+  from "$project" "a program that is named by its path" 0 tool '' -- "$scratch/home/bin/mine"
+  from "$project" "a program that is found in PATH" 0 tool '' --env PATH="$scratch/home/bin:/usr/bin:/bin" -- mine
+  from "$project" "the system's own program before one at home" 0 "$(busybox | head -n 1)" '' -- \
+    busybox sh -c 'busybox | head -n 1'
+  from "$project" "nothing but the program" 0 tool '' --host-view none --bind /usr:/usr:ro --bind /bin:/bin:ro --bind /lib:/lib:ro \
+    --bind /lib64:/lib64:ro -- "$scratch/home/bin/mine"
+  inside "secrets of /etc do not exist, for root neither" 1 '' '*No such file*' --user 0:0 -- cat /etc/shadow
+  inside "and are in no listing" 1 '' '' --user 0:0 -- busybox sh -c 'ls /etc | grep -w shadow'
+  inside "what everyone may read does" 0 '*PATH*' '' --user 0:0 -- cat /etc/profile
+  inside "a directory of the root that is not the system's" 2 '' '*No such file*' --cwd / -- ls /lost+found
+  inside "a bind shows more" 0 secret '' --cwd / --bind "$scratch/elsewhere:/mnt" -- cat /mnt/secret
+  verify "a view of another root" 125 '' 'apus: --host-view is about*' "$apus" run --root "$scratch" --host-view all -- true
+  verify "a root to write to is named" 125 '' 'apus: --writable: name the directory*' "$apus" run --writable -- true
+  verify "an unknown view" 125 '' '*Please provide one of*' "$apus" run --host-view some -- true
+  verify "an unknown view in the environment" 125 '' 'apus: APUS_HOST_VIEW*' env APUS_HOST_VIEW=some "$apus" run -- true
+  secrets() { env -i PATH="$PATH" LC_X=lc TOKEN=t "$apus" run --timeout "$limit" "$@" -- busybox sh -c 'echo $TOKEN $LC_X' </dev/null; }
+  export -f secrets
+  export apus limit
+  verify "a small environment" 0 lc '' bash -c secrets
+  verify "a variable by name" 0 't lc' '' bash -c 'secrets --env TOKEN'
+  verify "the whole environment" 0 't lc' '' bash -c 'secrets --env-all'
+  verify "no environment and a variable" 0 't' '' bash -c 'secrets --clear-env --env TOKEN'
+  mkdir "$scratch/export"
+  cp /bin/true "$scratch/export/program"
+  inside "no set-user-ID file on the host" 1 '' '*' --user 0:0 --bind "$scratch/export:/mnt" -- chmod 4755 /mnt/program
+  inside "no set-group-ID file by creation" 1 '' '*' --user 0:0 --bind "$scratch/export:/mnt" -- \
+    python3 -c 'import os, sys; sys.exit(os.open("/mnt/made", os.O_CREAT | os.O_WRONLY, 0o2755) < 0)'
+  inside "no device on the host" 1 '' 'mknod: *' --user 0:0 --bind "$scratch/export:/mnt" -- busybox mknod /mnt/null c 1 3
+  holds "the host has none" test ! -u "$scratch/export/program" -a ! -e "$scratch/export/null" -a ! -g "$scratch/export/made"
+  inside "in the overlay they may be" 0 '' '' --user 0:0 -- busybox sh -c 'cp /bin/true /tmp; chmod 4755 /tmp/true; mknod /tmp/null c 1 3'
+  if [ "$(id -u)" = 0 ]; then
+    inside "where they are asked for" 0 '' '' --user 0:0 --privileged-files --bind "$scratch/export:/mnt" -- \
+      busybox sh -c 'chmod 4755 /mnt/program && mknod /mnt/null c 1 3'
+    holds "they reach the host" test -u "$scratch/export/program" -a -c "$scratch/export/null"
+    inside "root's identity stays when it is to" 0 'x' '*no identity dropped: --keep-identity*' --keep-identity --log -- busybox echo x
+    # An ordinary user of the host, who owns nothing here.
+    cp "$apus" build/kernel.elf "$scratch/elsewhere"
+    ordinary() { verify "$1" "$2" "$3" "$4" setpriv --reuid 65534 --regid 65534 --clear-groups env -C "$scratch/elsewhere" HOME=/none \
+      ./apus run --cpus "$CPUS" --timeout "$limit" "${@:5}" </dev/null; }
+    ordinary "an ordinary user has a sandbox" 0 '65534 0' '' -- busybox sh -c 'echo $(id -u) $(stat -c %u /etc/profile)'
+    ordinary "with layers of its own" 0 'x' '*isolation: *capabilities dropped*' --log -- busybox echo x
+    ordinary "an ordinary user's binds are written as that user" 1 '' '*ermission denied*' --bind "$scratch/export:/mnt" -- \
+      busybox sh -c 'echo x >/mnt/by-user'
+  fi
+  inside "what is missing is told" 0 'x' '*apus: isolation: *' --log -- busybox echo x
+fi
+
 truncate -s 8M "$scratch/disk" "$scratch/pages"
 if section direct; then
   mkdir "$scratch/bound"
@@ -177,7 +253,7 @@ if section direct; then
   inside "a copy past the cache" 0 '' '' --user 0:0 --bind "$scratch/bound:/mnt" -- \
     dd if=/mnt/source of=/mnt/copy bs=1M iflag=direct oflag=direct status=none
   holds "is the same on the host" cmp "$scratch/bound/source" "$scratch/bound/copy"
-  inside "files below the overlay are read past the cache" 0 '' '' -- \
+  inside "files below the overlay are read past the cache" 0 '' '' --host-view all -- \
     bash -c "dd if='$scratch/bound/source' bs=1M iflag=direct status=none | cmp - '$scratch/bound/source'"
   rm -r "$scratch/bound"
 fi

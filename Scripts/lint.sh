@@ -27,6 +27,20 @@ machine_paths() {
   ! git ls-files -z | xargs -0 grep -nIE '(^|[^A-Za-z0-9_."}])/(home|root|work|tmp/hub)/[a-z]' -- 2>/dev/null | grep -vE '^(Tests/Conformance|Scripts/lint.sh)' | grep .
 }
 
+# Each system call that a filter names stands in a table of Documentation/security.md with its reason, and none else.
+documented_calls() {
+  local calls=Sources/Monitor/CUserMachine devices=Sources/Monitor/CMonitor
+  diff <({
+    grep -ohE 'SYS_[a-z0-9_]+' "$calls/confine.c" "$calls/filters.c" | sed 's/^SYS_//'
+    grep -ohE '(ANY|ONLY)\([a-z0-9_]+' "$devices/confinement.c" | sed 's/.*(//' | grep -vx call
+    echo clone3
+  } | sort -u) <({
+    sed -n '/^## Host calls/,/^## Doors/p' Documentation/security.md | grep '^| ' | cut -d '|' -f 2 | tr -d ' ' | tr ',' '\n' |
+      grep -vx 'call\|-*'
+    echo clone3
+  } | sort -u)
+}
+
 shell_syntax() {
   local script status=0
   while IFS= read -r script; do bash -n "$script" || status=1; done < <(git ls-files '*.sh' .ci/run Tests/Conformance/shell)
@@ -42,6 +56,7 @@ check "format" swift format lint --strict -r Package.swift Sources Tests Benchma
 check "unsafe code" Scripts/check-unsafe.sh
 check "paths of this machine" machine_paths
 check "shell syntax" shell_syntax
+check "host calls are documented" documented_calls
 [ -n "${SKIP_IMPORTS:-}" ] || check "undeclared imports" undeclared_imports
 long_files
 exit "$failed"

@@ -14,8 +14,8 @@ struct Apus: ParsableCommand {
     abstract: "Runs Linux programs on a kernel of their own.",
     discussion: """
       Apus boots a Linux-compatible kernel in milliseconds, as an ordinary process, and runs an unmodified x86-64 \
-      program on it. By default the program sees the host's files read-only below a memory overlay: it can change \
-      everything, and nothing changes on the host.
+      program on it. By default the program sees the system's directories and the working directory of the host \
+      below a memory overlay: it can change everything, and nothing changes on the host.
 
         apus run -- busybox sh -c 'echo hello from $(uname -s)'
         apus run --root ./rootfs --writable --bind /src:/src:ro -- make -C /src

@@ -117,17 +117,17 @@ struct SwapArgument: Equatable {
   }
 }
 
-/// `--env`: `KEY=value`.
+/// `--env`: `KEY=value`, or `KEY` for the value that it has outside.
 struct EnvironmentArgument: Equatable {
   var name: String
-  var value: String
+  /// nil: the value outside.
+  var value: String?
 
   init(_ text: String) throws {
-    guard let equals = text.firstIndex(of: "="), equals != text.startIndex else {
-      throw ValidationError("'\(text)' is not KEY=value")
-    }
-    name = String(text[..<equals])
-    value = String(text[text.index(after: equals)...])
+    let equals = text.firstIndex(of: "=")
+    guard !text.isEmpty, equals != text.startIndex else { throw ValidationError("'\(text)' is not KEY or KEY=value") }
+    name = String(text[..<(equals ?? text.endIndex)])
+    value = equals.map { String(text[text.index(after: $0)...]) }
   }
 }
 

@@ -35,6 +35,45 @@ enum HostFiles {
 
   static func currentDirectory() -> String { resolve(".") ?? "/" }
 
+  /// The absolute path of a directory, symbolic links resolved; nil when there is none.
+  static func existingDirectory(_ path: String) -> String? {
+    guard let resolved = resolve(path), kind(of: resolved) == S_IFDIR else { return nil }
+    return resolved
+  }
+
+  /// The home directories that are known without the user database, which a static program cannot read.
+  static func homeDirectories() -> [String] { ["/root"] + (variable("HOME").flatMap(resolve).map { [$0] } ?? []) }
+
+  static func variable(_ name: String) -> String? {
+    // SAFETY: getenv returns NULL or a C string, and no thread of this process changes the environment.
+    unsafe getenv(name).map { unsafe String(cString: $0) }
+  }
+
+  static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
+
+  /// Where the command's own file is, when the sandbox does not see it anyway: the path by which it is found, and the one that
+  /// symbolic links lead to. A name is looked up in PATH; of several such files one that the sandbox sees is taken.
+  static func places(
+    ofCommand command: String, environment: [String], in directory: String, isShown: (String) -> Bool
+  ) -> [String] {
+    var candidates = [command]
+    if !command.contains("/") {
+      let path = environment.first { $0.hasPrefix("PATH=") }?.dropFirst(5) ?? "/usr/local/bin:/usr/bin:/bin"
+      candidates = path.split(separator: ":").map { "\($0)/\(command)" }
+    }
+    var found: [String] = []
+    for candidate in candidates {
+      let absolute = candidate.hasPrefix("/") ? candidate : "\(directory)/\(candidate)"
+      guard let resolved = resolve(absolute), kind(of: resolved) == S_IFREG else { continue }
+      // SAFETY: `resolved` is passed as a C string for the length of the call.
+      guard unsafe access(resolved, X_OK) == 0 else { continue }
+      if isShown(absolute), isShown(resolved) { return [] }
+      let isPlain = !absolute.split(separator: "/").contains { $0 == "." || $0 == ".." }
+      if found.isEmpty { found = isPlain ? [absolute, resolved] : [resolved] }
+    }
+    return found
+  }
+
   /// The environment of this process as `KEY=value` strings.
   static func environment() -> [String] {
     var result: [String] = []

@@ -1,6 +1,7 @@
 // `apus info`: what the host offers, and which mechanisms Apus would use on it.
 import ArgumentParser
 import Glibc
+import Monitor
 import UserMachine
 
 struct InfoCommand: ParsableCommand {
@@ -12,7 +13,7 @@ struct InfoCommand: ParsableCommand {
   var json = false
 
   func run() throws {
-    let facts = Self.facts(of: .measure(), HostCapabilities())
+    let facts = Self.facts(of: .measure(), HostCapabilities()) + Self.facts(of: .probe())
     write(json ? Self.json(facts) : Self.table(facts), to: STDOUT_FILENO)
   }
 
@@ -58,6 +59,13 @@ struct InfoCommand: ParsableCommand {
       Fact(key: "entry", title: "system-call entry", value: .text("seccomp trap (SIGSYS)")),
       Fact(key: "handoff", title: "hand-over", value: .text(handOver(capabilities))),
     ]
+  }
+
+  /// The layers of isolation that a run would have.
+  static func facts(of isolation: Isolation) -> [Fact] {
+    isolation.layers.map { layer in
+      Fact(key: layer.key, title: layer.name, value: layer.reason.map { .text("no: \($0)") } ?? .flag(true))
+    }
   }
 
   /// How a CPU and a user thread hand over to each other.

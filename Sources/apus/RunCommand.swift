@@ -4,6 +4,7 @@
 // allowed. The words after the options belong to the command: they are cut off before the parser sees them, so
 // that `apus run ls --help` asks ls for its help.
 import ArgumentParser
+import Devices
 import Glibc
 import Monitor
 
@@ -25,11 +26,39 @@ struct RunCommand: ParsableCommand {
       does not exist.
       """)
 
-  @Option(help: ArgumentHelp("Host directory that becomes the root of the sandbox.", valueName: "dir"))
-  var root = "/"
+  @Option(
+    help: ArgumentHelp(
+      "Host directory that becomes the root of the sandbox, with everything beneath it (default: the host's root, as "
+        + "--host-view shows it).", valueName: "dir"))
+  var root: String?
 
-  @Flag(help: "Write to the root directory itself, instead of to a memory overlay that ends with the run.")
+  @Option(
+    help: ArgumentHelp(
+      "What the sandbox sees of the host's root. system: the system's directories (/usr, /bin, /sbin, /lib*, /opt and /etc, of "
+        + "the last two what every user may read), the working directory and the command's own file; /tmp, /home, /root and "
+        + "others are empty. A working directory that is /, a home directory or shared like /tmp is empty, too. all: every "
+        + "file that you may read, secrets included. none: the command's own file. APUS_HOST_VIEW in the environment changes "
+        + "the default, system.", valueName: "system|all|none"))
+  var hostView: HostView?
+
+  @Flag(
+    help: ArgumentHelp(
+      "Write to the root directory itself, instead of to a memory overlay that ends with the run. Needs --root or "
+        + "--host-view all."))
   var writable = false
+
+  @Flag(
+    help: ArgumentHelp(
+      "Let set-ID bits and device nodes reach writable host directories. Without it such changes fail with EPERM: a set-user-ID "
+        + "file that a sandbox of root's makes is a way to become root on the host."))
+  var privilegedFiles = false
+
+  @Flag(
+    help: ArgumentHelp(
+      "Stay root on the host when root starts apus. Without it the monitor takes a user number that no account has and keeps the "
+        + "right to read. Needed for exports on file systems that look at the user, such as NFS with root squashing or FUSE."
+    ))
+  var keepIdentity = false
 
   @Option(
     help: ArgumentHelp(
@@ -60,16 +89,24 @@ struct RunCommand: ParsableCommand {
   var cpus: Int?
 
   @Option(
-    help: ArgumentHelp("Set an environment variable (may be given several times).", valueName: "key=value"),
+    help: ArgumentHelp(
+      "Set an environment variable, or pass one on by its name (may be given several times).", valueName: "key[=value]"),
     transform: EnvironmentArgument.init)
   var env: [EnvironmentArgument] = []
 
-  @Flag(help: "Start with an empty environment instead of a copy of this one.")
+  @Flag(
+    help: ArgumentHelp(
+      "Pass the whole environment on, secrets included, instead of \(RunCommand.passedVariables.joined(separator: ", ")) and LC_*."
+    ))
+  var envAll = false
+
+  @Flag(help: "Start with an empty environment.")
   var clearEnv = false
 
   @Option(
     help: ArgumentHelp(
-      "Working directory in the sandbox (default: the current directory if the root is /, else /).", valueName: "dir"))
+      "Working directory in the sandbox (default: the current directory without --root, else /). Without --root it is the "
+        + "directory that --host-view shows.", valueName: "dir"))
   var cwd: String?
 
   @Option(
@@ -138,7 +175,8 @@ struct RunCommand: ParsableCommand {
 
   /// The options that take no value. An unknown option's "value" is cut off with it and the parser reports the option.
   private static let flags: Set<String> = [
-    "--writable", "--clear-env", "--log", "--statistics", "--help", "-h", "--version",
+    "--writable", "--privileged-files", "--keep-identity", "--env-all", "--clear-env", "--log", "--statistics",
+    "--help", "-h", "--version",
   ]
 
   // MARK: From options to configuration
@@ -152,7 +190,11 @@ struct RunCommand: ParsableCommand {
     configuration.machine = machine
     configuration.memoryBytes = memory.bytes
     configuration.cpus = try cpuCount()
-    configuration.root = .init(directory: try HostFiles.directory(root, option: "--root"), isWritable: writable)
+    configuration.environment = try environment()
+    configuration.workingDirectory = try workingDirectory()
+    configuration.root = try rootDirectory(configuration)
+    configuration.takesPrivilegedFiles = privilegedFiles
+    configuration.keepsIdentity = keepIdentity
     configuration.binds = try bind.map { bind in
       MachineConfiguration.Bind(
         source: try HostFiles.directory(bind.source, option: "--bind"), destination: bind.destination,
@@ -163,8 +205,6 @@ struct RunCommand: ParsableCommand {
     }
     configuration.disks = disk.map { .init(path: $0.path, isReadOnly: $0.isReadOnly) }
     configuration.swaps = swap.map { .init(path: $0.path, size: $0.size) }
-    configuration.environment = environment()
-    configuration.workingDirectory = try workingDirectory(root: configuration.root.directory)
     configuration.user = user?.user ?? .init(user: geteuid(), group: getegid())
     configuration.hostname = try checkedHostname()
     if traceFile != nil && trace.isEmpty {
@@ -204,26 +244,80 @@ struct RunCommand: ParsableCommand {
     return cpus
   }
 
-  /// The caller's environment (unless `--clear-env`), with the variables of `--env` replaced in place or appended.
-  private func environment() -> [String] {
-    var result = clearEnv ? [] : HostFiles.environment()
+  /// What is passed on of the environment by default: how to find and show things, and nothing that could be secret.
+  static let passedVariables = [
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLORTERM", "LANG", "LANGUAGE", "TZ",
+  ]
+
+  /// The caller's environment as far as it is passed on, with the variables of `--env` replaced in place or appended.
+  private func environment() throws -> [String] {
+    guard !(envAll && clearEnv) else { throw MonitorFailure("--env-all and --clear-env exclude each other") }
+    let outside = HostFiles.environment()
+    var result = outside.filter { entry in
+      let name = entry.prefix { $0 != "=" }
+      return envAll || !clearEnv && (name.hasPrefix("LC_") || Self.passedVariables.contains(String(name)))
+    }
     for variable in env {
       let prefix = variable.name + "="
+      guard let entry = variable.value.map({ prefix + $0 }) ?? outside.first(where: { $0.hasPrefix(prefix) }) else {
+        continue
+      }
       if let index = result.firstIndex(where: { $0.hasPrefix(prefix) }) {
-        result[index] = prefix + variable.value
+        result[index] = entry
       } else {
-        result.append(prefix + variable.value)
+        result.append(entry)
       }
     }
     return result
   }
 
-  private func workingDirectory(root: String) throws -> String {
+  private func workingDirectory() throws -> String {
     if let cwd {
       guard cwd.hasPrefix("/") else { throw MonitorFailure("--cwd: '\(cwd)' is not an absolute path") }
       return cwd
     }
-    return root == "/" ? HostFiles.currentDirectory() : "/"
+    return root == nil ? HostFiles.currentDirectory() : "/"
+  }
+
+  private func rootDirectory(_ configuration: MachineConfiguration) throws -> MachineConfiguration.Root {
+    if let root {
+      guard hostView == nil else {
+        throw MonitorFailure("--host-view is about the host's root; with --root the sandbox sees all of that directory")
+      }
+      return .init(directory: try HostFiles.directory(root, option: "--root"), isWritable: writable)
+    }
+    let view = try hostView ?? defaultHostView()
+    guard !writable || view == .all else {
+      throw MonitorFailure(
+        "--writable: name the directory with --root, or say --host-view all to write to the host's own root")
+    }
+    guard view != .all else { return .init(directory: "/", isWritable: writable) }
+    // The directory's own place: symbolic links lead elsewhere in the sandbox as they do here.
+    let named = configuration.workingDirectory
+    let directory = HostFiles.existingDirectory(named)
+    let reason = directory.flatMap { HostView.reasonToHide($0, homes: HostFiles.homeDirectories()) }
+    if let reason, view == .system, named != "/", log || HostFiles.isTerminal(STDERR_FILENO) {
+      write(
+        "apus: \(named) is empty in the sandbox, because it is \(reason); --host-view all shows every file of the host, "
+          + "--bind \(named):\(named) this directory\n", to: STDERR_FILENO)
+    }
+    var tree = view.tree(directory: reason == nil ? directory : nil)
+    let programs = HostFiles.places(ofCommand: command[0], environment: configuration.environment, in: named) {
+      tree.shows($0.split(separator: "/"))
+    }
+    for program in programs { tree.show(program.split(separator: "/")) }
+    // The directory to start in is there in any case.
+    if let directory { tree.show(directory.split(separator: "/"), as: FileView(.nothing)) }
+    if directory != nil, directory != named { tree.show(named.split(separator: "/"), as: FileView(.nothing)) }
+    return .init(directory: "/", view: tree)
+  }
+
+  private func defaultHostView() throws -> HostView {
+    guard let text = HostFiles.variable("APUS_HOST_VIEW") else { return .system }
+    guard let view = HostView(rawValue: text) else {
+      throw MonitorFailure("APUS_HOST_VIEW in the environment: '\(text)' is not system, all or none")
+    }
+    return view
   }
 
   /// Linux's limit is 64 bytes (sethostname(2)); the characters are those of a host name, so that it can go into a

@@ -1,4 +1,5 @@
 // The command line as a whole: where the command starts, and what becomes of the options.
+import Devices
 import Monitor
 import Testing
 
@@ -32,7 +33,9 @@ import Testing
 
   @Test func `the defaults are the host's root below an overlay and one gibibyte`() throws {
     let configuration = try configuration([])
-    #expect(configuration.root == .init(directory: "/", isWritable: false))
+    #expect(configuration.root.directory == "/" && !configuration.root.isWritable)
+    #expect(!configuration.root.view.shows(["home", "somebody", ".ssh", "id_rsa"]))
+    #expect(configuration.root.view.shows(["usr", "bin", "env"]))
     #expect(configuration.memoryBytes == 1 << 30)
     #expect((1...64).contains(configuration.cpus))
     #expect(configuration.hostname == "apus")
@@ -68,6 +71,11 @@ import Testing
     (["--trace-file", "x"], "--trace-file without --trace: say what to trace, for example --trace syscalls"),
     (["--kernel", "/none"], "--kernel: '/none': No such file or directory"),
     (["--kernel", "/"], "--kernel: '/' is not a regular file"),
+    (["--env-all", "--clear-env"], "--env-all and --clear-env exclude each other"),
+    (
+      ["--root", "/usr", "--host-view", "all"],
+      "--host-view is about the host's root; with --root the sandbox sees all of that directory"
+    ),
   ])
   func `what cannot work is refused before a machine starts`(options: [String], message: String) {
     #expect(throws: MonitorFailure(message)) { try configuration(options) }
@@ -76,6 +84,46 @@ import Testing
   @Test func `no command and an empty command are refused`() {
     #expect(throws: MonitorFailure.self) { try configuration([], command: []) }
     #expect(throws: MonitorFailure("the command is an empty string")) { try configuration([], command: [""]) }
+  }
+}
+
+@Suite struct HostViewTests {
+  private func path(_ text: String) -> [Substring] { text.split(separator: "/") }
+
+  @Test func `the system's directories and the working directory are shown`() {
+    let view = HostView.system.tree(directory: "/home/me/project")
+    for shown in [
+      "/usr/bin/env", "/bin/sh", "/etc/hosts", "/etc/ssl/certs/x", "/home/me/project/a/b", "/var/lib/dpkg/status",
+    ] {
+      #expect(view.shows(path(shown)), "\(shown)")
+    }
+    for hidden in [
+      "/home/me/.ssh/id_rsa", "/home/other", "/root/.bashrc", "/tmp/x", "/var/lib/mysql/x", "/boot/vmlinuz", "/data/x",
+    ] {
+      #expect(!view.shows(path(hidden)), "\(hidden)")
+    }
+  }
+
+  @Test func `a working directory in /etc keeps the rule for public files`() {
+    var view = HostView.system.tree(directory: "/etc/ssl/private")
+    #expect(view.entries["etc"]?.entries["ssl"]?.others == .publicFiles)
+    view.show(path("/etc/shadow"))
+    #expect(view.entries["etc"]?.entries["shadow"]?.others == .publicFiles)
+  }
+
+  @Test func `nothing and everything`() {
+    #expect(HostView.all.tree(directory: nil) == .everything)
+    #expect(!HostView.none.tree(directory: "/home/me").shows(path("/usr/bin/env")))
+  }
+
+  @Test(arguments: ["/", "/home", "/home/me", "/home/other", "/srv/users", "/srv/users/me", "/tmp", "/root"])
+  func `directories with more than one piece of work are not shown`(directory: String) {
+    #expect(HostView.reasonToHide(directory, homes: ["/root", "/srv/users/me"]) != nil)
+  }
+
+  @Test(arguments: ["/home/me/project", "/srv/users/me/x", "/tmp/x", "/root/x", "/data", "/usr/lib"])
+  func `a working directory is shown`(directory: String) {
+    #expect(HostView.reasonToHide(directory, homes: ["/root", "/srv/users/me"]) == nil)
   }
 }
 

@@ -3,6 +3,8 @@
 // The command (Sources/apus) fills it in and has rejected everything that can be judged without starting a machine;
 // the monitor turns it into guest memory, vCPUs, devices and the kernel's `key=value` configuration strings.
 
+import Devices
+
 /// Everything that a run of Apus needs to know.
 public struct MachineConfiguration: Sendable, Equatable {
   /// Which machine carries the kernel.
@@ -19,10 +21,13 @@ public struct MachineConfiguration: Sendable, Equatable {
     public var directory: String
     /// Whether writes reach the host directory. When not, they stay in a memory overlay that ends with the run.
     public var isWritable: Bool
+    /// What the sandbox sees of the directory.
+    public var view: FileView
 
-    public init(directory: String = "/", isWritable: Bool = false) {
+    public init(directory: String = "/", isWritable: Bool = false, view: FileView = .everything) {
       self.directory = directory
       self.isWritable = isWritable
+      self.view = view
     }
   }
 
@@ -98,6 +103,10 @@ public struct MachineConfiguration: Sendable, Equatable {
     case closed = "closed"
   }
 
+  /// Whether set-ID bits and device nodes reach writable host directories.
+  public var takesPrivilegedFiles = false
+  /// Whether a monitor that root starts stays root.
+  public var keepsIdentity = false
   /// `kernel.elf`; absolute.
   public var kernelPath: String
   public var machine: MachineKind = .auto

@@ -7,16 +7,22 @@ import Devices
 import Glibc
 
 extension Monitor {
-  /// Makes the devices that `configuration` asks for and connects them to the machine.
-  static func makeDevices(_ configuration: MachineConfiguration) throws(MonitorFailure) -> [machine_device] {
+  /// Makes the devices that `configuration` asks for: opens all that they need of the host.
+  static func openDevices(_ configuration: MachineConfiguration) throws(MonitorFailure) -> [any VirtioDevice] {
+    var devices: [any VirtioDevice] = [ConsoleDevice(streams: try streams(configuration))]
+    let root = configuration.root
+    devices.append(try fileServer("root", root.directory, !root.isWritable, configuration, root.view))
+    for (index, bind) in configuration.binds.enumerated() {
+      devices.append(try fileServer("bind\(index)", bind.source, bind.isReadOnly, configuration))
+    }
+    return devices + (try disks(configuration))
+  }
+
+  /// Connects the devices to the machine.
+  static func connect(_ devices: [any VirtioDevice], _ configuration: MachineConfiguration) -> [machine_device] {
     // SAFETY: guest memory stays mapped as long as the process lives.
     let memory = unsafe GuestMemory(base: um_memory_base(), size: configuration.memoryBytes)
-    add(ConsoleDevice(streams: try streams(configuration)), memory)
-    add(try fileServer("root", configuration.root.directory, !configuration.root.isWritable, configuration), memory)
-    for (index, bind) in configuration.binds.enumerated() {
-      add(try fileServer("bind\(index)", bind.source, bind.isReadOnly, configuration), memory)
-    }
-    for disk in try disks(configuration) { add(disk, memory) }
+    for device in devices { add(device, memory) }
     unsafe monitor_hooks.device_queue = { device, queue, size, descriptors, available, used in
       Devices.setQueue(
         device: device, queue: queue, size: size, descriptors: descriptors, available: available, used: used)
@@ -33,9 +39,12 @@ extension Monitor {
 
   /// The server of an exported directory; the kernel mounts it by its tag.
   private static func fileServer(
-    _ tag: String, _ directory: String, _ isReadOnly: Bool, _ configuration: MachineConfiguration
+    _ tag: String, _ directory: String, _ isReadOnly: Bool, _ configuration: MachineConfiguration,
+    _ view: FileView = .everything
   ) throws(MonitorFailure) -> FileServer {
     var options = FileServer.Options(isReadOnly: isReadOnly)
+    options.view = view
+    options.takesPrivilegedFiles = configuration.takesPrivilegedFiles
     options.requestQueues = configuration.cpus
     var failure: Int32 = 0
     guard let server = FileServer(tag: tag, directory: directory, options: options, failure: &failure) else {

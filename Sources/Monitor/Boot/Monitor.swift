@@ -19,9 +19,13 @@ public enum Monitor {
     if configuration.showsStatistics { RunStatistics.begin() }
     let image = try KernelImage(path: configuration.kernelPath)
     SymbolTable.map(path: configuration.kernelPath)
-    try start(configuration)
-    let devices = try makeDevices(configuration)
-    let info = try unsafe BootRecord.make(configuration, image: image, devices: devices)
+    // In this order: what names can give is opened, then the process gives up what it can name, and then it gets threads and
+    // children, which inherit that.
+    let devices = try openDevices(configuration)
+    let isolation = Isolation(of: configuration)
+    try start(configuration, isolation)
+    if configuration.showsKernelLog { isolation.report() }
+    let info = try unsafe BootRecord.make(configuration, image: image, devices: connect(devices, configuration))
     try image.sealROM()
 
     monitor_hooks.cpu_entry = UInt64(image.cpuEntry)
@@ -56,8 +60,9 @@ public enum Monitor {
     }
   }
 
-  private static func start(_ configuration: MachineConfiguration) throws(MonitorFailure) {
+  private static func start(_ configuration: MachineConfiguration, _ isolation: Isolation) throws(MonitorFailure) {
     var machine = um_config()
+    machine.zygote_namespaces = isolation.missingNamespaces
     machine.memory_size = configuration.memoryBytes
     machine.cpu_count = UInt32(configuration.cpus)
     unsafe machine.cpu_main = { index in monitor_cpu_main(index) }

@@ -9,6 +9,7 @@
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -52,12 +53,25 @@ int host_reopen(int descriptors, int descriptor, int flags) {
   return (int)HOST_CALL4(SYS_openat, descriptors, name.text, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
 }
 
-int host_open_root(const char *path) {
+static int open_directory(const char *path) {
   return (int)HOST_CALL4(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 }
 
+// struct mount_attr of mount_setattr(2), which older C libraries lack, and its attributes: read-only, no set-ID, no devices.
+struct mount_attributes { uint64_t set, clear, propagation, namespace; };
+enum { ATTRIBUTE_READ_ONLY = 1, ATTRIBUTE_NO_SET_ID = 2, ATTRIBUTE_NO_DEVICES = 4 };
+
+int host_open_export(const char *path, int is_read_only) {
+  int tree = (int)HOST_CALL3(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+  if (tree < 0) return open_directory(path);
+  struct mount_attributes attributes = {.set = ATTRIBUTE_NO_SET_ID | ATTRIBUTE_NO_DEVICES | (is_read_only ? ATTRIBUTE_READ_ONLY : 0)};
+  // One layer less where the host is older than 5.12: the server itself refuses changes.
+  HOST_CALL5(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes);
+  return tree;
+}
+
 int host_open_descriptors(void) {
-  int descriptor = host_open_root("/proc/self/fd");
+  int descriptor = open_directory("/proc/self/fd");
   if (descriptor < 0) return descriptor;
   struct statfs status;
   if (HOST_CALL2(SYS_fstatfs, descriptor, &status) == 0 && status.f_type == PROC_SUPER_MAGIC) return descriptor;

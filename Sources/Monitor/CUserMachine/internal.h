@@ -75,8 +75,9 @@ struct um_entry {
 struct um_ring {
   _Atomic uint32_t published;
   // In the zygote's ring: 1 when it has moved the host's vDSO, and when it has mapped the table of the gate.
-  _Atomic uint32_t clock_kept, gate_kept;
-  uint8_t unused[UM_RING_ENTRIES - 12];
+  // And the namespaces that it has left.
+  _Atomic uint32_t clock_kept, gate_kept, namespaces;
+  uint8_t unused[UM_RING_ENTRIES - 16];
   struct um_entry entries[UM_RING_CAPACITY];
 };
 

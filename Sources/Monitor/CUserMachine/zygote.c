@@ -31,6 +31,22 @@ struct host_action {
 
 // MARK: The zygote's first steps
 
+// Leaves what of the host's namespaces it may, and all capabilities. The user namespace comes first: it gives the privilege to
+// leave others. Returns those that are left.
+static uint32_t leave_namespaces(void) {
+  uint32_t left = 0;
+  static const uint32_t order[] = {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS};
+  for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)
+    if (um.config.zygote_namespaces & order[i] && um_call1(SYS_unshare, order[i]) == 0) left |= order[i];
+  struct { uint32_t version; int32_t process; } header = {0x20080522, 0};  // capset(2), version 3
+  uint32_t none[6] = {0};
+  um_call2(SYS_capset, &header, none);
+  // The kernel process looks at user processes through /proc. They have its identity, which the host may have changed, and
+  // then nobody may look.
+  um_call2(SYS_prctl, PR_SET_DUMPABLE, 1);
+  return left;
+}
+
 // Runs in the forked child, whose memory is a copy of a process with other threads and their locks: raw system calls
 // only. Ends in the stub's code.
 __attribute__((noreturn, noinline)) static void become_zygote(uint64_t thread_pointer) {
@@ -57,6 +73,8 @@ __attribute__((noreturn, noinline)) static void become_zygote(uint64_t thread_po
   uint64_t none[2] = {0, 0};
   um_call4(SYS_prlimit64, 0, RLIMIT_CORE, none, 0);
   um_call3(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0);
+  struct um_ring *ring = (struct um_ring *)(um.control + UM_CONTROL_ZYGOTE_RING);
+  atomic_store(&ring->namespaces, leave_namespaces());
   // Descriptors: first all above any number that is in use or wanted, then down to their places.
   int base = 600, stub = UM_FD_EVENTS + (int)um.config.cpu_count + 1, count = stub + 1;
   for (int i = 0; i < count; i++) {
@@ -71,7 +89,6 @@ __attribute__((noreturn, noinline)) static void become_zygote(uint64_t thread_po
     uint64_t got = (uint64_t)um_call6(SYS_mmap, place, UM_PART, PROT_READ | PROT_EXEC,
                                       MAP_PRIVATE | MAP_FIXED_NOREPLACE, stub, UM_STUB_CODE);
     if (got == place) {
-      struct um_ring *ring = (struct um_ring *)(um.control + UM_CONTROL_ZYGOTE_RING);
       bool keep = um_host_clock_move();
       atomic_store(&ring->clock_kept, keep);
       // A host that keeps this page free has no gate, and every call traps.
@@ -398,6 +415,10 @@ int64_t um_zygote_start(void) {
     return result;
   }
   return 0;
+}
+
+uint32_t um_zygote_namespaces(void) {
+  return atomic_load(&((struct um_ring *)(um.control + UM_CONTROL_ZYGOTE_RING))->namespaces);
 }
 
 void um_zygote_stop(void) {

@@ -22,7 +22,9 @@ int host_open_beneath(int directory, const char *name, int flags, unsigned mode)
 int host_can_confine(void);
 // Opens the file behind `descriptor` (O_PATH) anew, through `descriptors`, an open /proc/self/fd.
 int host_reopen(int descriptors, int descriptor, int flags);
-int host_open_root(const char *path);
+// Opens a directory to be served (O_PATH). Where the host permits, the descriptor is a tree of mounts of its own: ".." does not
+// lead out of it, and it is read-only if the export is.
+int host_open_export(const char *path, int is_read_only);
 // /proc/self/fd, or -ENOSYS when there is no proc file system.
 int host_open_descriptors(void);
 

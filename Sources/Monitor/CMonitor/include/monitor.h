@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "isolation.h"
 #include "machine.h"
 
 // Makes `cpu` the calling thread's CPU record (GS base) and continues at `entry(argument)` on the stack that ends at

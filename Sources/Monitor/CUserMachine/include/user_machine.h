@@ -48,6 +48,7 @@ struct um_config {
   uint32_t pool_size;       // empty user processes kept ready; 0: 4
   uint32_t test_switches;   // a set of um_test_switch; 0 in production
   uint32_t hand_over;       // enum um_hand_over
+  uint32_t zygote_namespaces;  // CLONE_NEW… flags: what user processes leave of the host, as far as it permits
   // UM_HAND_OVER_POLLING: TSC ticks for which a CPU polls for the event of its user thread, and a user thread for its
   // resumption, before they sleep.
   uint64_t kernel_spin, user_spin;
@@ -170,6 +171,9 @@ void um_statistics(struct um_statistics *statistics);
 // code; 0 when the host has none that could be kept. Where it cannot tell the time itself it makes a system call, which
 // traps like any other.
 uint64_t um_vdso_clock_gettime(void);
+
+// Those of um_config.zygote_namespaces that the host has permitted.
+uint32_t um_zygote_namespaces(void);
 
 // The host process of a space and the host thread of a user thread, for tests and `apus info`; 0 when there is none.
 int32_t um_space_process(int64_t space);

@@ -16,6 +16,9 @@ final class FileNode: @unchecked Sendable {
   /// A file system of the host's kernel (proc, sysfs) begins here: shown, but without contents.
   let isSealed: Bool
 
+  /// What of a directory is shown.
+  let view: FileView
+
   /// The last known place. The parent stays alive for its children, whether or not the guest still knows it.
   var parent: FileNode?
   var name: FileName
@@ -32,13 +35,22 @@ final class FileNode: @unchecked Sendable {
   var wasUsed = false
   var slot = -1
 
-  init(number: UInt64, status: host_status, isSealed: Bool, parent: FileNode?, name: FileName) {
+  init(
+    number: UInt64, status: host_status, isSealed: Bool, view: FileView, parent: FileNode?, name: FileName
+  ) {
     self.number = number
     identity = FileIdentity(status)
     kind = status.attributes.mode & UInt32(S_IFMT)
     self.isSealed = isSealed
+    self.view = view
     self.parent = parent
     self.name = name
+  }
+
+  /// What is shown of an entry; nil: it does not exist for the guest.
+  func view(of name: FileName) -> FileView? {
+    // Most directories need no look at the name.
+    view.entries.isEmpty && view.others != .nothing ? view : view.entry(name.description)
   }
 
   var isDirectory: Bool { kind == UInt32(S_IFDIR) }

@@ -28,13 +28,14 @@ final class FileNodeTable: @unchecked Sendable {
   private var hand = 0
 
   /// - Throws: ENOSYS when the host has no /proc or no openat2(2); what opening the directory gives.
-  init(rootPath: String, descriptorLimit: Int?) throws(HostError) {
+  init(rootPath: String, isReadOnly: Bool, view: FileView, descriptorLimit: Int?) throws(HostError) {
     guard host_can_confine() != 0 else { throw HostError(ENOSYS) }
     descriptors = try HostDescriptor(checking: host_open_descriptors())
-    let anchor = try HostDescriptor(checking: openRoot(rootPath))
+    let anchor = try HostDescriptor(checking: openRoot(rootPath, isReadOnly: isReadOnly))
     guard host_is_pseudo(anchor.number) == 0 else { throw HostError(EINVAL) }
     let status = try readStatus(anchor)
-    root = FileNode(number: UInt64(LINUX_FUSE_ROOT), status: status, isSealed: false, parent: nil, name: .none)
+    root = FileNode(
+      number: UInt64(LINUX_FUSE_ROOT), status: status, isSealed: false, view: view, parent: nil, name: .none)
     root.anchor = anchor
     root.isPinned = true
     root.lookups = 1
@@ -57,17 +58,20 @@ final class FileNodeTable: @unchecked Sendable {
   }
 
   /// The node of the file that `name` in `parent` was found to be; counts a look-up.
+  /// - Throws: ENOENT when the guest is not to see it.
   func enter(_ status: host_status, _ parent: FileNode, _ name: FileName) throws(HostError) -> FileNode {
-    if let node = lock.withLock({ known(status, parent, name) }) { return node }
+    guard let view = parent.view(of: name), parent.view.admits(status.attributes.mode) else { throw HostError(ENOENT) }
+    if let node = lock.withLock({ known(status, view, parent, name) }) { return node }
     var isSealed = false
     if status.device != parent.identity.device {
       let probe = try open(name, in: parent, openPathOnly)
       isSealed = host_is_pseudo(probe.number) != 0
     }
     return try lock.withLock { () throws(HostError) -> FileNode in
-      if let node = known(status, parent, name) { return node }
+      if let node = known(status, view, parent, name) { return node }
       guard nodes.count < Self.nodeLimit else { throw HostError(ENFILE) }
-      let node = FileNode(number: nextNumber, status: status, isSealed: isSealed, parent: parent, name: name)
+      let node = FileNode(
+        number: nextNumber, status: status, isSealed: isSealed, view: view, parent: parent, name: name)
       nextNumber += 1
       node.lookups = 1
       nodes[node.number] = node
@@ -77,8 +81,10 @@ final class FileNodeTable: @unchecked Sendable {
     }
   }
 
-  private func known(_ status: host_status, _ parent: FileNode, _ name: FileName) -> FileNode? {
+  private func known(_ status: host_status, _ view: FileView, _ parent: FileNode, _ name: FileName) -> FileNode? {
     guard let node = identities[FileIdentity(status)], node !== root else { return nil }
+    // A directory that is mounted in two places may show more in one of them.
+    guard !node.isDirectory || node.view == view else { return nil }
     // The host may have removed the file and used its inode number again.
     guard node.kind == status.attributes.mode & UInt32(S_IFMT), !node.isPinned else { return nil }
     node.parent = parent

@@ -33,7 +33,9 @@ extension FileServer {
     }
     // After the owner: chown(2) clears set-id bits.
     if isSet(LINUX_FATTR_MODE) {
-      try HostError.check(host_set_mode(table.descriptors.number, anchor.number, body.mode & 0o7777))
+      try HostError.check(
+        host_set_mode(
+          table.descriptors.number, anchor.number, permissions(body.mode, isDirectory: node.isDirectory)))
     }
     if isSet(LINUX_FATTR_SIZE) {
       guard let size = Int64(exactly: body.size) else { throw HostError(EFBIG) }

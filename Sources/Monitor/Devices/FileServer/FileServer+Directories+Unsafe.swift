@@ -7,7 +7,7 @@ import Glibc
 extension FileServer {
   func openDirectory(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {
     let node = try table.node(request.header.node)
-    if !node.isSealed { _ = try table.stream(of: node) }
+    if !node.isSealed, node.view.others != .nothing { _ = try table.stream(of: node) }
     return .value(linux_fuse_open_out())
   }
 
@@ -18,6 +18,11 @@ extension FileServer {
     if node.isSealed { return .empty }
     let room = min(Int(body.size), request.chain.writableCount - MemoryLayout<linux_fuse_out_header>.size)
     guard room > 0 else { throw HostError(EINVAL) }
+    if node.view.others == .nothing {
+      var listing = Listing(room: min(room, Self.largestTransfer), isPlus: isPlus)
+      try fill(&listing, withNamesOf: node, from: Int(clamping: offset))
+      return .bytes(listing.bytes)
+    }
     let stream = try table.stream(of: node)
     return try stream.lock.withLock { () throws(HostError) -> FUSEReply in
       if stream.position != offset {
@@ -59,6 +64,11 @@ extension FileServer {
         }
         guard length > 19, cursor + length <= count else { throw HostError(EIO) }
         let name = buffer[cursor + 19..<cursor + length].prefix { $0 != 0 }
+        guard isShown(name, in: node) else {
+          position = next
+          cursor += length
+          continue
+        }
         let dirent = linux_fuse_dirent(
           inode: inode, offset: UInt64(bitPattern: next), name_length: UInt32(name.count),
           type: UInt32(buffer[cursor + 18]))
@@ -74,6 +84,31 @@ extension FileServer {
       // The next batch would most likely not fit: leave the host's position where the guest goes on.
       if listing.room - listing.bytes.count < listing.room / 8 { return position }
     }
+  }
+
+  /// Puts the entries that a view names into `listing`, from number `first` on: the host's directory is not read.
+  private func fill(_ listing: inout Listing, withNamesOf node: FileNode, from first: Int) throws(HostError) {
+    let anchor = try table.anchor(of: node)
+    let names = [".", ".."] + node.view.entries.keys.sorted()
+    for (index, name) in names.enumerated().dropFirst(first) {
+      let bytes = Array(name.utf8)
+      // "." and "..": their inode numbers are the guest's affair. An entry that the host lacks is in no listing.
+      guard let found = try? index < 2 ? readStatus(anchor) : readStatus(anchor, FileName(bytes)) else { continue }
+      guard listing.hasRoom(bytes.count) else { return }
+      let dirent = linux_fuse_dirent(
+        inode: found.attributes.inode, offset: UInt64(index + 1), name_length: UInt32(bytes.count),
+        type: (found.attributes.mode & UInt32(S_IFMT)) >> 12)
+      add(dirent, bytes[...], &listing, in: node)
+    }
+  }
+
+  /// Whether the entry is in view.
+  private func isShown(_ name: ArraySlice<UInt8>, in node: FileNode) -> Bool {
+    guard node.view.others == .publicFiles, name != [0x2e], name != [0x2e, 0x2e] else { return true }
+    guard let name = try? FileName(name), let anchor = try? table.anchor(of: node),
+      let status = try? readStatus(anchor, name)
+    else { return false }
+    return node.view.admits(status.attributes.mode)
   }
 
   private func add(_ dirent: linux_fuse_dirent, _ name: ArraySlice<UInt8>, _ listing: inout Listing, in node: FileNode)

@@ -23,7 +23,7 @@ extension FileServer {
   /// Finds an entry and counts a look-up of its node.
   private func find(_ name: FileName, in directory: FileNode) throws(HostError) -> linux_fuse_entry {
     guard directory.isDirectory else { throw HostError(ENOTDIR) }
-    guard !directory.isSealed else { throw HostError(ENOENT) }
+    guard !directory.isSealed, directory.view(of: name) != nil else { throw HostError(ENOENT) }
     let found = try readStatus(table.anchor(of: directory), name)
     return entry(try table.enter(found, directory, name), found)
   }
@@ -51,6 +51,13 @@ extension FileServer {
     return node
   }
 
+  /// The permission bits for a file of an export.
+  /// - Throws: EPERM for set-ID bits, where the export takes none. On directories they only pass a group on.
+  func permissions(_ mode: UInt32, isDirectory: Bool = false) throws(HostError) -> UInt32 {
+    guard isDirectory || options.takesPrivilegedFiles || mode & 0o6000 == 0 else { throw HostError(EPERM) }
+    return mode & 0o7777
+  }
+
   /// Gives a new file to the user in the guest who made it, where the host lets the monitor do so.
   private func giveAway(_ name: FileName, in directory: HostDescriptor, _ request: FUSERequest) {
     guard mayChangeOwner, let found = try? readStatus(directory, name) else { return }
@@ -68,7 +75,7 @@ extension FileServer {
     let parent = try directory(request.header.node)
     let anchor = try table.anchor(of: parent)
     // O_EXCL always: nothing that exists is opened here, so no device or FIFO can be.
-    let result = openBeneath(anchor, name, O_RDWR | O_CREAT | O_EXCL, mode: body.mode & 0o7777)
+    let result = openBeneath(anchor, name, O_RDWR | O_CREAT | O_EXCL, mode: try permissions(body.mode))
     if result == -EEXIST, body.flags & UInt32(O_EXCL) == 0 {
       let found = try find(name, in: parent)
       let node = try table.node(found.node)
@@ -110,12 +117,17 @@ extension FileServer {
   func makeNode(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {
     let body = try request.take(linux_fuse_mknod_in.self)
     let name = try request.takeName()
-    // A guest must never make devices of the host, whoever the monitor is.
-    switch body.mode & UInt32(S_IFMT) {
+    let kind = body.mode & UInt32(S_IFMT)
+    let mode = kind | (try permissions(body.mode))
+    var device: UInt32 = 0
+    switch kind {
     case UInt32(S_IFREG), UInt32(S_IFIFO), UInt32(S_IFSOCK): break
+    case UInt32(S_IFCHR),
+      UInt32(S_IFBLK) where options.takesPrivilegedFiles:
+      device = body.special_device
     default: throw HostError(EPERM)
     }
-    return try make(name, request) { unsafe host_make_node($0, $1, body.mode, 0) }
+    return try make(name, request) { unsafe host_make_node($0, $1, mode, device) }
   }
 
   func makeSymbolicLink(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {

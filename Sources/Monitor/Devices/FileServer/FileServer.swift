@@ -19,6 +19,11 @@ import Glibc
     public var validSeconds: UInt64 = 1
     /// The most descriptors of the host that are kept open; nil: half of the process's limit.
     public var descriptorLimit: Int?
+    /// What the guest sees.
+    public var view = FileView.everything
+    /// Whether set-ID bits and device nodes may be made in a writable export. They would have power over the host: there a
+    /// process that executes the file gets its owner's rights.
+    public var takesPrivilegedFiles = false
 
     public init(isReadOnly: Bool) { self.isReadOnly = isReadOnly }
   }
@@ -38,7 +43,9 @@ import Glibc
   public init?(tag: String, directory: String, options: Options, failure: inout Int32) {
     do throws(HostError) {
       guard tag.utf8.count <= 36, !tag.isEmpty else { throw HostError(EINVAL) }
-      table = try FileNodeTable(rootPath: directory, descriptorLimit: options.descriptorLimit)
+      table = try FileNodeTable(
+        rootPath: directory, isReadOnly: options.isReadOnly, view: options.view,
+        descriptorLimit: options.descriptorLimit)
     } catch {
       failure = error.code
       return nil

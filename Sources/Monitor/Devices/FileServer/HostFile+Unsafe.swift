@@ -20,7 +20,7 @@ struct HostError: Error, Equatable {
 
 /// One component of a path: not empty, not "." or "..", without slashes. What reaches the host can therefore never name
 /// anything but an entry of the directory that it is used with.
-struct FileName: Hashable {
+struct FileName: Hashable, CustomStringConvertible {
   /// The bytes and a NUL.
   private let text: [UInt8]
 
@@ -40,6 +40,8 @@ struct FileName: Hashable {
   /// "." for opening a directory anew.
   static let itself = FileName(unchecked: [0x2e, 0])
 
+  var description: String { String(decoding: text.dropLast(), as: UTF8.self) }
+
   func withCString<Result>(_ body: (UnsafePointer<CChar>) -> Result) -> Result {
     unsafe text.withUnsafeBytes { bytes in
       // SAFETY: the array ends with a NUL.
@@ -58,7 +60,7 @@ func openBeneath(_ directory: HostDescriptor, _ name: FileName, _ flags: Int32, 
 }
 
 /// Opens the directory to be served.
-func openRoot(_ path: String) -> Int32 { unsafe host_open_root(path) }
+func openRoot(_ path: String, isReadOnly: Bool) -> Int32 { unsafe host_open_export(path, isReadOnly ? 1 : 0) }
 
 /// An open descriptor of the host.
 final class HostDescriptor: @unchecked Sendable {

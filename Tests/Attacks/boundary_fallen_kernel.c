@@ -1,0 +1,264 @@
+// What a kernel that fell to its guest could do to the host. The test stands for it: it attaches to each thread of a running
+// apus and of its user processes, and has the thread make system calls of the test's choice. Each call must be refused: by a
+// filter (SIGSYS, which the test takes away), by the rules for files and signals, or by permissions.
+//
+// The control makes the same calls in a process without Apus, where they succeed.
+//
+// host: @
+// expect: ok control: .* of 10 calls succeed in an ordinary process
+// expect: ok apus: nothing escaped
+// expect: ok apus-reaper: nothing escaped
+// expect: ok apus-maker: nothing escaped
+// expect: ok a user process: nothing escaped
+// reject: NOT OK.*
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// MARK: System calls of other threads
+
+static char secret[256], target[256];  // a file outside of every export, and one to make
+static pid_t bystander;                // a process of the host
+
+// Has the stopped thread `id` execute a system call; its result, or -ENOSYS when a filter refused it.
+static long inject(pid_t id, uint64_t site, long number, const uint64_t a[6]) {
+  struct user_regs_struct old, now;
+  if (ptrace(PTRACE_GETREGS, id, 0, &old)) return -ESRCH;
+  now = old;
+  now.rax = (uint64_t)number, now.orig_rax = ~0ull;
+  now.rdi = a[0], now.rsi = a[1], now.rdx = a[2], now.r10 = a[3], now.r8 = a[4], now.r9 = a[5];
+  now.rip = site;
+  ptrace(PTRACE_SETREGS, id, 0, &now);
+  long result = -ESRCH;
+  int status;
+  ptrace(PTRACE_SINGLESTEP, id, 0, 0);
+  for (;;) {
+    if (waitpid(id, &status, __WALL) != id || !WIFSTOPPED(status)) return -ESRCH;
+    int is_refused = WSTOPSIG(status) == SIGSYS;
+    ptrace(PTRACE_GETREGS, id, 0, &now);
+    if (result == -ENOSYS) break;
+    // The trap of the step follows the signal, and must not be left behind.
+    if (is_refused) {
+      result = -ENOSYS;
+    } else if (WSTOPSIG(status) == SIGTRAP && now.rip == site + 2) {
+      result = (long)now.rax;
+      break;
+    }
+    ptrace(PTRACE_SINGLESTEP, id, 0, 0);  // a signal of the thread's own life: not now
+  }
+  ptrace(PTRACE_SETREGS, id, 0, &old);
+  return result;
+}
+
+// A SYSCALL instruction and room for text in the thread's process.
+static int find_places(pid_t process, uint64_t *site, uint64_t *room) {
+  char path[64], line[512];
+  *site = *room = 0;
+  snprintf(path, sizeof path, "/proc/%d/maps", process);
+  FILE *maps = fopen(path, "r");
+  snprintf(path, sizeof path, "/proc/%d/mem", process);
+  int memory = open(path, O_RDWR);
+  while (maps && fgets(line, sizeof line, maps)) {
+    uint64_t start, end;
+    char protection[8];
+    if (sscanf(line, "%lx-%lx %7s", &start, &end, protection) != 3) continue;
+    if (protection[2] == 'x' && !*site && !strstr(line, "[v")) {
+      size_t size = end - start > (4 << 20) ? 4 << 20 : end - start;
+      uint8_t *text = malloc(size);
+      ssize_t count = pread(memory, text, size, (off_t)start);
+      for (ssize_t i = 0; i + 1 < count && !*site; i++)
+        if (text[i] == 0x0f && text[i + 1] == 0x05) *site = start + (uint64_t)i;
+      free(text);
+    }
+    if (protection[1] == 'w' && end - start >= 8192 && !strstr(line, "[stack") && !strstr(line, "apus-memory")) *room = end - 4096;
+  }
+  if (maps) fclose(maps);
+  close(memory);
+  return *site && *room;
+}
+
+static void put_text(pid_t process, uint64_t at, const void *text, size_t size) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/mem", process);
+  int memory = open(path, O_RDWR);
+  if (pwrite(memory, text, size, (off_t)at) < 0) perror("pwrite");
+  close(memory);
+}
+
+// MARK: The attacks
+
+enum { CALLS = 10 };
+static const char *const names[CALLS] = {"open of a secret", "openat2 of a secret", "making a file", "execve", "socket",
+                                         "signal to a process of the host", "kill of a process of the host", "fork",
+                                         "executable memory", "ptrace"};
+
+static pid_t make_bystander(void) {
+  pid_t child = fork();
+  if (child == 0) {
+    signal(SIGUSR1, SIG_IGN);
+    for (;;) pause();
+  }
+  return child;
+}
+
+// Makes all calls; a bit for each that succeeded.
+static unsigned attack(pid_t process, pid_t id, uint64_t site, uint64_t room) {
+  struct { char secret[256], target[256], shell[16]; uint64_t vector[2], how[3]; } text = {0};
+  strcpy(text.secret, secret), strcpy(text.target, target), strcpy(text.shell, "/bin/nothing");
+  text.how[0] = O_RDONLY;
+  uint8_t before[sizeof text];
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/mem", process);
+  int memory = open(path, O_RDWR);
+  if (pread(memory, before, sizeof before, (off_t)room) != sizeof before) return 0;
+  put_text(process, room, &text, sizeof text);
+#define AT(field) (room + ((uint8_t *)&text.field - (uint8_t *)&text))
+  const struct { long number; uint64_t a[6]; } calls[CALLS] = {
+      {SYS_openat, {AT_FDCWD, AT(secret), O_RDONLY}},
+      {SYS_openat2, {AT_FDCWD, AT(secret), AT(how), sizeof text.how}},
+      {SYS_openat, {AT_FDCWD, AT(target), O_WRONLY | O_CREAT, 0600}},
+      {SYS_execve, {AT(shell), AT(vector), AT(vector)}},  // natively ENOENT, which stands for success
+      {SYS_socket, {2, 1, 0}},
+      {SYS_tgkill, {(uint64_t)bystander, (uint64_t)bystander, SIGUSR1}},
+      {SYS_kill, {(uint64_t)bystander, SIGKILL}},
+      {SYS_clone, {SIGCHLD, 0, 0, 0, 0}},
+      {SYS_mmap, {0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, ~0ull, 0}},
+      {SYS_ptrace, {PTRACE_SEIZE, (uint64_t)bystander, 0, 0}},
+  };
+  unsigned succeeded = 0;
+  for (int i = 0; i < CALLS; i++) {
+    long result = inject(id, site, calls[i].number, calls[i].a);
+    int success = calls[i].number == SYS_execve ? result == -ENOENT : result >= 0;
+    if (calls[i].number == SYS_kill && success) {
+      waitpid(bystander, NULL, 0);
+      bystander = make_bystander();
+    }
+    if (success) succeeded |= 1u << i;
+    // A child runs on with a copy of the thread: it must not.
+    if (calls[i].number == SYS_clone && result > 0) kill((pid_t)result, SIGKILL);
+  }
+  if (pwrite(memory, before, sizeof before, (off_t)room) < 0) perror("pwrite");
+  close(memory);
+  return succeeded;
+}
+
+static int attach(pid_t id) {
+  int status;
+  if (ptrace(PTRACE_SEIZE, id, 0, 0) || ptrace(PTRACE_INTERRUPT, id, 0, 0)) return 0;
+  return waitpid(id, &status, __WALL) == id && WIFSTOPPED(status);
+}
+
+static void name_of(pid_t process, pid_t id, char *name, size_t size) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/task/%d/comm", process, id);
+  FILE *file = fopen(path, "r");
+  if (!file || !fgets(name, (int)size, file)) *name = 0;
+  name[strcspn(name, "\n")] = 0;
+  if (file) fclose(file);
+}
+
+// Attacks from every thread of a process. A thread that is in no filter yet would show.
+static void attack_all(pid_t process, const char *title) {
+  char path[64];
+  uint64_t site, room;
+  snprintf(path, sizeof path, "/proc/%d/task", process);
+  DIR *directory = opendir(path);
+  if (!directory || !find_places(process, &site, &room)) {
+    printf("NOT OK %s: nothing to attack\n", title ? title : "apus");
+    return;
+  }
+  for (struct dirent *entry; (entry = readdir(directory));) {
+    pid_t id = atoi(entry->d_name);
+    char name[64];
+    if (id <= 0) continue;
+    name_of(process, id, name, sizeof name);
+    if (!attach(id)) {
+      printf("NOT OK %s: cannot attach: %s\n", title ? title : name, strerror(errno));
+      continue;
+    }
+    unsigned succeeded = attack(process, id, site, room);
+    ptrace(PTRACE_DETACH, id, 0, 0);
+    if (!succeeded) printf("ok %s: nothing escaped\n", title ? title : name);
+    for (int i = 0; i < CALLS; i++)
+      if (succeeded >> i & 1) printf("NOT OK %s: %s\n", title ? title : name, names[i]);
+    fflush(stdout);
+  }
+  closedir(directory);
+}
+
+static void control(void) {
+  pid_t child = fork();
+  if (child == 0)
+    for (;;) pause();
+  uint64_t site = 0, room = 0;
+  if (!attach(child) || !find_places(child, &site, &room)) printf("NOT OK control: cannot attach\n");
+  unsigned succeeded = attack(child, child, site, room);
+  printf("%s control: %d of %d calls succeed in an ordinary process\n", __builtin_popcount(succeeded) >= 9 ? "ok" : "NOT OK",
+         __builtin_popcount(succeeded), CALLS);
+  fflush(stdout);
+  kill(child, SIGKILL);
+  waitpid(child, NULL, __WALL);
+  kill(bystander, SIGKILL);
+  waitpid(bystander, NULL, 0);
+}
+
+int main(void) {
+  const char *scratch = getenv("SCRATCH"), *apus = getenv("APUS");
+  snprintf(secret, sizeof secret, "%s/secret", scratch);
+  snprintf(target, sizeof target, "%s/made", scratch);
+  int file = open(secret, O_WRONLY | O_CREAT, 0644);
+  close(file);
+  bystander = make_bystander();
+  control();
+  unlink(target);
+  bystander = make_bystander();
+  int output[2], input[2];
+  if (pipe(output) || pipe(input)) return 1;
+  pid_t sandbox = fork();
+  if (sandbox == 0) {
+    dup2(output[1], 1), dup2(input[0], 0);
+    close(output[0]), close(input[1]);
+    // The program also ends processes, so that every thread has had work.
+    if (chdir("/")) _exit(1);
+    execl(apus, apus, "run", "--cpus", "2", "--", "busybox", "sh", "-c",
+          "for i in 1 2 3 4 5 6 7 8; do busybox true | busybox cat; done; echo ready; read x", (char *)NULL);
+    _exit(1);
+  }
+  close(output[1]), close(input[0]);
+  char line[16] = {0};
+  if (read(output[0], line, sizeof line - 1) <= 0 || strncmp(line, "ready", 5) != 0) printf("NOT OK the sandbox does not start\n");
+  attack_all(sandbox, NULL);
+  // User processes and the zygote.
+  DIR *directory = opendir("/proc");
+  for (struct dirent *entry; (entry = readdir(directory));) {
+    char path[64], text[512] = "", *end;
+    snprintf(path, sizeof path, "/proc/%d/stat", atoi(entry->d_name));
+    FILE *status = atoi(entry->d_name) > 0 ? fopen(path, "r") : NULL;
+    if (!status) continue;
+    if (fgets(text, sizeof text, status) && (end = strrchr(text, ')')) && atoi(end + 4) == sandbox)
+      attack_all(atoi(entry->d_name), "a user process");
+    fclose(status);
+  }
+  closedir(directory);
+  if (access(target, F_OK) == 0) printf("NOT OK a file was made on the host\n");
+  kill(sandbox, SIGKILL);
+  waitpid(sandbox, NULL, 0);
+  kill(bystander, SIGKILL);
+  return 0;
+}
