@@ -2,27 +2,34 @@
 // apus and of its user processes, and has the thread make system calls of the test's choice. Each call must be refused: by a
 // filter (SIGSYS, which the test takes away), by the rules for files and signals, or by permissions.
 //
-// The control makes the same calls in a process without Apus, where they succeed.
+// The layers are independent: the test is made again on hosts, so to say, that lack Landlock or namespaces. (A monitor of root's has
+// both; that of an ordinary user has Landlock.) The control makes the same calls in a process without Apus, where they succeed.
 //
 // host: @
-// expect: ok control: .* of 10 calls succeed in an ordinary process
-// expect: ok apus: nothing escaped
-// expect: ok apus-reaper: nothing escaped
-// expect: ok apus-maker: nothing escaped
-// expect: ok a user process: nothing escaped
+// expect: ok control: .* of 11 calls succeed in an ordinary process
+// expect: ok apus, all layers: nothing escaped
+// expect: ok apus-reaper, all layers: nothing escaped
+// expect: ok apus-maker, all layers: nothing escaped
+// expect: ok a user process, all layers: nothing escaped
+// expect: ok apus, no namespaces: nothing escaped
+// expect: ok the last variant has run
 // reject: NOT OK.*
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -35,6 +42,7 @@
 
 static char secret[256], target[256];  // a file outside of every export, and one to make
 static pid_t bystander;                // a process of the host
+static const char *variant;            // which layers the host permits
 
 // Has the stopped thread `id` execute a system call; its result, or -ENOSYS when a filter refused it.
 static long inject(pid_t id, uint64_t site, long number, const uint64_t a[6]) {
@@ -103,10 +111,10 @@ static void put_text(pid_t process, uint64_t at, const void *text, size_t size) 
 
 // MARK: The attacks
 
-enum { CALLS = 10 };
+enum { CALLS = 11 };
 static const char *const names[CALLS] = {"open of a secret", "openat2 of a secret", "making a file", "execve", "socket",
                                          "signal to a process of the host", "kill of a process of the host", "fork",
-                                         "executable memory", "ptrace"};
+                                         "executable memory", "its own text, writable", "ptrace"};
 
 static pid_t make_bystander(void) {
   pid_t child = fork();
@@ -119,8 +127,9 @@ static pid_t make_bystander(void) {
 
 // Makes all calls; a bit for each that succeeded.
 static unsigned attack(pid_t process, pid_t id, uint64_t site, uint64_t room) {
-  struct { char secret[256], target[256], shell[16]; uint64_t vector[2], how[3]; } text = {0};
+  struct { char secret[256], target[256], shell[16], memory[16]; uint64_t vector[2], how[3]; } text = {0};
   strcpy(text.secret, secret), strcpy(text.target, target), strcpy(text.shell, "/bin/nothing");
+  strcpy(text.memory, "/proc/self/mem");
   text.how[0] = O_RDONLY;
   uint8_t before[sizeof text];
   char path[64];
@@ -139,6 +148,7 @@ static unsigned attack(pid_t process, pid_t id, uint64_t site, uint64_t room) {
       {SYS_kill, {(uint64_t)bystander, SIGKILL}},
       {SYS_clone, {SIGCHLD, 0, 0, 0, 0}},
       {SYS_mmap, {0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, ~0ull, 0}},
+      {SYS_openat, {AT_FDCWD, AT(memory), O_RDWR}},
       {SYS_ptrace, {PTRACE_SEIZE, (uint64_t)bystander, 0, 0}},
   };
   unsigned succeeded = 0;
@@ -180,7 +190,7 @@ static void attack_all(pid_t process, const char *title) {
   snprintf(path, sizeof path, "/proc/%d/task", process);
   DIR *directory = opendir(path);
   if (!directory || !find_places(process, &site, &room)) {
-    printf("NOT OK %s: nothing to attack\n", title ? title : "apus");
+    printf("NOT OK %s, %s: nothing to attack\n", title ? title : "apus", variant);
     return;
   }
   for (struct dirent *entry; (entry = readdir(directory));) {
@@ -189,14 +199,14 @@ static void attack_all(pid_t process, const char *title) {
     if (id <= 0) continue;
     name_of(process, id, name, sizeof name);
     if (!attach(id)) {
-      printf("NOT OK %s: cannot attach: %s\n", title ? title : name, strerror(errno));
+      printf("NOT OK %s, %s: cannot attach: %s\n", title ? title : name, variant, strerror(errno));
       continue;
     }
     unsigned succeeded = attack(process, id, site, room);
     ptrace(PTRACE_DETACH, id, 0, 0);
-    if (!succeeded) printf("ok %s: nothing escaped\n", title ? title : name);
+    if (!succeeded) printf("ok %s, %s: nothing escaped\n", title ? title : name, variant);
     for (int i = 0; i < CALLS; i++)
-      if (succeeded >> i & 1) printf("NOT OK %s: %s\n", title ? title : name, names[i]);
+      if (succeeded >> i & 1) printf("NOT OK %s, %s: %s\n", title ? title : name, variant, names[i]);
     fflush(stdout);
   }
   closedir(directory);
@@ -209,7 +219,7 @@ static void control(void) {
   uint64_t site = 0, room = 0;
   if (!attach(child) || !find_places(child, &site, &room)) printf("NOT OK control: cannot attach\n");
   unsigned succeeded = attack(child, child, site, room);
-  printf("%s control: %d of %d calls succeed in an ordinary process\n", __builtin_popcount(succeeded) >= 9 ? "ok" : "NOT OK",
+  printf("%s control: %d of %d calls succeed in an ordinary process\n", __builtin_popcount(succeeded) >= 10 ? "ok" : "NOT OK",
          __builtin_popcount(succeeded), CALLS);
   fflush(stdout);
   kill(child, SIGKILL);
@@ -218,31 +228,38 @@ static void control(void) {
   waitpid(bystander, NULL, 0);
 }
 
-int main(void) {
-  const char *scratch = getenv("SCRATCH"), *apus = getenv("APUS");
-  snprintf(secret, sizeof secret, "%s/secret", scratch);
-  snprintf(target, sizeof target, "%s/made", scratch);
-  int file = open(secret, O_WRONLY | O_CREAT, 0644);
-  close(file);
-  bystander = make_bystander();
-  control();
-  unlink(target);
-  bystander = make_bystander();
+// From here on the host does not know these system calls.
+static void deny(const long *numbers, int count) {
+  struct sock_filter code[16] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
+  unsigned short at = 1;
+  for (int i = 0; i < count; i++) {
+    code[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)numbers[i], 0, 1);
+    code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
+  }
+  code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  struct sock_fprog program = {at, code};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program)) _exit(1);
+}
+
+static void attack_sandbox(const char *name, const long *denied, int count) {
   int output[2], input[2];
-  if (pipe(output) || pipe(input)) return 1;
+  variant = name;
+  if (pipe(output) || pipe(input)) exit(1);
   pid_t sandbox = fork();
   if (sandbox == 0) {
     dup2(output[1], 1), dup2(input[0], 0);
     close(output[0]), close(input[1]);
-    // The program also ends processes, so that every thread has had work.
     if (chdir("/")) _exit(1);
-    execl(apus, apus, "run", "--cpus", "2", "--", "busybox", "sh", "-c",
+    if (count) deny(denied, count);
+    // The program also ends processes, so that every thread has had work.
+    execl(getenv("APUS"), "apus", "run", "--cpus", "2", "--", "busybox", "sh", "-c",
           "for i in 1 2 3 4 5 6 7 8; do busybox true | busybox cat; done; echo ready; read x", (char *)NULL);
     _exit(1);
   }
   close(output[1]), close(input[0]);
   char line[16] = {0};
-  if (read(output[0], line, sizeof line - 1) <= 0 || strncmp(line, "ready", 5) != 0) printf("NOT OK the sandbox does not start\n");
+  if (read(output[0], line, sizeof line - 1) <= 0 || strncmp(line, "ready", 5) != 0)
+    printf("NOT OK the sandbox does not start: %s\n", variant);
   attack_all(sandbox, NULL);
   // User processes and the zygote.
   DIR *directory = opendir("/proc");
@@ -256,9 +273,28 @@ int main(void) {
     fclose(status);
   }
   closedir(directory);
-  if (access(target, F_OK) == 0) printf("NOT OK a file was made on the host\n");
+  if (access(target, F_OK) == 0) printf("NOT OK a file was made on the host: %s\n", variant);
+  unlink(target);
   kill(sandbox, SIGKILL);
   waitpid(sandbox, NULL, 0);
+  close(output[0]), close(input[1]);
+}
+
+int main(void) {
+  const char *scratch = getenv("SCRATCH");
+  snprintf(secret, sizeof secret, "%s/secret", scratch);
+  snprintf(target, sizeof target, "%s/made", scratch);
+  int file = open(secret, O_WRONLY | O_CREAT, 0644);
+  close(file);
+  bystander = make_bystander();
+  control();
+  unlink(target);
+  bystander = make_bystander();
+  enum { LANDLOCK = 444, MOUNT_TREE = 428 };
+  attack_sandbox("all layers", NULL, 0);
+  attack_sandbox("no namespaces", (const long[]){SYS_unshare, MOUNT_TREE}, 2);
+  if (geteuid() == 0) attack_sandbox("no Landlock", (const long[]){LANDLOCK}, 1);
+  printf("ok the last variant has run\n");
   kill(bystander, SIGKILL);
   return 0;
 }
