@@ -69,6 +69,25 @@ public struct ByteString: Hashable, Comparable, ExpressibleByStringLiteral, Send
     bytes.split(separator: separator, omittingEmptySubsequences: false).map { ByteString($0) }
   }
 
+  /// The bytes as a terminal or a log may show them: all but printable ASCII characters as `\xHH`, the backslash too. So a
+  /// name can neither control the reader's terminal nor forge a line.
+  public var printable: ByteString {
+    @export(interface) get {
+      func isPrintable(_ byte: UInt8) -> Bool { byte >= 0x20 && byte < 0x7f && byte != 0x5c }
+      if bytes.allSatisfy(isPrintable) { return self }
+      var text = TextBuffer(reserving: bytes.count + 16)
+      for byte in bytes {
+        if isPrintable(byte) {
+          text.append(byte: byte)
+        } else {
+          text.append("\\x")
+          text.append(hex: UInt64(byte), width: 2)
+        }
+      }
+      return text.byteString
+    }
+  }
+
   /// The number that the bytes spell in decimal, nil for anything else or on overflow.
   @export(interface)
   public func decimal() -> UInt64? {

@@ -42,10 +42,11 @@ public enum Log {
   @export(interface)
   public static func debug(_ message: String) { write(.debug, message) }
 
-  /// Appends a line to the log.
+  /// Appends a line to the log. Messages quote names that programs chose, and programs write messages of their own: what
+  /// is not printable is escaped.
   @export(interface)
   public static func write(_ level: LogLevel, _ message: String) {
-    let text = ByteString(message)
+    let text = ByteString(message).printable
     let time = Clock.monotonicNanoseconds
     state.withLock { state in
       let record = LogRecord(sequence: state.next, level: level, time: time, text: text)
