@@ -53,6 +53,8 @@ public let S_IFIFO: UInt32 = 0o010000
 public let S_ISUID: UInt32 = 0o4000
 public let S_ISGID: UInt32 = 0o2000
 public let S_ISVTX: UInt32 = 0o1000
+public let S_IWGRP: UInt32 = 0o020
+public let S_IWOTH: UInt32 = 0o002
 public let S_IXGRP: UInt32 = 0o010
 
 // getdents64(2)

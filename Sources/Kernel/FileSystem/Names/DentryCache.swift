@@ -19,6 +19,9 @@ public enum DentryCache {
     return memory > 1 ? min(max(memory / 4, 1024), 16384) : 16384
   }()
   static let lock = SpinLock(Clock(), rank: .dentry)
+  /// Counts changes of parents (rename(2)). Written under the lock: a walk that saw a parent under the lock and the same
+  /// number as before has seen no directory in motion.
+  static let moves = Atomic<UInt64>(0)
   /// Look-ups that had to ask a file system.
   public static let misses = Atomic<UInt64>(0)
 
@@ -71,6 +74,7 @@ public enum DentryCache {
   static func move(_ dentry: Dentry, to parent: Dentry, as name: ByteString) {
     var oldParent: Dentry?
     lock.withLock { clock in
+      moves.add(1, ordering: .relaxed)
       unhash(dentry, &clock)
       oldParent = dentry.parent
       dentry.parent = parent
@@ -85,6 +89,7 @@ public enum DentryCache {
   /// Swaps the places of two dentries (RENAME_EXCHANGE).
   static func exchange(_ left: Dentry, _ right: Dentry) {
     lock.withLock { clock in
+      moves.add(1, ordering: .relaxed)
       unhash(left, &clock)
       unhash(right, &clock)
       (left.parent, right.parent) = (right.parent, left.parent)

@@ -31,6 +31,8 @@ public final class Mount {
   public let superblock: Superblock
   /// The dentry that is seen at the mount point: the file system's root, or the source of a bind mount.
   public let root: Dentry
+  /// Whether the mount shows a part of its file system only (a bind mount of a directory).
+  let showsPart: Bool
   /// What /proc/PID/mountinfo and statx(2) call the mount id.
   public let identifier: UInt64
   private let flagBits: Atomic<UInt64>
@@ -47,6 +49,7 @@ public final class Mount {
   public init(superblock: Superblock, root: Dentry? = nil, flags: MountFlags) {
     self.superblock = superblock
     self.root = root ?? superblock.root
+    showsPart = self.root !== superblock.root
     flagBits = Atomic(flags.intersection(.perMount).rawValue)
     identifier = Self.nextIdentifier.add(1, ordering: .relaxed).oldValue
     superblock.mountCount.add(1, ordering: .relaxed)

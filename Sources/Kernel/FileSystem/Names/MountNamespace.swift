@@ -8,6 +8,8 @@ import Synchronization
 /// A tree of mounts.
 public final class MountNamespace {
   static let lock = SpinLock((), rank: .mount)
+  /// Counts changes of the forest. Written under the lock.
+  static let changes = Atomic<UInt64>(0)
   public private(set) var root: Mount
 
   /// Makes a namespace whose root is `superblock`.
@@ -154,6 +156,7 @@ public final class MountNamespace {
   // MARK: Under the lock
 
   private static func link(_ mount: Mount, at path: Path) {
+    changes.add(1, ordering: .relaxed)
     mount.parent = path.mount
     mount.mountPoint = path.dentry
     path.dentry.mountCount.add(1, ordering: .relaxed)
@@ -161,6 +164,7 @@ public final class MountNamespace {
   }
 
   private static func unlink(_ mount: Mount) {
+    changes.add(1, ordering: .relaxed)
     mount.mountPoint?.mountCount.subtract(1, ordering: .relaxed)
     if let parent = mount.parent { parent.children.removeAll { $0 === mount } }
     mount.parent = nil

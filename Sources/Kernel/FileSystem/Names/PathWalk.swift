@@ -71,6 +71,7 @@ public enum PathWalk {
   ) throws(Errno) -> ParentAndName {
     var walker = try PathWalker(path, from: base, options, by: caller)
     let last = try walker.walkToLast()
+    try walker.checkScope(walker.place)
     return ParentAndName(
       parent: walker.place, name: last.kind == .name ? walker.name(last) : ByteString(), kind: last.kind,
       hasTrailingSlash: last.hasTrailingSlash)

@@ -18,6 +18,8 @@ struct PathWalker {
   /// Paths that were interrupted by a symbolic link, innermost last.
   private var pending: [(text: [UInt8], position: Int)] = []
   private var linksFollowed = 0
+  /// For walks that must not leave `root`: the state of the tree when the walk began.
+  private let start: TreeVersion?
 
   /// MAXSYMLINKS of Linux.
   static var linkLimit: Int { 40 }
@@ -35,10 +37,13 @@ struct PathWalker {
     self.caller = caller
     self.options = options
     text = path.bytes
-    let start = base ?? caller.workingDirectory
-    root = options.contains(.inRoot) || options.contains(.beneath) ? start : caller.root
-    place = start
-    if path.bytes[0] == 0x2f { try jumpToRoot() }
+    let isScoped = options.contains(.inRoot) || options.contains(.beneath)
+    start = isScoped ? .now : nil
+    place = base ?? caller.workingDirectory
+    root = isScoped ? place : caller.root
+    guard path.bytes[0] == 0x2f else { return }
+    if options.contains(.beneath) { throw .EXDEV }
+    place = root
   }
 
   func name(_ last: Last) -> ByteString { ByteString(text[last.range]) }
@@ -47,6 +52,15 @@ struct PathWalker {
     if options.contains(.beneath) { throw .EXDEV }
     if options.contains(.noMountCrossing), root.mount !== place.mount { throw .EXDEV }
     place = root
+  }
+
+  /// Whether what the walk has found may be used. A rename may have moved a directory that the walk had passed out of
+  /// `root`: RESOLVE_BENEATH and RESOLVE_IN_ROOT promise that the result is below.
+  ///
+  /// - Throws: EXDEV.
+  func checkScope(_ found: Path) throws(Errno) {
+    guard start != nil, !PathWalk.isReachable(found, from: root) else { return }
+    throw .EXDEV
   }
 
   /// Walks to the end, following a link there unless `noFollow`.
@@ -62,13 +76,14 @@ struct PathWalker {
         if inode.kind == .symbolicLink,
           last.hasTrailingSlash || !options.contains(.noFollow)
         {
-          if try follow(found) { continue }
+          if try followLast(found) { continue }
         } else {
           place = found
         }
       }
       let kind = place.inode.kind
       if last.hasTrailingSlash || options.contains(.directory), kind != .directory { throw .ENOTDIR }
+      try checkScope(place)
       return place
     }
   }
@@ -187,6 +202,11 @@ struct PathWalker {
     return DentryCache.insert(parent, name, inode)
   }
 
+  /// Walks one "..".
+  ///
+  /// - Throws: EXDEV where the options forbid the step. EAGAIN when a directory or mount has moved since a walk that must not
+  ///   leave `root` began: its ".." may lead past `root` then (openat2(2)). ENOENT when the directory has been moved out
+  ///   of what is mounted here.
   mutating func stepUp() throws(Errno) {
     var here = place
     while true {
@@ -197,14 +217,28 @@ struct PathWalker {
       if here.dentry !== here.mount.root {
         guard let parent = DentryCache.parent(of: here.dentry) else { break }
         here = Path(mount: here.mount, dentry: parent)
+        // A mount shows its part of the file system only, also when a directory that was in use has left that part.
+        if here.mount.showsPart, !DentryCache.isSame(parent, orBelow: here.mount.root) { throw .ENOENT }
         break
       }
-      guard let above = MountNamespace.place(of: here.mount) else { break }
+      guard let above = MountNamespace.place(of: here.mount) else {
+        if options.contains(.beneath) { throw .EXDEV }
+        break
+      }
       here = above
     }
     here = MountNamespace.crossDown(here)
     if options.contains(.noMountCrossing), here.mount !== place.mount { throw .EXDEV }
+    // The parent was read under the lock of the cache, the mount under that of the forest.
+    if let start, start != .now { throw .EAGAIN }
     place = here
+  }
+
+  /// As `follow`, for a link that is the last component: in directories where everybody may leave links, only those of the
+  /// caller and of the directory's owner are followed (fs.protected_symlinks).
+  mutating func followLast(_ path: Path) throws(Errno) -> Bool {
+    try FileProtection.checkFollow(path.inode, in: place.inode, by: caller)
+    return try follow(path)
   }
 
   /// Follows the link at `path`; whether there is text to walk now (a magic link leads to its place at once).
@@ -227,5 +261,16 @@ struct PathWalker {
       if link.bytes[0] == 0x2f { try jumpToRoot() }
       return true
     }
+  }
+}
+
+/// How often directories and mounts have moved.
+private struct TreeVersion: Equatable {
+  var moves: UInt64
+  var mounts: UInt64
+
+  static var now: TreeVersion {
+    TreeVersion(
+      moves: DentryCache.moves.load(ordering: .acquiring), mounts: MountNamespace.changes.load(ordering: .acquiring))
   }
 }

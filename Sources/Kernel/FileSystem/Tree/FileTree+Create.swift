@@ -57,6 +57,7 @@ extension FileTree {
     try makeEntry(target, inode.kind, nil, by: caller) { (directory, _, _) throws(Errno) in
       guard source.mount === target.parent.mount else { throw .EXDEV }
       guard inode.kind != .directory else { throw .EPERM }
+      try FileProtection.checkLink(inode, by: caller)
       // A file whose last name is gone stays nameless, unless it never had one (O_TMPFILE).
       try directory.link(inode, as: target.name)
       return inode

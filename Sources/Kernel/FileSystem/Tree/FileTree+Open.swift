@@ -63,6 +63,7 @@ public enum FileTree {
       case .root, .dot, .dotDot:
         if flags.contains(.create) { throw flags.contains(.exclusive) ? .EEXIST : .EISDIR }
         if last.kind == .dotDot { try walker.stepUp() }
+        try walker.checkScope(walker.place)
         return (walker.place, last.hasTrailingSlash)
       case .name: break
       }
@@ -70,17 +71,27 @@ public enum FileTree {
       var found = try walker.lookup(last)
       if found.dentry.inode == nil {
         guard flags.contains(.create) else { throw .ENOENT }
+        try walker.checkScope(walker.place)
         let dentry = try create(walker.place, walker.name(last), permissions, &isNew, by: caller)
         found = MountNamespace.crossDown(Path(mount: found.mount, dentry: dentry))
         if isNew { return (found, false) }
       }
       if flags.contains(.create), flags.contains(.exclusive) { throw .EEXIST }
-      guard found.inode.kind == .symbolicLink else { return (found, last.hasTrailingSlash) }
+      guard found.inode.kind == .symbolicLink else {
+        try walker.checkScope(found)
+        if flags.contains(.create) {
+          try FileProtection.checkReuse(found.inode, in: walker.place.inode, by: caller)
+        }
+        return (found, last.hasTrailingSlash)
+      }
       if flags.contains(.noFollow), !last.hasTrailingSlash {
-        if flags.contains(.path) { return (found, false) }
+        if flags.contains(.path) {
+          try walker.checkScope(found)
+          return (found, false)
+        }
         throw flags.contains(.directory) ? .ENOTDIR : .ELOOP
       }
-      if !(try walker.follow(found)) { return (walker.place, last.hasTrailingSlash) }
+      if !(try walker.followLast(found)) { return (walker.place, last.hasTrailingSlash) }
     }
   }
 
@@ -98,6 +109,7 @@ public enum FileTree {
     let (owner, mode) = try checkCreate(parent, .regular, permissions & ~caller.umask & 0o7777, by: caller)
     let inode = try directory.create(name, permissions: mode, owner: owner)
     isNew = true
+    noteAbsence(inode)
     return replace(existing, with: inode, in: parent.dentry, name, .create)
   }
 
@@ -109,6 +121,7 @@ public enum FileTree {
     if parent.mount.isReadOnly { throw .EROFS }
     let (owner, mode) = try checkCreate(parent, .regular, permissions & ~caller.umask & 0o7777, by: caller)
     let inode = try parent.inode.makeTemporary(permissions: mode, owner: owner)
+    noteAbsence(inode)
     var name = TextBuffer()
     name.append("#")
     name.append(decimal: inode.number)

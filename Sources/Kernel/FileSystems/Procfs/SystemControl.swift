@@ -1,6 +1,7 @@
 // /proc/sys: parameters of the kernel (proc(5)). Those that can be changed take a number or a name; the others say how
 // things are.
 
+import FileSystem
 import Identity
 import KernelCore
 import LinuxABI
@@ -92,21 +93,38 @@ enum SystemControl {
   private static var files: [ProcEntry] {
     [
       number("file-max", Int.max), number("nr_open", 1 << 20), number("pipe-max-size", 1 << 20),
-      number("protected_symlinks", 0), number("protected_hardlinks", 0), number("suid_dumpable", 0),
+      number("suid_dumpable", 0),
       .directory(
         "inotify",
         [number("max_user_instances", 128), number("max_user_watches", 65536), number("max_queued_events", 16384)]),
       .directory("epoll", [number("max_user_watches", 1 << 20)]),
+    ] + protection
+  }
+
+  private static var protection: [ProcEntry] {
+    [
+      parameter("protected_symlinks", 0...1, FileProtection.symbolicLinks.load(ordering: .relaxed), permissions: 0o600) {
+        FileProtection.symbolicLinks.store($0, ordering: .relaxed)
+      },
+      parameter("protected_hardlinks", 0...1, FileProtection.hardLinks.load(ordering: .relaxed), permissions: 0o600) {
+        FileProtection.hardLinks.store($0, ordering: .relaxed)
+      },
+      parameter("protected_fifos", 0...2, FileProtection.fifos.load(ordering: .relaxed), permissions: 0o600) {
+        FileProtection.fifos.store($0, ordering: .relaxed)
+      },
+      parameter("protected_regular", 0...2, FileProtection.regularFiles.load(ordering: .relaxed), permissions: 0o600) {
+        FileProtection.regularFiles.store($0, ordering: .relaxed)
+      },
     ]
   }
 
   /// A number that administrators may change within `range`.
   static func parameter(
     _ name: ByteString, _ range: ClosedRange<Int>, _ value: @escaping @autoclosure () -> Int,
-    set: @escaping (Int) -> Void
+    permissions: UInt32 = 0o644, set: @escaping (Int) -> Void
   ) -> ProcEntry {
     .text(
-      name, 0o644,
+      name, permissions,
       sink: { text throws(Errno) in
         guard let number = text.decimal(), let value = Int(exactly: number), range.contains(value) else {
           throw .EINVAL
