@@ -21,6 +21,8 @@ open class Inode {
   private final let lazyAttachments = LazyReference<InodeAttachments>()
   /// How many open files may write, or minus the number of those that deny writing (a program being executed).
   public final let writers = Atomic<Int>(0)
+  /// Whether the file may carry security.capability (`FileTree.capabilities(of:)`).
+  final let capabilityPresence = Atomic<UInt8>(CapabilityPresence.unknown)
 
   @export(interface)
   public init(superblock: Superblock, number: UInt64, kind: FileKind) {

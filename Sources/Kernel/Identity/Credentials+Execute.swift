@@ -18,6 +18,27 @@ public struct FileCapabilities: Sendable {
 }
 
 extension Credentials {
+  /// Whether the effective ids are the real ones.
+  public var hasOneIdentity: Bool {
+    @export(interface) get { parts.effectiveUser == parts.realUser && parts.effectiveGroup == parts.realGroup }
+  }
+
+  /// Whether `next` has effective or file-system ids, or permitted capabilities, that this identity lacks. A process that
+  /// gains is private to root from then on (prctl(2), PR_SET_DUMPABLE), and its parent-death signal is cleared.
+  @export(interface)
+  public func gains(in next: Credentials) -> Bool {
+    next.effectiveUser != effectiveUser || next.effectiveGroup != effectiveGroup
+      || next.fileSystemUser != fileSystemUser || next.fileSystemGroup != fileSystemGroup
+      || !next.permitted.isSubset(of: permitted)
+  }
+
+  /// Whether every effective capability of a file is gained by executing it.
+  @export(interface)
+  public func obtainsAll(of file: FileCapabilities) -> Bool {
+    guard file.isEffective else { return true }
+    return file.permitted.isSubset(of: parts.bounding.union(parts.inheritable.intersection(file.inheritable)))
+  }
+
   /// The identity after execve.
   ///
   /// - Parameters:

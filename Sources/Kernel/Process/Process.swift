@@ -52,7 +52,13 @@ public final class Process {
 
   public let startTime = Instant.now()
   /// PR_SET_DUMPABLE: 1 when others of the same user may inspect it.
-  public var dumpable: Int32 = 1
+  public var dumpable: Int32 {
+    @export(interface) get { dumpableStorage.load(ordering: .acquiring) }
+    @export(interface) set { dumpableStorage.store(newValue, ordering: .releasing) }
+  }
+  private let dumpableStorage = Atomic<Int32>(1)
+  /// Counts execve(2): open files of /proc/PID belong to one program. Written under the task's resources.
+  let programNumber = Atomic<UInt64>(0)
   /// -1000…1000, /proc/PID/oom_score_adj.
   public let outOfMemoryAdjustment = Atomic<Int>(0)
   let timers = ProcessTimers()

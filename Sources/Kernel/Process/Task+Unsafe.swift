@@ -178,6 +178,24 @@ import VirtualMemory
     }
   }
 
+  /// Enters a new program: address space, identity and dumpable attribute change at one moment, so that no access check
+  /// sees parts of both programs.
+  ///
+  /// - Returns: the former address space.
+  func exchangeProgram(_ space: AddressSpace, _ new: Credentials, dumpable: Int32) -> AddressSpace? {
+    let (oldSpace, oldCredentials) = resources.withLock { _ in
+      let old = (addressSpace, credentials)
+      addressSpace = space
+      memoryContext = space
+      credentials = new
+      process.dumpable = dumpable
+      process.programNumber.add(1, ordering: .relaxed)
+      return old
+    }
+    _ = oldCredentials
+    return oldSpace
+  }
+
   /// The name of 15 bytes at most that ps shows (PR_SET_NAME, comm).
   public var commandName: ByteString {
     @export(interface) get {

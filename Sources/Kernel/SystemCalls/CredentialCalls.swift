@@ -68,10 +68,7 @@ public enum CredentialCalls {
     let old = frame.credentials
     let new = try body(old)
     guard new !== old else { return 0 }
-    // A change of the effective ids makes the process private to root (prctl(2), PR_SET_DUMPABLE).
-    if new.effectiveUser != old.effectiveUser || new.effectiveGroup != old.effectiveGroup
-      || new.fileSystemUser != old.fileSystemUser || new.fileSystemGroup != old.fileSystemGroup
-    {
+    if old.gains(in: new) {
       frame.process.dumpable = 0
       frame.task.parentDeathSignal = 0
     }

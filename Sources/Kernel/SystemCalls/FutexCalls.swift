@@ -25,7 +25,7 @@ public enum FutexCalls {
         var task = frame.task
         if tid != 0 && tid != task.tid {
           guard let other = ProcessTable.task(tid) else { throw .ESRCH }
-          guard other.process === frame.process || frame.credentials.has(.trace) else { throw .EPERM }
+          guard frame.task.mayAccess(other, as: .real) else { throw .EPERM }
           task = other
         }
         try UserMemory.write(UInt64(24), to: frame.a2)

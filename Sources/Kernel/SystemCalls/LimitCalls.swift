@@ -36,11 +36,7 @@ public enum LimitCalls {
       if !mine.has(.resources) {
         // Process 1 is root's, and has no thread.
         let theirs = other.anyTask?.sharedCredentials ?? .root
-        guard
-          mine.realUser == theirs.effectiveUser, mine.realUser == theirs.savedUser, mine.realUser == theirs.realUser,
-          mine.realGroup == theirs.effectiveGroup, mine.realGroup == theirs.savedGroup,
-          mine.realGroup == theirs.realGroup
-        else { throw .EPERM }
+        guard theirs.isEntirely(user: mine.realUser, group: mine.realGroup) else { throw .EPERM }
       }
     }
     return try exchange(process, frame.uint(1), new: frame.a2, old: frame.a3, frame)

@@ -63,7 +63,7 @@ extension MemoryCalls {
     let ranges = try vectors(frame.a1, frame.a2)
     let process = try DescriptorCalls.process(frame)
     guard !process.hasEnded else { throw .ESRCH }
-    let space = try space(of: process.pid, frame)
+    let space = try space(of: process.pid, as: .fileSystem, else: .EACCES, frame)
     let number = frame.a3 & 0xffff_ffff
     if space !== frame.addressSpace {
       switch number {
@@ -106,19 +106,21 @@ extension MemoryCalls {
     return result
   }
 
-  /// The memory of process `pid`, if the caller may trace it (ptrace(2), "Ptrace access mode checking").
-  static func space(of pid: Int32, _ frame: SystemCallFrame) throws(Errno) -> AddressSpace {
-    guard let task = ProcessTable.task(pid) else { throw .ESRCH }
-    if task.process !== frame.process, !frame.credentials.has(.trace) {
-      guard let theirs = task.process.anyTask?.sharedCredentials else { throw .ESRCH }
-      let mine = frame.credentials
-      guard
-        mine.realUser == theirs.effectiveUser, mine.realUser == theirs.savedUser, mine.realUser == theirs.realUser,
-        mine.realGroup == theirs.effectiveGroup, mine.realGroup == theirs.savedGroup,
-        mine.realGroup == theirs.realGroup
-      else { throw .EPERM }
+  /// The memory of process `pid`, if the caller may look into it.
+  ///
+  /// - Throws: ESRCH; `refusal` without the right.
+  static func space(
+    of pid: Int32, as identity: AccessIdentity = .real, else refusal: Errno = .EPERM, _ frame: SystemCallFrame
+  ) throws(Errno) -> AddressSpace {
+    guard let task = ProcessTable.task(pid) else {
+      // Process 1 has no thread and no memory; it is root's.
+      guard pid == ProcessTable.reaperPid else { throw .ESRCH }
+      throw frame.credentials.has(.trace) ? .ESRCH : refusal
     }
-    guard let space = task.sharedAddressSpace else { throw .ESRCH }
+    // The space that was judged is the one that is used: the target may be executing a set-user-ID program.
+    let target = task.exposure
+    guard frame.task.mayAccess(target, of: task.process, as: identity) else { throw refusal }
+    guard let space = target.addressSpace else { throw .ESRCH }
     return space
   }
 }

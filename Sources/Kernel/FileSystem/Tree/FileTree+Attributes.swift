@@ -45,8 +45,11 @@ extension FileTree {
       if user == nil, group == nil, !caller.owns(control) { throw .EPERM }
     }
     var change = AttributeChange(user: user, group: group)
-    // A file that changes hands loses its set-id bits (chown(2), NOTES).
-    if inode.kind != .directory { change.permissions = withoutSetID(control.permissions) }
+    // A file that changes hands loses its set-id bits (chown(2), NOTES) and capabilities.
+    if inode.kind != .directory {
+      change.permissions = withoutSetID(control.permissions)
+      try dropCapabilities(inode)
+    }
     try inode.setAttributes(change)
     inode.notify(.attributes, place.dentry)
   }
@@ -59,10 +62,13 @@ extension FileTree {
     return result == permissions ? nil : result
   }
 
-  /// Writing to a file takes its set-id bits away unless the writer is privileged (write(2), chmod(2)).
+  /// Writing to a file takes its capabilities away, and its set-id bits unless the writer is privileged (write(2),
+  /// chmod(2)).
   @export(interface)
-  public static func dropSetID(_ inode: Inode, by caller: Caller) throws(Errno) {
-    guard inode.kind == .regular, !caller.credentials.has(.keepSetIDBits) else { return }
+  public static func dropPrivileges(_ inode: Inode, by caller: Caller) throws(Errno) {
+    guard inode.kind == .regular else { return }
+    try dropCapabilities(inode)
+    guard !caller.credentials.has(.keepSetIDBits) else { return }
     let permissions = try inode.accessControl().permissions
     guard permissions & (S_ISUID | S_ISGID) != 0, let new = withoutSetID(permissions) else { return }
     try inode.setAttributes(AttributeChange(permissions: new))
@@ -112,7 +118,7 @@ extension FileTree {
   @export(interface)
   public static func resize(_ inode: Inode, to size: UInt64, by caller: Caller) throws(Errno) {
     guard size <= RegularFile.maximumSize else { throw .EFBIG }
-    try dropSetID(inode, by: caller)
+    try dropPrivileges(inode, by: caller)
     let lock = inode.lock
     lock.acquire()
     defer { lock.release() }
@@ -125,7 +131,7 @@ extension FileTree {
   public static func allocate(_ inode: Inode, _ mode: AllocationMode, offset: UInt64, length: UInt64, by caller: Caller)
     throws(Errno)
   {
-    try dropSetID(inode, by: caller)
+    try dropPrivileges(inode, by: caller)
     let lock = inode.lock
     lock.acquire()
     defer { lock.release() }

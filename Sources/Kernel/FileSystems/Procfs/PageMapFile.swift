@@ -19,14 +19,15 @@ final class ProcPageMap: ProcInode {
 
   override func open(_ flags: OpenFlags, path: Path, by caller: Caller) throws(Errno) -> OpenFile {
     // Where in the machine's memory a page is helps attackers: for the administrator alone.
-    let showsFrames = Task.running?.credentials.has(.systemAdministration) ?? false
-    return PageMapFile(path: path, flags: flags, reference, showsFrames: showsFrames)
+    PageMapFile(
+      path: path, flags: flags, try ProgramReference(reference, by: caller),
+      showsFrames: caller.credentials.has(.systemAdministration))
   }
 }
 
-/// The open file. It keeps no address space: behind execve(2) it shows the new one.
+/// The open file. It keeps no address space: after execve(2) it is empty.
 final class PageMapFile: OpenFile {
-  private let reference: TaskReference
+  private let program: ProgramReference
   private let showsFrames: Bool
 
   /// Bytes of a page's word.
@@ -34,8 +35,8 @@ final class PageMapFile: OpenFile {
   /// Pages looked at with the tables locked once.
   private static let pagesAtOnce: UInt64 = 512
 
-  fileprivate init(path: Path, flags: OpenFlags, _ reference: TaskReference, showsFrames: Bool) {
-    self.reference = reference
+  fileprivate init(path: Path, flags: OpenFlags, _ program: ProgramReference, showsFrames: Bool) {
+    self.program = program
     self.showsFrames = showsFrames
     super.init(path: path, flags: flags, isSeekable: true)
   }
@@ -47,7 +48,7 @@ final class PageMapFile: OpenFile {
   private func read(_ buffer: inout TransferBuffer, from offset: UInt64) throws(Errno) -> Int {
     guard offset % Self.wordSize == 0, UInt64(buffer.remaining) % Self.wordSize == 0 else { throw .EINVAL }
     // A program that has gone has no pages.
-    guard let space = try? ProcessText.space(reference) else { return 0 }
+    guard let space = try? program.space() else { return 0 }
     let end = AddressSpace.userPages
     var page = offset / Self.wordSize
     return try buffer.transfer { buffer throws(Errno) in

@@ -27,8 +27,10 @@ class ProcInode: Inode {
   var shownSize: UInt64 { 0 }
 
   final override func attributes() throws(Errno) -> Attributes {
+    let isPublicDirectory = kind == .directory && permissions == 0o555
     var attributes = Attributes(
-      number: number, kind: kind, permissions: permissions, owner: subject?.owner ?? .root, device: superblock.device)
+      number: number, kind: kind, permissions: permissions,
+      owner: subject?.owner(showsIdentity: isPublicDirectory) ?? .root, device: superblock.device)
     attributes.linkCount = linkCount
     attributes.size = shownSize
     attributes.blockSize = 1024
@@ -53,15 +55,18 @@ class ProcInode: Inode {
 
 /// A text file.
 final class ProcText: ProcInode {
-  let source: GeneratedTextFile.Source
+  /// Checks that the caller may open the file, and makes the source of what its open file reads.
+  typealias Opening = (Caller) throws(Errno) -> GeneratedTextFile.Source
+
+  private let opening: Opening
   let sink: TextSink?
 
-  /// - Parameter pieces: makes a text that may be long.
+  /// - Parameter opening: called at each open(2).
   init(
     _ superblock: Superblock, _ number: UInt64, permissions: UInt32 = 0o444, of subject: TaskReference? = nil,
-    sink: TextSink? = nil, pieces source: @escaping GeneratedTextFile.Source
+    sink: TextSink? = nil, opening: @escaping Opening
   ) {
-    self.source = source
+    self.opening = opening
     self.sink = sink
     super.init(superblock, number, .regular, permissions, subject)
   }
@@ -71,22 +76,23 @@ final class ProcText: ProcInode {
     _ superblock: Superblock, _ number: UInt64, permissions: UInt32 = 0o444, of subject: TaskReference? = nil,
     sink: TextSink? = nil, _ source: @escaping TextSource
   ) {
-    self.init(superblock, number, permissions: permissions, of: subject, sink: sink) { _ throws(Errno) in
-      (try source(), nil)
-    }
+    self.init(
+      superblock, number, permissions: permissions, of: subject, sink: sink,
+      opening: { _ throws(Errno) in { _ throws(Errno) in (try source(), nil) } })
   }
 
   override func open(_ flags: OpenFlags, path: Path, by caller: Caller) throws(Errno) -> OpenFile {
     if flags.allowsWriting, sink == nil { throw .EACCES }
-    return ProcTextFile(self, path: path, flags: flags)
+    return ProcTextFile(self, path: path, flags: flags, try opening(caller))
   }
 }
 
-/// A symbolic link.
+/// A symbolic link. A magic link of a process is read and followed by those who may look into the process.
 final class ProcLink: ProcInode {
   private let target: () throws(Errno) -> ByteString
-  /// For magic links, the place itself.
+  /// For magic links, the process and the place itself.
   private let place: (() throws(Errno) -> Path)?
+  private let subject: TaskReference?
   /// What lstat(2) tells: Linux shows 64 bytes for the links of /proc/PID/fd and 0 for all others.
   private let size: UInt64
 
@@ -96,16 +102,21 @@ final class ProcLink: ProcInode {
   ) {
     self.target = target
     self.place = place
+    self.subject = subject
     self.size = size
     super.init(superblock, number, .symbolicLink, permissions, subject)
   }
 
   override var shownSize: UInt64 { size }
 
-  override func readLink() throws(Errno) -> ByteString { try target() }
+  override func readLink() throws(Errno) -> ByteString {
+    try subject?.requireAccess()
+    return try target()
+  }
 
   override func followLink(by caller: Caller) throws(Errno) -> LinkTarget {
     guard let place else { return .text(try target()) }
+    try subject?.requireAccess(by: caller.credentials)
     return .path(try place())
   }
 }

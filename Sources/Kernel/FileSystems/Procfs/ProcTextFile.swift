@@ -9,9 +9,9 @@ import VirtualMemory
 final class ProcTextFile: GeneratedTextFile {
   private let text: ProcText
 
-  init(_ inode: ProcText, path: Path, flags: OpenFlags) {
+  init(_ inode: ProcText, path: Path, flags: OpenFlags, _ source: @escaping Source) {
     text = inode
-    super.init(path: path, flags: flags, inode.source)
+    super.init(path: path, flags: flags, source)
   }
 
   /// Each write is one value, as with sysctl(2)'s files: what is behind 4 KiB does not belong to any of them.

@@ -87,7 +87,12 @@ final class ProcessDirectory: ProcInode {
   private func make(_ entry: Entry) -> ProcInode {
     let reference = reference
     switch entry {
-    case .stat: return text(entry) { () throws(Errno) in ProcessFormat.stat(try TaskSnapshot(reference)) }
+    case .stat:
+      return text(entry) { () throws(Errno) in
+        var snapshot = try TaskSnapshot(reference)
+        if !reference.isAccessible() { snapshot.hideAddresses() }
+        return ProcessFormat.stat(snapshot)
+      }
     case .status: return text(entry) { () throws(Errno) in ProcessFormat.status(try TaskSnapshot(reference)) }
     case .statm: return text(entry) { () throws(Errno) in ProcessFormat.statm(try TaskSnapshot(reference)) }
     case .cmdline: return text(entry) { () throws(Errno) in try ProcessText.commandLine(reference) }
@@ -95,20 +100,24 @@ final class ProcessDirectory: ProcInode {
       return text(entry, 0o644, sink: { name throws(Errno) in try ProcessText.setName(reference, name) }) {
         () throws(Errno) in SystemFormat.line(try TaskSnapshot(reference).name)
       }
-    case .environ: return text(entry, 0o400) { () throws(Errno) in try ProcessText.environment(reference) }
-    case .auxv: return text(entry, 0o400) { () throws(Errno) in try ProcessText.auxiliaryVector(reference) }
-    case .maps: return pieces(entry) { start throws(Errno) in try ProcessText.maps(reference, .names, from: start) }
+    case .environ:
+      return memory(entry, 0o400) { program, _ throws(Errno) in (try ProcessText.environment(program), nil) }
+    case .auxv:
+      return memory(entry, 0o400) { program, _ throws(Errno) in (try ProcessText.auxiliaryVector(program), nil) }
+    case .maps:
+      return memory(entry) { program, start throws(Errno) in try ProcessText.maps(program, .names, from: start) }
     case .smaps:
-      return pieces(entry) { start throws(Errno) in try ProcessText.maps(reference, .residency, from: start) }
+      return memory(entry) { program, start throws(Errno) in try ProcessText.maps(program, .residency, from: start) }
     case .mounts: return text(entry) { () throws(Errno) in MountFormat.mounts(try ProcessText.mounts(reference)) }
     case .mountinfo:
       return text(entry) { () throws(Errno) in MountFormat.mountInformation(try ProcessText.mounts(reference)) }
     case .mountstats:
-      return text(entry) { () throws(Errno) in MountFormat.mountStatistics(try ProcessText.mounts(reference)) }
+      return text(entry, 0o400) { () throws(Errno) in MountFormat.mountStatistics(try ProcessText.mounts(reference)) }
     case .limits: return text(entry) { () throws(Errno) in try ProcessText.limits(reference) }
     case .io:
       return text(entry, 0o400) { () throws(Errno) in
         _ = try reference.resolve()
+        try reference.requireAccess()
         return ProcessFormat.io()
       }
     case .oom_score: return text(entry) { () throws(Errno) in try ProcessText.outOfMemoryScore(reference) }
@@ -120,9 +129,14 @@ final class ProcessDirectory: ProcInode {
     case .wchan: return constant(entry, "0")
     case .cgroup: return constant(entry, "0::/\n")
     case .loginuid: return constant(entry, "4294967295")
-    case .syscall: return text(entry, 0o400) { () throws(Errno) in try ProcessText.systemCall(reference) }
+    case .syscall:
+      return text(entry, 0o400) { () throws(Errno) in
+        try reference.requireAccess(else: .EPERM)
+        return try ProcessText.systemCall(reference)
+      }
     case .personality:
       return text(entry, 0o400) { () throws(Errno) in
+        try reference.requireAccess(else: .EPERM)
         var text = TextBuffer()
         text.append(hex: UInt64(try reference.resolve().process.personality), width: 8)
         text.append("\n")
@@ -149,8 +163,18 @@ final class ProcessDirectory: ProcInode {
       superblock, number(of: entry), permissions: permissions, of: reference, sink: sink, source)
   }
 
-  private func pieces(_ entry: Entry, _ source: @escaping GeneratedTextFile.Source) -> ProcInode {
-    ProcText(superblock, number(of: entry), of: reference, pieces: source)
+  /// A file about the program's memory: open for those who may look into the process, and for as long as this program runs.
+  private func memory(
+    _ entry: Entry, _ permissions: UInt32 = 0o444,
+    _ source: @escaping (ProgramReference, UInt64) throws(Errno) -> (text: TextBuffer, next: UInt64?)
+  ) -> ProcInode {
+    let reference = reference
+    return ProcText(
+      superblock, number(of: entry), permissions: permissions, of: reference,
+      opening: { caller throws(Errno) in
+        let program = try ProgramReference(reference, by: caller)
+        return { start throws(Errno) in try source(program, start) }
+      })
   }
 
   private func constant(_ entry: Entry, _ value: StaticString) -> ProcInode {

@@ -55,6 +55,8 @@ struct TaskSnapshot {
   var residentLimit: UInt64 = .max
   var startCode: UInt64 = 0
   var endCode: UInt64 = 0
+  /// The size of the code, in pages.
+  var codePages: Int { Int(clamping: (endCode &- startCode &+ 4095) / 4096) }
   var startStack: UInt64 = 0
   var startData: UInt64 = 0
   var endData: UInt64 = 0
@@ -81,6 +83,17 @@ struct TaskSnapshot {
   var blocked: UInt64 = 0
   var ignored: UInt64 = 0
   var caught: UInt64 = 0
+}
+
+extension TaskSnapshot {
+  /// Takes away what helps an attacker to find its way in the address space (proc(5): fields of stat marked PT). As on
+  /// Linux, the ends of the code are 1, which tells a program from a kernel thread.
+  mutating func hideAddresses() {
+    if hasMemory { (startCode, endCode) = (1, 1) }
+    startStack = 0
+    (startData, endData, startBreak) = (0, 0, 0)
+    (argumentStart, argumentEnd, environmentStart, environmentEnd) = (0, 0, 0, 0)
+  }
 }
 
 /// Formats of files below /proc/PID.
@@ -142,9 +155,8 @@ enum ProcessFormat {
   /// /proc/PID/statm: size, resident, shared, text, lib, data, dt, in pages.
   static func statm(_ task: TaskSnapshot) -> TextBuffer {
     var text = TextBuffer()
-    let code = Int(clamping: (task.endCode &- task.startCode &+ 4095) / 4096)
     let values = [
-      task.totalPages, task.residentPages, task.objectPages, task.hasMemory ? code : 0, 0,
+      task.totalPages, task.residentPages, task.objectPages, task.hasMemory ? task.codePages : 0, 0,
       task.dataPages + task.stackPages, 0,
     ]
     for (index, value) in values.enumerated() {
@@ -225,9 +237,8 @@ enum ProcessFormat {
       pages("RssShmem", 0)
       pages("VmData", task.dataPages)
       pages("VmStk", task.stackPages)
-      let code = Int(clamping: (task.endCode &- task.startCode &+ 4095) / 4096)
-      pages("VmExe", code)
-      pages("VmLib", max(0, task.executablePages - code))
+      pages("VmExe", task.codePages)
+      pages("VmLib", max(0, task.executablePages - task.codePages))
       pages("VmPTE", task.pageTablePages)
       pages("VmSwap", task.swappedPages)
       pages("HugetlbPages", task.hugePages)

@@ -39,16 +39,16 @@ enum ProcessText {
     return text(bytes)
   }
 
-  static func environment(_ reference: TaskReference) throws(Errno) -> TextBuffer {
-    guard let space = try space(reference) else { return TextBuffer() }
+  static func environment(_ program: ProgramReference) throws(Errno) -> TextBuffer {
+    guard let space = try program.space() else { return TextBuffer() }
     let layout = space.layout
     guard layout.environmentEnd > layout.environmentStart else { return TextBuffer() }
     let count = min(layout.environmentEnd - layout.environmentStart, longest)
     return text(try UserMemory.copyIn(from: layout.environmentStart, count: Int(count), in: space))
   }
 
-  static func auxiliaryVector(_ reference: TaskReference) throws(Errno) -> TextBuffer {
-    guard let space = try space(reference) else { return TextBuffer() }
+  static func auxiliaryVector(_ program: ProgramReference) throws(Errno) -> TextBuffer {
+    guard let space = try program.space() else { return TextBuffer() }
     var bytes: [UInt8] = []
     for word in space.layout.auxiliaryVector {
       for shift in stride(from: UInt64(0), to: 64, by: 8) { bytes.append(UInt8(truncatingIfNeeded: word >> shift)) }
@@ -61,9 +61,9 @@ enum ProcessText {
 
   /// The areas from address `start` on; and where the next piece begins.
   static func maps(
-    _ reference: TaskReference, _ detail: AddressSpace.SnapshotDetail, from start: UInt64
+    _ program: ProgramReference, _ detail: AddressSpace.SnapshotDetail, from start: UInt64
   ) throws(Errno) -> (text: TextBuffer, next: UInt64?) {
-    guard let space = try space(reference) else { return (TextBuffer(), nil) }
+    guard let space = try program.space() else { return (TextBuffer(), nil) }
     var text = TextBuffer(reserving: 4096)
     let areas = space.areas(detail, from: start, limit: areasInPiece)
     for area in areas {

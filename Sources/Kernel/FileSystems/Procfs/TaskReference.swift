@@ -1,4 +1,4 @@
-// How a file of /proc/PID remembers whom it is about: by number and start time, so that it neither keeps a process alive
+// How a file of /proc/PID remembers which process it is about: by number and start time, so that it neither keeps a process alive
 // nor confuses it with a later one of the same number.
 
 import FileSystem
@@ -50,12 +50,35 @@ struct TaskReference {
     return task
   }
 
-  /// Whose the files are: the effective ids of the process, or root when it does not want to be looked at (prctl(2),
+  /// Whose the files are: the effective ids of the process, or root when others may not look into it (prctl(2),
   /// PR_SET_DUMPABLE).
-  var owner: Owner {
-    guard let found = try? resolve(), let task = found.task, found.process.dumpable == 1 else { return .root }
-    let credentials = task.sharedCredentials
-    return Owner(user: credentials.effectiveUser, group: credentials.effectiveGroup)
+  ///
+  /// - Parameter showsIdentity: for directories that everybody may search, whose owner always tells the effective ids.
+  func owner(showsIdentity: Bool) -> Owner {
+    guard let task = try? resolve().task else { return .root }
+    let exposure = task.exposure
+    guard showsIdentity || exposure.isDumpable || exposure.addressSpace == nil else { return .root }
+    return Owner(user: exposure.credentials.effectiveUser, group: exposure.credentials.effectiveGroup)
+  }
+
+  // MARK: Access
+
+  /// Whether the task that runs may look into the process or thread. Process 1 is root's.
+  func isAccessible(by credentials: Credentials? = nil) -> Bool {
+    guard let reader = Task.running, let found = try? resolve() else { return false }
+    guard let target = found.task else { return (credentials ?? reader.credentials).has(.trace) }
+    return reader.mayAccess(target, as: .fileSystem, with: credentials)
+  }
+
+  /// - Throws: `refusal` when the task that runs may not look into the process or thread.
+  func requireAccess(by credentials: Credentials? = nil, else refusal: Errno = .EACCES) throws(Errno) {
+    guard isAccessible(by: credentials) else { throw refusal }
+  }
+
+  /// Whether the process is the one that asks.
+  var isOwn: Bool {
+    guard let reader = Task.running else { return false }
+    return (try? resolve().process) === reader.process
   }
 
   /// The inode number of the directory.

@@ -93,6 +93,17 @@ final class ProgramFile {
     return ByteString(bytes.prefix { $0 != 0 })
   }
 
+  /// Whether the caller may read the file too.
+  func isReadable(by caller: Caller) -> Bool {
+    (try? caller.check(.read, attributes.accessControl, kind: .regular)) != nil
+  }
+
+  /// The capabilities that the file grants (capabilities(7)), unless the mount forbids them.
+  var capabilities: FileCapabilities? {
+    guard !file.path.mount.flags.contains(.noSetID) else { return nil }
+    return FileTree.capabilities(of: file.inode)
+  }
+
   /// Set-user-id and set-group-id, unless the mount forbids them.
   var setIdentities: (user: UInt32?, group: UInt32?) {
     guard !file.path.mount.flags.contains(.noSetID) else { return (nil, nil) }
@@ -111,6 +122,8 @@ struct ResolvedProgram {
   var arguments: ProgramArguments
   /// What AT_EXECFN says: the name given to execve.
   var fileName: ByteString
+  /// Whether the caller may read every file of the chain: what it could copy and run hides nothing from it.
+  var isReadable: Bool
 
   /// Follows interpreters from `program` on.
   ///
@@ -119,6 +132,7 @@ struct ResolvedProgram {
     self.program = program
     self.fileName = fileName
     self.arguments = arguments
+    isReadable = program.isReadable(by: caller)
     // Since 5.18 Linux never starts a program without argv[0].
     if arguments.arguments.isEmpty { self.arguments.arguments = [ByteString()] }
     var name = fileName
@@ -133,6 +147,7 @@ struct ResolvedProgram {
       name = script.interpreter
       let path = try PathWalk.resolve(script.interpreter, by: caller)
       self.program = try ProgramFile.open(path, by: caller)
+      if !self.program.isReadable(by: caller) { isReadable = false }
     }
   }
 }

@@ -22,7 +22,7 @@ extension Task {
     let caller = caller
     let resolved = try ResolvedProgram(
       try ProgramFile.open(path, by: caller), fileName: fileName, arguments: arguments, by: caller)
-    let identity = newIdentity(resolved.program)
+    let identity = try newIdentity(resolved.program)
     let loaded = try ProgramLoader.load(
       resolved, limits: process.memoryLimits, credentials: identity.credentials, isSecure: identity.isSecure,
       placement: ProgramPlacement(personality: identity.isSecure ? process.securePersonality : process.personality),
@@ -39,11 +39,13 @@ extension Task {
     }
     // The point of no return.
     leaveOldProgram()
-    enterNewProgram(loaded, handle)
-    let isPrivileged = identity.credentials !== credentials && identity.isSecure
-    setCredentials(identity.credentials)
-    process.dumpable = isPrivileged ? 0 : 1
-    if isPrivileged { parentDeathSignal = 0 }
+    let gains = credentials.gains(in: identity.credentials)
+    // Others may look into a program that they may read and that has no more rights than they (execve(2), prctl(2)).
+    let isDumpable = !gains && credentials.hasOneIdentity && resolved.isReadable
+    if gains || identity.isSecure { parentDeathSignal = 0 }
+    // Others that share root and working directory (CLONE_FS) would go on changing them for the privileged program.
+    if gains { unshare(files: false, directories: true) }
+    enterNewProgram(loaded, handle, identity.credentials, dumpable: isDumpable ? 1 : 0)
     if identity.isSecure { process.personality = process.securePersonality }
     let name = fileName.bytes.split(separator: 0x2f, omittingEmptySubsequences: true).last.map { ByteString($0) }
     commandName = name ?? fileName
@@ -54,9 +56,13 @@ extension Task {
     }
   }
 
-  private func newIdentity(_ program: ProgramFile) -> (credentials: Credentials, isSecure: Bool) {
+  /// - Throws: EPERM when the file's capabilities do not all come through: a program that does not know about
+  ///   capabilities must not run with a part of them (capabilities(7), "Safety checking for capability-dumb binaries").
+  private func newIdentity(_ program: ProgramFile) throws(Errno) -> (credentials: Credentials, isSecure: Bool) {
     let (user, group) = program.setIdentities
-    return credentials.executing(setUser: user, setGroup: group, file: nil)
+    let file = program.capabilities
+    if let file, !credentials.obtainsAll(of: file) { throw .EPERM }
+    return credentials.executing(setUser: user, setGroup: group, file: file)
   }
 
   /// Ends all other threads and takes the place of the leader.
@@ -90,8 +96,8 @@ extension Task {
     user = -1
   }
 
-  private func enterNewProgram(_ loaded: LoadedProgram, _ handle: Int64) {
-    exchangeAddressSpace(loaded.space)?.threadEnded()
+  private func enterNewProgram(_ loaded: LoadedProgram, _ handle: Int64, _ new: Credentials, dumpable: Int32) {
+    exchangeProgram(loaded.space, new, dumpable: dumpable)?.threadEnded()
     // The parent of a vfork may use its memory again.
     vforkCompletion?.complete()
     vforkCompletion = nil
