@@ -32,7 +32,8 @@ public enum DescriptorCalls {
     let mask = SignalSet(rawValue: try UserMemory.read(frame.a1, as: UInt64.self))
     let descriptor = frame.int(0)
     if descriptor != -1 {
-      guard let file = try frame.descriptors.get(descriptor) as? SignalFile else { throw .EINVAL }
+      let use = try frame.descriptors.get(descriptor)
+      guard let file = use.file as? SignalFile else { throw .EINVAL }
       file.setMask(mask)
       return Int64(descriptor)
     }
@@ -55,7 +56,7 @@ public enum DescriptorCalls {
   ///
   /// - Throws: EBADF.
   static func process(_ frame: SystemCallFrame) throws(Errno) -> Process {
-    guard let file = try frame.descriptors.get(frame.int(0)) as? ProcessFile else { throw .EBADF }
+    guard let file = try frame.descriptors.get(frame.int(0)).file as? ProcessFile else { throw .EBADF }
     return file.process
   }
 
@@ -80,13 +81,8 @@ public enum DescriptorCalls {
   static func getDescriptor(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     guard frame.int(2) == 0 else { throw .EINVAL }
     guard let target = try process(frame).anyTask else { throw .ESRCH }
-    let mine = frame.credentials
-    let theirs = target.sharedCredentials
-    // ptrace(2)'s access check in its file-descriptor form.
-    let isSame =
-      mine.realUser == theirs.effectiveUser && mine.realUser == theirs.realUser && mine.realUser == theirs.savedUser
-    guard isSame || mine.has(.trace) else { throw .EPERM }
-    let file = try target.sharedDescriptors.get(frame.int(1))
-    return Int64(try frame.descriptors.insert(file, closeOnExec: true))
+    guard frame.task.mayAccess(target, as: .real) else { throw .EPERM }
+    let use = try target.sharedDescriptors.getFromOutside(frame.int(1))
+    return Int64(try frame.descriptors.insert(use.file, closeOnExec: true))
   }
 }

@@ -81,7 +81,8 @@ public enum MemoryCalls {
     var source: (any MappingSource)?
     var maximum: Protection = .all
     if bits & MAP_ANONYMOUS == 0 {
-      let file = try frame.descriptors.getForUse(frame.int(4))
+      let use = try frame.descriptors.getForUse(frame.int(4))
+      let file = use.file
       guard frame.a1 != 0 else { throw .EINVAL }
       maximum = try permitted(file, protection, isShared: flags.contains(.shared))
       if flags.contains(.growsDown), flags.contains(.shared) { throw .EINVAL }

@@ -134,7 +134,7 @@ public enum ProcessCalls {
     let descriptor = frame.int(0)
     let isAbsolute = name.bytes.first == 0x2f
     var base: Path?
-    if descriptor != AT_FDCWD && !isAbsolute { base = try frame.descriptors.get(descriptor).path }
+    if descriptor != AT_FDCWD && !isAbsolute { base = try frame.descriptors.get(descriptor).file.path }
     let path = try PathWalk.resolve(name, from: base, options, by: frame.caller)
     guard path.inode.kind != .symbolicLink else { throw .ELOOP }
     // The name under which a script's interpreter can open it again (execveat(2), NOTES).
@@ -215,7 +215,7 @@ public enum ProcessCalls {
       guard identifier >= 0 else { throw .EINVAL }
       target = .group(identifier == 0 ? frame.process.groupIdentifier : identifier)
     case P_PIDFD:
-      guard let file = try frame.descriptors.get(identifier) as? ProcessFile else { throw .EBADF }
+      guard let file = try frame.descriptors.get(identifier).file as? ProcessFile else { throw .EBADF }
       target = .process(file.process.pid)
     default: throw .EINVAL
     }

@@ -43,7 +43,8 @@ public final class EventPoll: OpenFile {
 
   // MARK: epoll_ctl(2)
 
-  /// EPOLL_CTL_ADD.
+  /// EPOLL_CTL_ADD. The caller uses both files (`FileUse`), so neither is closed before the watch is there; a file that is
+  /// closed later takes its watches away (`forget`).
   /// - Throws: EEXIST, EPERM for files that cannot be watched, ELOOP for instances that would watch each other in a circle
   ///   or more than five deep.
   @export(interface)
@@ -95,9 +96,11 @@ public final class EventPoll: OpenFile {
   }
 
   private func discard(_ item: EventPollItem) {
+    // No wake-up is under way when its entries have left the queues.
     item.unwatch()
     Self.watchers.withLock { _ in item.file.watchers.removeAll { $0 === item } }
     state.withLock { state in
+      item.owner = nil
       state.items[item.key] = nil
       state.ready.removeAll { $0 === item }
     }
@@ -205,7 +208,8 @@ public final class EventPoll: OpenFile {
 
 /// A watched file.
 public final class EventPollItem {
-  /// nil when the watch has ended. The instance lives as long as its items are watched: `close` ends them.
+  /// nil when the watch has ended. The instance lives as long as its items are watched: `close` ends them. Written under
+  /// the lock of the instance's state.
   fileprivate(set) var owner: EventPoll?
   let key: EventPoll.ItemKey
   let file: OpenFile
@@ -239,7 +243,6 @@ public final class EventPollItem {
   fileprivate func unwatch() {
     for (queue, entry) in entries { queue.remove(entry) }
     entries = []
-    owner = nil
   }
 }
 

@@ -1,5 +1,6 @@
 // The descriptors of a process: small numbers for open files. A bitmap finds the lowest free number, arrays hold the
-// files and the close-on-exec flags. Tasks made with CLONE_FILES share a table.
+// files and the close-on-exec flags. Tasks made with CLONE_FILES share a table: what they get from it is a use, which keeps
+// the file open (`FileUse`).
 
 import KernelCore
 import LinuxABI
@@ -62,33 +63,61 @@ public final class DescriptorTable {
 
   // MARK: Use
 
-  /// The file of a descriptor.
+  /// The use of a descriptor's file, for a system call of a task that uses the table.
   /// - Throws: EBADF.
   @export(interface)
-  public func get(_ descriptor: Int32) throws(Errno) -> OpenFile {
+  public func get(_ descriptor: Int32) throws(Errno) -> FileUse {
+    try use(descriptor, isCounted: isShared)
+  }
+
+  /// As `get`, for others than the table's users (/proc/PID/fd, pidfd_getfd(2)): the users may close the descriptor.
+  /// - Throws: EBADF.
+  @export(interface)
+  public func getFromOutside(_ descriptor: Int32) throws(Errno) -> FileUse {
+    try use(descriptor, isCounted: true)
+  }
+
+  @inline(__always)
+  private func use(_ descriptor: Int32, isCounted: Bool) throws(Errno) -> FileUse {
     let index = Int(descriptor)
     let file: OpenFile? = state.withLock { state in
-      index >= 0 && index < state.files.count ? state.files[index] : nil
+      guard index >= 0, index < state.files.count, let file = state.files[index] else { return nil }
+      if isCounted { file.acquire() }
+      return file
     }
     guard let file else { throw .EBADF }
-    return file
+    return FileUse(file, isCounted: isCounted)
+  }
+
+  /// Whether the descriptor refers to a file now.
+  @export(interface)
+  public func isOpen(_ descriptor: Int32) -> Bool {
+    let index = Int(descriptor)
+    return state.withLock { state in index >= 0 && index < state.files.count && state.files[index] != nil }
+  }
+
+  /// Whether the descriptor refers to `file` now.
+  @export(interface)
+  public func refers(_ descriptor: Int32, to file: OpenFile) -> Bool {
+    let index = Int(descriptor)
+    return state.withLock { state in index >= 0 && index < state.files.count && state.files[index] === file }
   }
 
   /// As `get`, for calls that need more than a name: files opened with O_PATH are refused (open(2)).
   @export(interface)
-  public func getForUse(_ descriptor: Int32) throws(Errno) -> OpenFile {
-    let file = try get(descriptor)
-    guard !file.flags.contains(.path) else { throw .EBADF }
-    return file
+  public func getForUse(_ descriptor: Int32) throws(Errno) -> FileUse {
+    let use = try get(descriptor)
+    guard !use.file.flags.contains(.path) else { throw .EBADF }
+    return use
   }
 
   /// Gives the file the lowest free number at or above `minimum`.
-  /// - Throws: EMFILE; EINVAL for a minimum beyond the limit (fcntl F_DUPFD).
+  /// - Throws: EMFILE; EINVAL for a minimum beyond the limit (fcntl F_DUPFD); EBADF for a closed file.
   @export(interface)
   public func insert(_ file: OpenFile, closeOnExec: Bool = false, from minimum: Int32 = 0) throws(Errno) -> Int32 {
     let limit = limit
     guard minimum >= 0, minimum == 0 || Int(minimum) < limit else { throw .EINVAL }
-    file.acquire()
+    guard file.tryAcquire() else { throw .EBADF }
     let number: Int? = state.withLock { state in
       let number = state.firstFree(from: Int(minimum))
       guard number < limit else { return nil }
@@ -108,9 +137,11 @@ public final class DescriptorTable {
   public func duplicate(_ source: Int32, to target: Int32, closeOnExec: Bool) throws(Errno) {
     let index = Int(target)
     guard index >= 0, index < limit else { throw .EBADF }
-    let file = try get(source)
-    file.acquire()
-    let old: OpenFile? = state.withLock { state in
+    let origin = Int(source)
+    // One step: the source cannot be closed between look-up and duplication.
+    let old: OpenFile? = try state.withLock { state throws(Errno) in
+      guard origin >= 0, origin < state.files.count, let file = state.files[origin] else { throw .EBADF }
+      file.acquire()
       let old = index < state.files.count ? state.files[index] : nil
       state.put(file, at: index, closeOnExec: closeOnExec)
       return old
@@ -203,13 +234,13 @@ public final class DescriptorTable {
     guard found else { throw .EBADF }
   }
 
-  /// The first descriptor at or above `start` and its file, for /proc/PID/fd.
+  /// The first descriptor at or above `start`, for /proc/PID/fd.
   @export(interface)
-  public func next(from start: Int32) -> (descriptor: Int32, file: OpenFile)? {
+  public func next(from start: Int32) -> Int32? {
     state.withLock { state in
       var index = max(0, Int(start))
       while index < state.files.count {
-        if let file = state.files[index] { return (Int32(truncatingIfNeeded: index), file) }
+        if state.files[index] != nil { return Int32(truncatingIfNeeded: index) }
         index += 1
       }
       return nil

@@ -9,12 +9,15 @@ import VirtualMemory
 
 /// An open file.
 ///
-/// Descriptors count their references in `acquire()` and `release()`; the last release calls `close()` once.
+/// Descriptors and uses (`FileUse`) count their references in `acquire()` and `release()`; the last release calls `close()`
+/// once. A closed file stays closed: no reference can be acquired any more.
 open class OpenFile {
   public final let path: Path
   public final let inode: Inode
   private final let flagBits: Atomic<Int32>
+  /// 0 before the first reference; negative once the file is closed.
   private final let references = Atomic<Int>(0)
+  private static var closed: Int { .min / 2 }
   /// The file position, for files that have one.
   public final let position: Scheduling.Mutex<UInt64>?
   /// SIGIO's receiver (fcntl F_SETOWN): a process id, or minus a group's. Recorded, and told by F_GETOWN.
@@ -51,19 +54,49 @@ open class OpenFile {
 
   // MARK: References
 
-  /// A descriptor (or a message in flight) begins to refer to the file.
+  /// Adds a reference, for callers that know the file to be open: they made it, have a reference, or hold the lock of a
+  /// descriptor table that has one.
   @inline(__always)
   public final func acquire() {
-    if references.add(1, ordering: .relaxed).oldValue == 0 {
-      path.mount.enter()
-      if flags.allowsWriting, inode.kind == .regular { inode.writers.add(1, ordering: .relaxed) }
+    guard tryAcquire() else { panic("a closed file is opened again") }
+  }
+
+  /// Adds a reference unless the file is closed.
+  ///
+  /// - Returns: false for a closed file.
+  @inline(__always)
+  public final func tryAcquire() -> Bool {
+    var count = references.load(ordering: .relaxed)
+    while count >= 0 {
+      let (exchanged, found) = references.weakCompareExchange(
+        expected: count, desired: count + 1, ordering: .relaxed)
+      if exchanged {
+        if count == 0 { opened() }
+        return true
+      }
+      count = found
     }
+    return false
+  }
+
+  /// The first reference: the file uses its mount and its inode from now on.
+  private final func opened() {
+    path.mount.enter()
+    if flags.allowsWriting, inode.kind == .regular { inode.writers.add(1, ordering: .relaxed) }
   }
 
   /// A reference ends; the last one closes the file. Must be called without spin locks.
   @export(interface)
   public final func release() {
-    guard references.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 else { return }
+    // One step from the last reference to closed: nobody finds a count of 0 between.
+    var count = references.load(ordering: .relaxed)
+    while true {
+      let (exchanged, found) = references.weakCompareExchange(
+        expected: count, desired: count == 1 ? Self.closed : count - 1, ordering: .acquiringAndReleasing)
+      if exchanged { break }
+      count = found
+    }
+    guard count == 1 else { return }
     inode.releaseLocks(ofFile: self)
     if flags.allowsWriting, inode.kind == .regular { inode.writers.subtract(1, ordering: .relaxed) }
     EventPoll.forget(self)

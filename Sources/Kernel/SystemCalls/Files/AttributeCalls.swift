@@ -16,7 +16,7 @@ public enum AttributeCalls {
         try changeMode(try FileArguments.resolve(AT_FDCWD, frame.a0, flags: 0, frame), frame.uint(1), frame)
       },
       SystemCall(91, "fchmod", .full, "fd:d mode:o") { frame throws(Errno) in
-        try changeMode(try frame.descriptors.getForUse(frame.int(0)).path, frame.uint(1), frame)
+        try changeMode(try frame.descriptors.getForUse(frame.int(0)).file.path, frame.uint(1), frame)
       },
       SystemCall(92, "chown", .full, "path:s user:i group:i") { frame throws(Errno) in
         try changeOwner(
@@ -24,7 +24,7 @@ public enum AttributeCalls {
       },
       SystemCall(93, "fchown", .full, "fd:d user:i group:i") { frame throws(Errno) in
         try changeOwner(
-          try frame.descriptors.getForUse(frame.int(0)).path, frame.uint(1), frame.uint(2), frame)
+          try frame.descriptors.getForUse(frame.int(0)).file.path, frame.uint(1), frame.uint(2), frame)
       },
       SystemCall(94, "lchown", .full, "path:s user:i group:i") { frame throws(Errno) in
         let place = try FileArguments.resolve(AT_FDCWD, frame.a0, flags: AT_SYMLINK_NOFOLLOW, frame)
@@ -86,7 +86,7 @@ public enum AttributeCalls {
     let place: Path
     if frame.a1 == 0, frame.int(0) != AT_FDCWD {
       guard frame.int(3) == 0 else { throw .EINVAL }
-      place = try frame.descriptors.getForUse(frame.int(0)).path
+      place = try frame.descriptors.getForUse(frame.int(0)).file.path
     } else {
       place = try FileArguments.resolve(frame.int(0), frame.a1, flags: frame.int(3), frame)
     }

@@ -29,10 +29,12 @@ public enum CopyCalls {
   static func sendFile(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     var offset: UInt64?
     if frame.a2 != 0 { offset = try FileArguments.offset(try UserMemory.read(frame.a2, as: UInt64.self)) }
-    let input = try FileArguments.readable(frame.int(1), frame)
+    let inputUse = try FileArguments.readable(frame.int(1), frame)
+    let input = inputUse.file
     if offset != nil, input.position == nil { throw .ESPIPE }
     guard input.inode.kind != .directory else { throw .EINVAL }
-    let output = try FileArguments.writable(frame.int(0), frame)
+    let outputUse = try FileArguments.writable(frame.int(0), frame)
+    let output = outputUse.file
     if output.inode.kind == .regular, output.flags.contains(.append) { throw .EINVAL }
     let count = try copy(input, &offset, output, nil, frame.a3, frame)
     if let offset, frame.a2 != 0 { try UserMemory.write(offset, to: frame.a2) }
@@ -41,8 +43,10 @@ public enum CopyCalls {
 
   /// copy_file_range(2): both must be regular files.
   static func copyFileRange(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let input = try frame.descriptors.getForUse(frame.int(0))
-    let output = try frame.descriptors.getForUse(frame.int(2))
+    let inputUse = try frame.descriptors.getForUse(frame.int(0))
+    let input = inputUse.file
+    let outputUse = try frame.descriptors.getForUse(frame.int(2))
+    let output = outputUse.file
     var from: UInt64?
     var to: UInt64?
     if frame.a1 != 0 { from = try FileArguments.offset(try UserMemory.read(frame.a1, as: UInt64.self)) }
@@ -71,8 +75,10 @@ public enum CopyCalls {
   static func splice(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     guard frame.uint(5) & ~0xf == 0 else { throw .EINVAL }
     guard frame.a4 > 0 else { return 0 }
-    let input = try FileArguments.readable(frame.int(0), frame)
-    let output = try FileArguments.writable(frame.int(2), frame)
+    let inputUse = try FileArguments.readable(frame.int(0), frame)
+    let input = inputUse.file
+    let outputUse = try FileArguments.writable(frame.int(2), frame)
+    let output = outputUse.file
     guard input.pipe != nil || output.pipe != nil else { throw .EINVAL }
     if input.pipe != nil, frame.a1 != 0 { throw .ESPIPE }
     if output.pipe != nil, frame.a3 != 0 { throw .ESPIPE }
@@ -133,8 +139,10 @@ public enum CopyCalls {
   static func tee(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     guard frame.uint(3) & ~0xf == 0 else { throw .EINVAL }
     guard frame.a2 > 0 else { return 0 }
-    let input = try FileArguments.readable(frame.int(0), frame)
-    let output = try FileArguments.writable(frame.int(1), frame)
+    let inputUse = try FileArguments.readable(frame.int(0), frame)
+    let input = inputUse.file
+    let outputUse = try FileArguments.writable(frame.int(1), frame)
+    let output = outputUse.file
     guard let source = input.pipe, let target = output.pipe, source !== target else { throw .EINVAL }
     return Int64(
       try source.tee(
@@ -145,7 +153,8 @@ public enum CopyCalls {
   /// vmsplice(2): pages go into a pipe by reference, given away for good or not; out of a pipe they are copied, as on Linux.
   static func vmSplice(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     guard frame.uint(3) & ~0xf == 0 else { throw .EINVAL }
-    let file = try frame.descriptors.getForUse(frame.int(0))
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let file = use.file
     guard let pipe = file.pipe else { throw .EBADF }
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     let isNonBlocking = file.isNonBlocking || frame.uint(3) & nonBlocking != 0

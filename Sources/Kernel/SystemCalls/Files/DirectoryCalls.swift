@@ -162,7 +162,8 @@ public enum DirectoryCalls {
   private enum Layout { case old, new }
 
   private static func list(_ frame: SystemCallFrame, _ layout: Layout) throws(Errno) -> Int64 {
-    let file = try FileArguments.readable(frame.int(0), frame)
+    let use = try FileArguments.readable(frame.int(0), frame)
+    let file = use.file
     let room = Int(min(frame.uint(2), 1 << 20))
     // Entries are collected here first: writing to the program may sleep, which `emit` must not.
     var output: [UInt8] = []
@@ -213,7 +214,7 @@ public enum DirectoryCalls {
   }
 
   static func changeToOpenDirectory(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let place = try frame.descriptors.get(frame.int(0)).path
+    let place = try frame.descriptors.get(frame.int(0)).file.path
     guard place.inode.kind == .directory else { throw .ENOTDIR }
     try frame.caller.check(.search, try place.inode.accessControl(), kind: .directory)
     frame.task.fileSystemContext.setWorkingDirectory(place)

@@ -60,7 +60,7 @@ public enum ExtendedAttributeCalls {
     switch target {
     case .followed: try FileArguments.resolve(AT_FDCWD, frame.a0, flags: 0, frame)
     case .link: try FileArguments.resolve(AT_FDCWD, frame.a0, flags: AT_SYMLINK_NOFOLLOW, frame)
-    case .descriptor: try frame.descriptors.getForUse(frame.int(0)).path
+    case .descriptor: try frame.descriptors.getForUse(frame.int(0)).file.path
     }
   }
 

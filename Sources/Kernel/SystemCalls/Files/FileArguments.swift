@@ -17,7 +17,7 @@ enum FileArguments {
   /// - Throws: EBADF; ENOTDIR unless the path is empty (AT_EMPTY_PATH).
   static func base(_ descriptor: Int32, _ path: ByteString, _ frame: SystemCallFrame) throws(Errno) -> Path? {
     if descriptor == AT_FDCWD || path.bytes.first == 0x2f { return nil }
-    let place = try frame.descriptors.get(descriptor).path
+    let place = try frame.descriptors.get(descriptor).file.path
     if !path.isEmpty, place.inode.kind != .directory { throw .ENOTDIR }
     return place
   }
@@ -35,17 +35,17 @@ enum FileArguments {
   }
 
   /// A file that may be read, or EBADF.
-  static func readable(_ descriptor: Int32, _ frame: SystemCallFrame) throws(Errno) -> OpenFile {
-    let file = try frame.descriptors.getForUse(descriptor)
-    guard file.flags.allowsReading else { throw .EBADF }
-    return file
+  static func readable(_ descriptor: Int32, _ frame: SystemCallFrame) throws(Errno) -> FileUse {
+    let use = try frame.descriptors.getForUse(descriptor)
+    guard use.file.flags.allowsReading else { throw .EBADF }
+    return use
   }
 
   /// A file that may be written, or EBADF.
-  static func writable(_ descriptor: Int32, _ frame: SystemCallFrame) throws(Errno) -> OpenFile {
-    let file = try frame.descriptors.getForUse(descriptor)
-    guard file.flags.allowsWriting else { throw .EBADF }
-    return file
+  static func writable(_ descriptor: Int32, _ frame: SystemCallFrame) throws(Errno) -> FileUse {
+    let use = try frame.descriptors.getForUse(descriptor)
+    guard use.file.flags.allowsWriting else { throw .EBADF }
+    return use
   }
 
   /// A user buffer; Linux moves at most 2 GiB less a page at a time.

@@ -43,7 +43,8 @@ public enum FileDescriptorCalls {
   }
 
   static func duplicate(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    Int64(try frame.descriptors.insert(try frame.descriptors.get(frame.int(0))))
+    let use = try frame.descriptors.get(frame.int(0))
+    return Int64(try frame.descriptors.insert(use.file))
   }
 
   static func duplicateTo(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
@@ -67,7 +68,8 @@ public enum FileDescriptorCalls {
     let descriptor = frame.int(0)
     let command = frame.int(1)
     let table = frame.descriptors
-    let file = try table.get(descriptor)
+    let use = try table.get(descriptor)
+    let file = use.file
     switch command {
     case F_DUPFD, F_DUPFD_CLOEXEC:
       guard let minimum = Int32(exactly: Int64(bitPattern: frame.a2)) else { throw .EINVAL }
@@ -158,6 +160,12 @@ public enum FileDescriptorCalls {
     case F_RDLCK, F_WRLCK:
       if lock.isExclusive ? !file.flags.allowsWriting : !file.flags.allowsReading { throw .EBADF }
       try file.inode.lockRecord(lock, waits: command == F_SETLKW || command == F_OFD_SETLKW)
+      // Another thread may have closed the descriptor while this one waited, which takes the process's locks away: a lock
+      // that comes after that would stay for ever.
+      if !isDescription, !frame.descriptors.refers(frame.int(0), to: file) {
+        file.inode.unlockRecord(owner: owner, start: start, end: end)
+        throw .EBADF
+      }
     default: throw .EINVAL
     }
     return 0
@@ -189,7 +197,8 @@ public enum FileDescriptorCalls {
   }
 
   static func lockFile(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let file = try frame.descriptors.getForUse(frame.int(0))
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let file = use.file
     let operation = frame.int(1)
     switch operation & ~LOCK_NB {
     case LOCK_UN: file.inode.unlockWhole(file)

@@ -50,7 +50,7 @@ public enum OpenCalls {
     let path = try FileArguments.path(address)
     var base: Path?
     if resolve & (RESOLVE_IN_ROOT | RESOLVE_BENEATH) != 0, directory != AT_FDCWD {
-      base = try frame.descriptors.get(directory).path
+      base = try frame.descriptors.get(directory).file.path
     } else {
       base = try FileArguments.base(directory, path, frame)
     }

@@ -98,7 +98,8 @@ public enum PipeCalls {
     guard flags & ~TFD_TIMER_ABSTIME == 0 else { throw .EINVAL }
     let interval = try Timespec.read(frame.a2)
     let value = try Timespec.read(frame.a2 &+ 16)
-    let file = try frame.descriptors.getForUse(frame.int(0))
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let file = use.file
     guard let timer = file.timer else { throw .EINVAL }
     let deadline: Instant
     if value == 0 {
@@ -116,7 +117,8 @@ public enum PipeCalls {
   }
 
   static func getTimer(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    guard let timer = try frame.descriptors.getForUse(frame.int(0)).timer else { throw .EINVAL }
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    guard let timer = use.file.timer else { throw .EINVAL }
     try write(timer.remaining(), to: frame.a1)
     return 0
   }
@@ -137,7 +139,8 @@ public enum PipeCalls {
   static func addWatch(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let mask = FileEvents(rawValue: frame.uint(2))
     if mask.contains(.maskAdd), mask.contains(.maskCreate) { throw .EINVAL }
-    let file = try frame.descriptors.getForUse(frame.int(0))
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let file = use.file
     guard let instance = file.inotify else { throw .EINVAL }
     var options: WalkOptions = []
     if mask.contains(.dontFollow) { options.insert(.noFollow) }
@@ -149,7 +152,8 @@ public enum PipeCalls {
   }
 
   static func removeWatch(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    guard let instance = try frame.descriptors.getForUse(frame.int(0)).inotify else { throw .EINVAL }
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    guard let instance = use.file.inotify else { throw .EINVAL }
     try instance.remove(frame.int(1))
     return 0
   }

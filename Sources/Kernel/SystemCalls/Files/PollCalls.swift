@@ -118,20 +118,29 @@ public enum PollCalls {
     let entries = try UserMemory.readArray(address, count: Int(count), as: linux_pollfd.self)
     var requests: [PollRequest] = []
     requests.reserveCapacity(entries.count)
+    var uses = FileUses()
     for entry in entries {
       if entry.fd < 0 {
         requests.append(PollRequest(entry.fd, result: []))
-      } else if let file = try? task.descriptors.getForUse(entry.fd) {
-        requests.append(PollRequest(entry.fd, file, events: PollEvents(rawValue: UInt32(entry.events))))
       } else {
-        requests.append(PollRequest(entry.fd, result: .invalid))
+        do throws(Errno) {
+          let file = uses.add(try task.descriptors.getForUse(entry.fd))
+          requests.append(PollRequest(entry.fd, file, events: PollEvents(rawValue: UInt32(entry.events))))
+        } catch {
+          requests.append(PollRequest(entry.fd, result: .invalid))
+        }
       }
     }
     let ready = try Polling.wait(&requests, until: deadline)
     // Only the results: other threads may be changing the rest.
     var results: [UInt16] = []
     results.reserveCapacity(requests.count)
-    for index in requests.indices { results.append(UInt16(truncatingIfNeeded: requests[index].result.rawValue)) }
+    for index in requests.indices {
+      var result = requests[index].result
+      // A descriptor that was closed during the wait.
+      if uses.isShared, !result.isEmpty, !task.descriptors.isOpen(requests[index].descriptor) { result = .invalid }
+      results.append(UInt16(truncatingIfNeeded: result.rawValue))
+    }
     try UserMemory.writeFields(results, to: address &+ 6, stride: MemoryLayout<linux_pollfd>.stride)
     return Int64(ready)
   }
@@ -178,13 +187,14 @@ public enum PollCalls {
     let asked = try DescriptorSets(frame, count: count)
     var requests: [PollRequest] = []
     requests.reserveCapacity(asked.memberCount)
+    var uses = FileUses()
     for index in 0..<asked.wordCount {
       var bits = asked.union(index)
       if index == count / 64 { bits &= 1 << UInt64(count % 64) &- 1 }
       while bits != 0 {
         let descriptor = Int32(truncatingIfNeeded: index * 64 + bits.trailingZeroBitCount)
         bits &= bits &- 1
-        let file = try frame.descriptors.getForUse(descriptor)
+        let file = uses.add(try frame.descriptors.getForUse(descriptor))
         requests.append(PollRequest(descriptor, file, events: asked.events(descriptor), unasked: []))
       }
     }
@@ -207,8 +217,10 @@ public enum PollCalls {
   static func epollControl(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     var event = linux_epoll_event()
     if frame.int(1) != EPOLL_CTL_DEL { event = try UserMemory.read(frame.a3, as: linux_epoll_event.self) }
-    let instance = try frame.descriptors.getForUse(frame.int(0))
-    let file = try frame.descriptors.getForUse(frame.int(2))
+    let instanceUse = try frame.descriptors.getForUse(frame.int(0))
+    let instance = instanceUse.file
+    let use = try frame.descriptors.getForUse(frame.int(2))
+    let file = use.file
     guard file.isPollable else { throw .EPERM }
     guard let poll = instance.eventPoll, instance !== file else { throw .EINVAL }
     let data = UInt64(event.data_low) | UInt64(event.data_high) << 32
@@ -226,7 +238,8 @@ public enum PollCalls {
     let limit = frame.int(2)
     // EP_MAX_EVENTS: what fits into an int of bytes.
     guard limit > 0, limit <= Int32.max / 12 else { throw .EINVAL }
-    let file = try frame.descriptors.getForUse(frame.int(0))
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let file = use.file
     guard let poll = file.eventPoll else { throw .EINVAL }
     let events: [EventPoll.Event]
     do throws(Errno) {

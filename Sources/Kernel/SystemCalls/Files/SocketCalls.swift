@@ -22,7 +22,8 @@ public enum SocketCalls {
       SystemCall(
         47, "recvmsg", .partial("socket pairs only, no control messages"), "fd:d message:p flags:x", receiveMessage),
       SystemCall(48, "shutdown", .partial("socket pairs only"), "fd:d how:i") { frame throws(Errno) in
-        try socket(frame.int(0), frame).shutdown(frame.int(1))
+        let use = try frame.descriptors.getForUse(frame.int(0))
+        try socket(use).shutdown(frame.int(1))
         return 0
       },
       SystemCall(51, "getsockname", .partial("socket pairs only"), "fd:d address:p size:p", name),
@@ -39,8 +40,8 @@ public enum SocketCalls {
   private static let peek: Int32 = 0x2  // MSG_PEEK
   private static let truncated: Int32 = 0x20  // MSG_TRUNC
 
-  private static func socket(_ descriptor: Int32, _ frame: SystemCallFrame) throws(Errno) -> LocalSocket {
-    guard let socket = try frame.descriptors.getForUse(descriptor).localSocket else { throw .ENOTSOCK }
+  private static func socket(_ use: borrowing FileUse) throws(Errno) -> LocalSocket {
+    guard let socket = use.file.localSocket else { throw .ENOTSOCK }
     return socket
   }
 
@@ -64,7 +65,8 @@ public enum SocketCalls {
   // MARK: Transfer
 
   static func send(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let socket = try socket(frame.int(0), frame)
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let socket = try socket(use)
     if frame.a4 != 0 { throw .EISCONN }
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
     return try send(socket, &buffer, frame.int(3), &frame)
@@ -79,7 +81,8 @@ public enum SocketCalls {
   }
 
   static func receive(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let socket = try socket(frame.int(0), frame)
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let socket = try socket(use)
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
     let result = try receive(socket, &buffer, frame.int(3))
     // The ends have no names: an address of length 0.
@@ -100,7 +103,8 @@ public enum SocketCalls {
 
   /// The fields of struct msghdr that matter here: name at 0, vectors at 16 and 24, control at 32 and 40, flags at 48.
   static func sendMessage(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let socket = try socket(frame.int(0), frame)
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let socket = try socket(use)
     let header = try UserMemory.copyIn(from: frame.a1, count: 56)
     if FileArguments.word(header, 0) != 0, UInt32(truncatingIfNeeded: FileArguments.word(header, 8)) != 0 {
       throw .EISCONN
@@ -112,7 +116,8 @@ public enum SocketCalls {
   }
 
   static func receiveMessage(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let socket = try socket(frame.int(0), frame)
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let socket = try socket(use)
     let header = try UserMemory.copyIn(from: frame.a1, count: 56)
     guard FileArguments.word(header, 24) <= UInt64(IOV_MAX) else { throw .EMSGSIZE }
     var buffer = try FileArguments.vectors(FileArguments.word(header, 16), FileArguments.word(header, 24))
@@ -128,7 +133,8 @@ public enum SocketCalls {
 
   /// Both ends are nameless: the address is the family alone.
   static func name(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    _ = try socket(frame.int(0), frame)
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    _ = try socket(use)
     let room = try UserMemory.read(frame.a2, as: Int32.self)
     guard room >= 0 else { throw .EINVAL }
     try UserMemory.copyOut(to: frame.a1, Array([UInt8(1), 0].prefix(Int(room))))
@@ -137,7 +143,8 @@ public enum SocketCalls {
   }
 
   static func getOption(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let socket = try socket(frame.int(0), frame)
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let socket = try socket(use)
     guard frame.int(1) == 1 else { throw .EOPNOTSUPP }
     let value: Int32
     switch frame.int(2) {

@@ -31,7 +31,7 @@ public enum StatusCalls {
         try fileSystemStatus(try FileArguments.resolve(AT_FDCWD, frame.a0, flags: 0, frame), frame.a1)
       },
       SystemCall(138, "fstatfs", .full, "fd:d result:p") { frame throws(Errno) in
-        try fileSystemStatus(try frame.descriptors.get(frame.int(0)).path, frame.a1)
+        try fileSystemStatus(try frame.descriptors.get(frame.int(0)).file.path, frame.a1)
       },
       SystemCall(262, "newfstatat", .full, "dir:D path:s result:p flags:x", statusAt),
       SystemCall(267, "readlinkat", .full, "dir:D path:s buf:b size:u") { frame throws(Errno) in
@@ -55,7 +55,8 @@ public enum StatusCalls {
   }
 
   static func fileStatus(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let file = try frame.descriptors.get(frame.int(0))
+    let use = try frame.descriptors.get(frame.int(0))
+    let file = use.file
     try UserMemory.write(convert(try file.inode.attributes()), to: frame.a1)
     return 0
   }

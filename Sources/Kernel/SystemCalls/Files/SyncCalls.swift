@@ -27,7 +27,8 @@ public enum SyncCalls {
   }
 
   static func fsync(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    try frame.descriptors.getForUse(frame.int(0)).sync()
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    try use.file.sync()
     return 0
   }
 
@@ -38,12 +39,13 @@ public enum SyncCalls {
   }
 
   static func syncFileSystem(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    try frame.descriptors.getForUse(frame.int(0)).path.mount.superblock.sync()
+    try frame.descriptors.getForUse(frame.int(0)).file.path.mount.superblock.sync()
     return 0
   }
 
   static func syncRange(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let file = try frame.descriptors.getForUse(frame.int(0))
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let file = use.file
     guard frame.uint(3) & ~7 == 0 else { throw .EINVAL }
     let offset = try FileArguments.offset(frame.a1)
     let count = try FileArguments.offset(frame.a2)
@@ -70,7 +72,8 @@ public enum SyncCalls {
 
   static func fileTruncate(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let size = try FileArguments.offset(frame.a1)
-    let file = try frame.descriptors.getForUse(frame.int(0))
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let file = use.file
     guard file.inode.kind == .regular, file.position != nil, file.flags.allowsWriting else { throw .EINVAL }
     try checkLimit(file.inode, size, frame)
     try FileTree.resize(file.inode, to: size, by: frame.caller)
@@ -88,7 +91,8 @@ public enum SyncCalls {
   }
 
   static func allocate(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let file = try frame.descriptors.getForUse(frame.int(0))
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let file = use.file
     let offset = try FileArguments.offset(frame.a2)
     let length = try FileArguments.offset(frame.a3)
     guard length > 0 else { throw .EINVAL }
@@ -116,7 +120,8 @@ public enum SyncCalls {
   }
 
   static func readAhead(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let file = try FileArguments.readable(frame.int(0), frame)
+    let use = try FileArguments.readable(frame.int(0), frame)
+    let file = use.file
     guard file.inode.kind == .regular, let object = file.inode.memoryObject else { throw .EINVAL }
     object.readAhead(from: frame.a1 / 4096, count: min(frame.a2, 1 << 21) / 4096)
     return 0
@@ -124,7 +129,8 @@ public enum SyncCalls {
 
   /// posix_fadvise(2): advice that asks for reading ahead is followed; the rest is for the cache to decide.
   static func advise(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let file = try frame.descriptors.getForUse(frame.int(0))
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let file = use.file
     if file.inode.kind == .fifo { throw .ESPIPE }
     guard frame.a2 <= UInt64(Int64.max), frame.int(3) >= 0, frame.int(3) <= 5 else { throw .EINVAL }
     if frame.int(3) == 3, let object = file.inode.memoryObject {

@@ -33,27 +33,31 @@ public enum TransferCalls {
   // MARK: Reading
 
   static func read(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let file = try FileArguments.readable(frame.int(0), frame)
+    let use = try FileArguments.readable(frame.int(0), frame)
+    let file = use.file
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
     return try read(file, &buffer, at: nil)
   }
 
   static func pread(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let offset = try FileArguments.offset(frame.a3)
-    let file = try positioned(try FileArguments.readable(frame.int(0), frame))
+    let use = try FileArguments.readable(frame.int(0), frame)
+    let file = try positioned(use)
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
     return try read(file, &buffer, at: offset)
   }
 
   static func readv(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let file = try FileArguments.readable(frame.int(0), frame)
+    let use = try FileArguments.readable(frame.int(0), frame)
+    let file = use.file
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     return try read(file, &buffer, at: nil)
   }
 
   static func preadv(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let offset = try FileArguments.offset(frame.a3)
-    let file = try positioned(try FileArguments.readable(frame.int(0), frame))
+    let use = try FileArguments.readable(frame.int(0), frame)
+    let file = try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     return try read(file, &buffer, at: offset)
   }
@@ -61,8 +65,8 @@ public enum TransferCalls {
   /// preadv2(2): an offset of -1 means the position.
   static func preadv2(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     if frame.a3 != .max { _ = try FileArguments.offset(frame.a3) }
-    var file = try FileArguments.readable(frame.int(0), frame)
-    if frame.a3 != .max { file = try positioned(file) }
+    let use = try FileArguments.readable(frame.int(0), frame)
+    let file = frame.a3 == .max ? use.file : try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     guard frame.int(5) == 0 else { throw .EOPNOTSUPP }
     return try read(file, &buffer, at: frame.a3 == .max ? nil : frame.a3)
@@ -77,35 +81,39 @@ public enum TransferCalls {
   }
 
   /// A file with a position, or ESPIPE.
-  private static func positioned(_ file: OpenFile) throws(Errno) -> OpenFile {
-    guard file.position != nil else { throw .ESPIPE }
-    return file
+  private static func positioned(_ use: borrowing FileUse) throws(Errno) -> OpenFile {
+    guard use.file.position != nil else { throw .ESPIPE }
+    return use.file
   }
 
   // MARK: Writing
 
   static func write(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let file = try FileArguments.writable(frame.int(0), frame)
+    let use = try FileArguments.writable(frame.int(0), frame)
+    let file = use.file
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
     return try write(file, &buffer, at: nil, frame)
   }
 
   static func pwrite(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let offset = try FileArguments.offset(frame.a3)
-    let file = try positioned(try FileArguments.writable(frame.int(0), frame))
+    let use = try FileArguments.writable(frame.int(0), frame)
+    let file = try positioned(use)
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
     return try write(file, &buffer, at: offset, frame)
   }
 
   static func writev(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let file = try FileArguments.writable(frame.int(0), frame)
+    let use = try FileArguments.writable(frame.int(0), frame)
+    let file = use.file
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     return try write(file, &buffer, at: nil, frame)
   }
 
   static func pwritev(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let offset = try FileArguments.offset(frame.a3)
-    let file = try positioned(try FileArguments.writable(frame.int(0), frame))
+    let use = try FileArguments.writable(frame.int(0), frame)
+    let file = try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     return try write(file, &buffer, at: offset, frame)
   }
@@ -113,8 +121,8 @@ public enum TransferCalls {
   /// RWF_DSYNC and RWF_SYNC synchronise after the write; RWF_APPEND writes at the end.
   static func pwritev2(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     if frame.a3 != .max { _ = try FileArguments.offset(frame.a3) }
-    var file = try FileArguments.writable(frame.int(0), frame)
-    if frame.a3 != .max { file = try positioned(file) }
+    let use = try FileArguments.writable(frame.int(0), frame)
+    let file = frame.a3 == .max ? use.file : try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     let flags = frame.int(5)
     guard flags & ~0x16 == 0 else { throw .EOPNOTSUPP }
@@ -130,7 +138,7 @@ public enum TransferCalls {
     _ file: OpenFile, _ buffer: inout TransferBuffer, at offset: UInt64?, _ frame: SystemCallFrame
   ) throws(Errno) -> Int64 {
     if file.inode.kind == .regular, file.position != nil {
-      try FileTree.dropSetID(file.inode, by: frame.caller)
+      try FileTree.dropPrivileges(file.inode, by: frame.caller)
       let limit = frame.process.limit(.fileSize)
       if limit != ResourceLimit.infinity { try restrict(file, &buffer, at: offset, limit, frame) }
     }
@@ -165,7 +173,8 @@ public enum TransferCalls {
   // MARK: Position and control
 
   static func seek(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let file = try frame.descriptors.getForUse(frame.int(0))
+    let use = try frame.descriptors.getForUse(frame.int(0))
+    let file = use.file
     guard frame.int(2) >= SEEK_SET, frame.int(2) <= SEEK_HOLE else { throw .EINVAL }
     return Int64(truncatingIfNeeded: try file.seek(Int64(bitPattern: frame.a1), from: frame.int(2)))
   }
@@ -173,7 +182,8 @@ public enum TransferCalls {
   /// ioctl(2): requests about the descriptor are answered here, all others by the file.
   static func ioctl(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let descriptor = frame.int(0)
-    let file = try frame.descriptors.getForUse(descriptor)
+    let use = try frame.descriptors.getForUse(descriptor)
+    let file = use.file
     let request = frame.uint(1)
     switch request {
     case FIOCLEX:
