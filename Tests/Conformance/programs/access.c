@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
@@ -178,6 +179,38 @@ static void reads_secret(pid_t pid) {
   struct iovec here = {buffer, sizeof buffer}, there = {secret, sizeof secret};
   EQUAL(process_vm_readv(pid, &here, 1, &there, 1, 0), sizeof secret);
   EQUAL(strcmp(buffer, "what others must not see"), 0);
+}
+
+static int at(const char *format, pid_t pid, int flags) {
+  char path[64];
+  snprintf(path, sizeof path, format, pid);
+  int fd = open(path, flags | O_CLOEXEC);
+  int error = fd < 0 ? errno : 0;
+  if (fd >= 0) close(fd);
+  return error;
+}
+
+static int status_of(pid_t pid) {
+  char path[64];
+  struct stat status;
+  snprintf(path, sizeof path, "proc/%d", pid);
+  return stat(path, &status) < 0 ? errno : 0;
+}
+
+static bool is_listed(pid_t pid) {
+  DIR *directory = opendir("proc");
+  bool found = false;
+  for (struct dirent *entry; directory && (entry = readdir(directory));) found |= atoi(entry->d_name) == pid;
+  if (directory) closedir(directory);
+  return found;
+}
+
+// What a mount of procfs shows of another's process and of one's own.
+static void hidden_process(const char *options, pid_t other, pid_t own) {
+  line("ok %s: the directory %s, its files %s, listed %d", options, strerrorname_np(status_of(other)) ?: "exists",
+       strerrorname_np(at("proc/%d/status", other, O_RDONLY)) ?: "open", is_listed(other));
+  EQUAL(at("proc/%d/status", own, O_RDONLY), 0);
+  EQUAL(is_listed(own), true);
 }
 
 int main(int argc, char **argv) {
@@ -406,6 +439,29 @@ int main(int argc, char **argv) {
     FAILS(access(path, R_OK), EACCES);
     sprintf(path, "/proc/%d/cwd/program", pid);
     FAILS(access(path, R_OK), EACCES);
+    _exit(checks_failed);
+  })), 0);
+  end(pid);
+
+  section("hidepid");
+  pid = victim(-1, -1);
+  EQUAL(outcome(CHILD({
+    if (access("/proc/apus", F_OK) < 0) {
+      MUST(unshare(CLONE_NEWNS));
+      MUST(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+    }
+    MUST(mkdir("proc", 0755));
+    const char *options[] = {"hidepid=0", "hidepid=1", "hidepid=invisible", "hidepid=4", "hidepid=2,gid=4322", "hidepid=4,gid=4322"};
+    for (int i = 0; i < 6; i++) {
+      MUST(mount("proc", "proc", "proc", 0, options[i]));
+      EQUAL(outcome(CHILD({
+        become(i < 4 ? USER : OTHER);
+        hidden_process(options[i], pid, getpid());
+        _exit(checks_failed);
+      })), 0);
+      MUST(umount("proc"));
+    }
+    FAILS(mount("proc", "proc", "proc", 0, "hidepid=3"), EINVAL);
     _exit(checks_failed);
   })), 0);
   end(pid);

@@ -69,6 +69,7 @@ final class ProcessDirectory: ProcInode {
 
   override func lookup(_ name: ByteString) throws(Errno) -> Inode {
     _ = try reference.resolve()
+    guard !reference.isHidden(on: superblock, from: .access) else { throw .EPERM }
     guard let entry = Entry.allCases.first(where: { $0.name == name }), has(entry) else { throw .ENOENT }
     return make(entry)
   }
@@ -80,6 +81,11 @@ final class ProcessDirectory: ProcInode {
         name: entry.name, number: number(of: entry), kind: entry.kind, cookie: UInt64(entry.rawValue) + 3)
       guard emit(reported) else { return }
     }
+  }
+
+  override func open(_ flags: OpenFlags, path: Path, by caller: Caller) throws(Errno) -> OpenFile {
+    guard !reference.isHidden(on: superblock, from: .access) else { throw .EPERM }
+    return try super.open(flags, path: path, by: caller)
   }
 
   private func number(of entry: Entry) -> UInt64 { number + UInt64(entry.rawValue) + 1 }

@@ -8,18 +8,31 @@ import Process
 
 /// The file system type "proc".
 public enum Procfs {
-  /// Announces the type; mount(2) makes instances, all of which show the same.
+  /// Announces the type; mount(2) makes instances, which differ in whose processes they show.
   @export(interface)
   public static func register() {
-    FileSystemTypes.register("proc") { source, _, _ throws(Errno) in ProcSuperblock(source: source) }
+    FileSystemTypes.register("proc") { source, options, _ throws(Errno) in
+      ProcSuperblock(source: source, try ProcOptions(options))
+    }
   }
 }
 
 /// A mounted procfs.
 final class ProcSuperblock: Superblock {
-  init(source: ByteString) {
+  private let optionStorage: SpinLock<ProcOptions>
+
+  init(source: ByteString, _ options: ProcOptions) {
+    optionStorage = SpinLock(options, rank: .inode)
     super.init(typeName: "proc", source: source.isEmpty ? "proc" : source)
     setRoot(ProcRoot(self))
+  }
+
+  var options: ProcOptions { optionStorage.withLock { $0 } }
+  override var shownOptions: ByteString { options.text }
+
+  override func remount(options text: ByteString) throws(Errno) {
+    let new = try ProcOptions(text)
+    optionStorage.withLock { $0 = new }
   }
 
   /// PROC_SUPER_MAGIC (statfs(2)).
@@ -36,6 +49,7 @@ final class ProcRoot: ProcFixedDirectory {
     guard let identifier = ProcName.identifier(name) else { return try super.lookup(name) }
     // A thread that is no leader can be reached by its number too, but is not listed (proc(5), /proc/tid).
     let reference = try TaskReference(identifier, as: .process)
+    guard !reference.isHidden(on: superblock, from: .presence) else { throw .ENOENT }
     return ProcessDirectory(superblock, reference)
   }
 
@@ -50,7 +64,13 @@ final class ProcRoot: ProcFixedDirectory {
       if isFull { return }
       cookie = lastCookie
     }
+    let options = (superblock as? ProcSuperblock)?.options
     for process in ProcessTable.processes() where lastCookie + UInt64(process.pid) > cookie {
+      if let options, options.hiding != .off {
+        guard let reference = try? TaskReference(process.pid, as: .process),
+          !options.hides(reference, from: .presence)
+        else { continue }
+      }
       let entry = DirectoryEntry(
         name: ProcName.of(process.pid), number: TaskReference.number(process.pid, .process), kind: .directory,
         cookie: lastCookie + UInt64(process.pid))

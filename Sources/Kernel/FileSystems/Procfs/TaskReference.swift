@@ -75,6 +75,12 @@ struct TaskReference {
     guard isAccessible(by: credentials) else { throw refusal }
   }
 
+  /// Whether a mount of procfs hides the process from the task that runs (`ProcOptions`).
+  func isHidden(on superblock: Superblock, from level: ProcOptions.Hiding) -> Bool {
+    guard let options = (superblock as? ProcSuperblock)?.options, options.hiding != .off else { return false }
+    return options.hides(self, from: level)
+  }
+
   /// Whether the process is the one that asks.
   var isOwn: Bool {
     guard let reader = Task.running else { return false }
