@@ -80,9 +80,10 @@ private final class WatchedFile: OpenFile {
 
   @Test func `four threads that use, duplicate and close the same descriptors close each file once and use none later`() {
     let seed = SeededGenerator("uses").seed
-    let table = DescriptorTable(limit: 64)
+    nonisolated(unsafe) let table = DescriptorTable(limit: 64)
     for _ in 0..<3 { table.enter() }
-    let made = Mutex<[WatchedFile]>([])
+    nonisolated(unsafe) var made: [WatchedFile] = []
+    let lock = SpinLock((), rank: .log)
     DispatchQueue.concurrentPerform(iterations: 4) { worker in
       var random = SeededGenerator(seed: seed &+ UInt64(worker))
       for _ in 0..<20_000 {
@@ -90,7 +91,7 @@ private final class WatchedFile: OpenFile {
         switch random.below(5) {
         case 0:
           let file = WatchedFile()
-          if (try? table.insert(file)) != nil { made.withLock { $0.append(file) } }
+          if (try? table.insert(file)) != nil { lock.withLock { _ in made.append(file) } }
         case 1: try? table.close(number)
         case 2: if number != other { try? table.duplicate(number, to: other, closeOnExec: false) }
         case 3:
@@ -109,7 +110,7 @@ private final class WatchedFile: OpenFile {
       }
     }
     for _ in 0..<4 { table.leave() }
-    let files = made.withLock { $0 }
+    let files = made
     #expect(!files.isEmpty)
     #expect(files.allSatisfy { $0.closes.load(ordering: .relaxed) == 1 })
     #expect(files.allSatisfy { $0.lateUses.load(ordering: .relaxed) == 0 })
