@@ -5,7 +5,6 @@
 // expect: ok no walk escapes .*
 // expect: ok control: .*
 // run: --cpus 1 --user 1000 -- @
-// run: --cpus 2 --user 0 --bind %:/srv -- @ /srv
 #include "attack.h"
 
 #include <linux/openat2.h>
@@ -15,8 +14,8 @@ static bool is_secret(int fd) {
   return read(fd, text, sizeof text - 1) > 0 && strcmp(text, "secret") == 0;
 }
 
-int main(int argc, char **argv) {
-  MUST(chdir(argc > 1 ? argv[1] : "/tmp"));
+int main(void) {
+  MUST(chdir("/tmp"));
   static const char *directories[] = {"in", "in/a", "in/a/b", "in/a/b/c", "out", "out/b", "out/b/c"};
   for (int i = 0; i < 7; i++) MUST(mkdir(directories[i], 0755));
   int fd = MUST(open("secret", O_CREAT | O_WRONLY, 0644));

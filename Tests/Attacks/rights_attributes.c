@@ -40,7 +40,8 @@ int main(int argc, char **argv) {
   close(from), close(to);
   close(MUST(open("root", O_CREAT | O_WRONLY, 0600)));
   MUST(mkdir("directory", 0777));
-  MUST(chown("program", 1000, 1000));
+  // An export may belong to a user of the host who cannot give files away.
+  if (chown("program", 1000, 1000) < 0 && argc < 2) MUST(-1);
 
   pid_t user = fork();
   if (user == 0) {
