@@ -78,7 +78,8 @@ private final class WatchedFile: OpenFile {
     #expect(!uses.isShared)
   }
 
-  @Test func `four threads that use, duplicate and close the same descriptors close each file once and use none later`() {
+  @Test func `four threads that use, duplicate and close the same descriptors close each file once and use none later`()
+  {
     let seed = SeededGenerator("uses").seed
     nonisolated(unsafe) let table = DescriptorTable(limit: 64)
     for _ in 0..<3 { table.enter() }

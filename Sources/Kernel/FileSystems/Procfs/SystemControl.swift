@@ -103,7 +103,8 @@ enum SystemControl {
 
   private static var protection: [ProcEntry] {
     [
-      parameter("protected_symlinks", 0...1, FileProtection.symbolicLinks.load(ordering: .relaxed), permissions: 0o600) {
+      parameter("protected_symlinks", 0...1, FileProtection.symbolicLinks.load(ordering: .relaxed), permissions: 0o600)
+      {
         FileProtection.symbolicLinks.store($0, ordering: .relaxed)
       },
       parameter("protected_hardlinks", 0...1, FileProtection.hardLinks.load(ordering: .relaxed), permissions: 0o600) {
