@@ -42,7 +42,9 @@ private final class WatchedFile: OpenFile {
     do {
       let use = try table.get(number)
       try table.close(number)
-      #expect(use.file.closes.load(ordering: .relaxed) == 0)
+      #expect(file.closes.load(ordering: .relaxed) == 0)
+      let used = use.file
+      #expect(used === file)
     }
     #expect(file.closes.load(ordering: .relaxed) == 1)
   }
@@ -56,7 +58,8 @@ private final class WatchedFile: OpenFile {
       var uses = FileUses()
       for number in 0..<5 { _ = uses.add(try table.get(Int32(number))) }
       table.close(from: 0, through: .max, marking: false)
-      #expect(uses.isShared)
+      let isShared = uses.isShared
+      #expect(isShared)
       for file in files { #expect(file.closes.load(ordering: .relaxed) == 0) }
     }
     for file in files { #expect(file.closes.load(ordering: .relaxed) == 1) }
@@ -69,13 +72,16 @@ private final class WatchedFile: OpenFile {
     do {
       let use = try table.getFromOutside(number)
       try table.close(number)
-      #expect(use.file.closes.load(ordering: .relaxed) == 0)
+      #expect(file.closes.load(ordering: .relaxed) == 0)
+      let used = use.file
+      #expect(used === file)
     }
     #expect(file.closes.load(ordering: .relaxed) == 1)
     var uses = FileUses()
     let other = try table.insert(WatchedFile())
     _ = uses.add(try table.get(other))
-    #expect(!uses.isShared)
+    let isShared = uses.isShared
+    #expect(!isShared)
   }
 
   @Test func `four threads that use, duplicate and close the same descriptors close each file once and use none later`()
