@@ -205,7 +205,8 @@ extension UserMachineTests {
           let start = now()
           // Time enough to get as far as the mask on a busy host.
           #expect(guest.run(deadline: start + 50_000_000) == MACHINE_EVENT_DEAD)
-          #expect(now() - start > 100_000_000 && now() - start < 10 * oneSecond)
+          #expect(now() - start > 50_000_000)
+          #expect(UserMachine.statistics.condemned.0 == 1)  // UM_REASON_UNRESPONSIVE
         }
         #expect(Guest(bystander, GUEST_SYSCALL_LOOP).run() == MACHINE_EVENT_SYSCALL)
         bystander.destroy()

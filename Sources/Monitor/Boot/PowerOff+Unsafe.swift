@@ -30,10 +30,18 @@ enum RunStatistics {
       \(mebibytes(memory.own)) MiB of the monitor and \(mebibytes(memory.guest)) MiB of guest memory resident, \
       \(machine.runs) runs of user code, \(machine.syscalls) system calls (\(machine.gate_calls) without a trap, \
       from \(machine.sites_replaced) places), \(machine.faults) faults, \
-      \(machine.commands) mapping commands, \(machine.processes_made) stub processes
+      \(machine.commands) mapping commands, \(machine.processes_made) stub processes (used again \(machine.processes_reused) times, \
+      \(machine.processes_discarded) discarded)
+      apus: ended \(condemned(machine)) stub processes for cause, repeated \(machine.wakeups_repeated) wake-ups
 
       """
     writeAll(text)
+  }
+
+  /// How many stub processes the monitor has ended, whatever the reason; the log names it for each.
+  private static func condemned(_ machine: um_statistics) -> UInt64 {
+    let counts = machine.condemned
+    return counts.0 + counts.1 + counts.2 + counts.3 + counts.4
   }
 
   /// The monitor's memory by proc_pid_status(5): its own (code, data and stacks, the kernel's code and data among them),

@@ -25,7 +25,7 @@ static const uint16_t kernel_calls[] = {
     SYS_sched_setaffinity, SYS_sched_getaffinity, SYS_sched_setattr, SYS_sched_yield, SYS_getcpu,
     // The end of user processes, and of guest memory's pages.
     SYS_wait4, SYS_fallocate, SYS_lseek,
-    // The proof that a user process is at rest, from its /proc files (recycle.c; opening them is the extras' affair).
+    // The proof that a user process is at rest, from its /proc files (recycle.c); opening them follows below.
     SYS_pread64,
     // Memory of the monitor and of kernel stacks. mmap and mprotect follow below.
     SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk,
@@ -89,6 +89,8 @@ static void kernel_rules(struct program *p) {
     match_word(p, 1, flags);
     close_case(p);
   }
+  // The host's /proc, where user processes are looked at from outside.
+  allow_word(p, SYS_openat, 0, (uint32_t)um.processes_fd);
   allow_word(p, SYS_prctl, 0, PR_SET_TIMERSLACK);
   allow_word(p, SYS_prctl, 0, PR_SET_NAME);
 }
@@ -105,12 +107,9 @@ int64_t um_confine(const struct um_permission *extra, size_t count) {
   struct program p;
   begin(&p);
   for (size_t i = 0; i < sizeof kernel_calls / sizeof kernel_calls[0]; i++) allow_number(&p, kernel_calls[i]);
-  // User processes whose /proc files are not open yet are then not used twice: recycle.c.
-  um.no_more_files = true;
   for (size_t i = 0; i < count; i++) {
     if (extra[i].argument < 0) allow_number(&p, extra[i].number);
     else allow_word(&p, extra[i].number, extra[i].argument, extra[i].value);
-    if (extra[i].number == SYS_openat && extra[i].argument < 0) um.no_more_files = false;
   }
   kernel_rules(&p);
   trap(&p);
@@ -148,6 +147,8 @@ static const uint16_t reaper_calls[] = {SYS_wait4, SYS_fallocate, SYS_close};
 // The pool of user processes: commands to the zygote, their answers, the place where both run.
 static const uint16_t maker_calls[] = {SYS_ppoll, SYS_read, SYS_getcpu, SYS_sched_setaffinity, SYS_sched_setattr, SYS_kill,
                                        SYS_fallocate, SYS_close};
+// The watch: what the host says of user processes, and the end of those that fail.
+static const uint16_t watch_calls[] = {SYS_openat, SYS_read, SYS_pread64, SYS_lseek, SYS_fallocate, SYS_kill, SYS_close};
 // The console's waiting thread: readiness, the terminal's window and modes.
 static const uint16_t stream_calls[] = {SYS_poll, SYS_read, SYS_ioctl, SYS_getpgrp};
 // Disks: what has to wait for the host's disk, on descriptors that are open.
@@ -156,6 +157,7 @@ static const uint16_t disk_calls[] = {SYS_preadv2, SYS_pwritev2, SYS_fdatasync, 
 #define LIST(calls) {calls, sizeof calls / sizeof calls[0]}
 static const struct { const uint16_t *calls; size_t count; } lists[] = {
     [UM_THREAD_REAPER] = LIST(reaper_calls), [UM_THREAD_MAKER] = LIST(maker_calls),
+    [UM_THREAD_WATCH] = LIST(watch_calls),
     [UM_THREAD_STREAMS] = LIST(stream_calls), [UM_THREAD_DISK] = LIST(disk_calls),
 };
 

@@ -37,11 +37,9 @@ uint64_t um_clock_realtime(void) {
 // across system calls costs nothing for most of them, where a time limit of each wait costs a microsecond.
 
 #define TIMER_SIGNAL (SIGRTMIN + 4)
-// How long a thread may take to answer the preemption signal: the host's scheduler may be slow, but a thread that has
-// blocked the signal (by an rt_sigreturn of its own making) never answers.
-#define PATIENCE 1000000000ull
+#define REPEAT 20000000ull  // nanoseconds until a preemption that was not obeyed is asked for again; see watch.c
 
-static void preempt(struct um_cpu *cpu) {
+void um_preempt(struct um_cpu *cpu) {
   // The thread may have stopped, or even ended, meanwhile: then it gets one interrupt for nothing.
   struct um_thread *thread = atomic_load_explicit(&cpu->running, memory_order_relaxed);
   int32_t process = atomic_load_explicit(&cpu->running_process, memory_order_relaxed);
@@ -57,10 +55,7 @@ static void set_timer(struct um_cpu *cpu, uint64_t deadline) {
 
 void um_arm(struct um_cpu *cpu) {
   uint64_t deadline = atomic_load_explicit(&cpu->deadline, memory_order_relaxed);
-  uint64_t armed = atomic_load_explicit(&cpu->armed, memory_order_relaxed);
-  // Without a deadline it rings all the same from time to time, to see that kicks are obeyed.
-  if (armed == UINT64_MAX && deadline == UINT64_MAX) deadline = um_now() + PATIENCE;
-  if (deadline < armed) set_timer(cpu, deadline == 0 ? 1 : deadline);
+  if (deadline < atomic_load_explicit(&cpu->armed, memory_order_relaxed)) set_timer(cpu, deadline == 0 ? 1 : deadline);
 }
 
 // On the CPU's own thread, between any two of its instructions.
@@ -72,22 +67,11 @@ static void timer_rings(int number) {
   if (atomic_load(&cpu->state) != UM_CPU_USER) return;  // the next run arms it again
   uint64_t deadline = atomic_load_explicit(&cpu->deadline, memory_order_relaxed), now = um_now();
   if (deadline > now && atomic_load(&cpu->pending) == 0) {
-    set_timer(cpu, deadline < now + PATIENCE ? deadline : now + PATIENCE);
+    if (deadline != UINT64_MAX) set_timer(cpu, deadline);
     return;
   }
-  struct um_thread *thread = atomic_load(&cpu->running);
-  if (cpu->warned != cpu->runs) {
-    cpu->warned = cpu->runs;
-    preempt(cpu);
-  } else if (atomic_load(&cpu->report->event) != atomic_load(&thread->sequence)) {
-    if (um.config.test_switches & UM_TEST_NO_EXECUTION_LIMIT) {
-      atomic_store(&cpu->abandoned, 1);
-      atomic_store(&cpu->report->event, ~atomic_load(&thread->sequence));  // so that the wait does not go on
-    } else {
-      um_call2(SYS_kill, atomic_load(&cpu->running_process), SIGKILL);  // the reaper ends our waiting
-    }
-  }
-  set_timer(cpu, now + PATIENCE);
+  um_preempt(cpu);
+  set_timer(cpu, now + REPEAT);
 }
 
 static int64_t make_timer(struct um_cpu *cpu) {
@@ -204,7 +188,7 @@ void um_raise_interrupt(uint64_t index, uint32_t bit) {
   if (state == UM_CPU_IDLE) {
     if (atomic_compare_exchange_strong(&cpu->state, &state, UM_CPU_KERNEL)) um_futex_wake(&cpu->state, 1);
   } else if (state == UM_CPU_USER) {
-    preempt(cpu);
+    um_preempt(cpu);
   }
 }
 

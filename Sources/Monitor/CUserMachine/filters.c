@@ -20,8 +20,19 @@ extern const uint8_t um_stub_start[], um_stub_site_wake[], um_stub_site_wait[], 
 
 // MARK: The filter of user threads
 
+// The word of a futex call lies in the reports: what others wait for, the mapper's ring above all, is out of reach. A guest thread that
+// waited there would be woken in the mapper's place.
+static void require_report(struct program *p) {
+  load(p, argument(0) + 4);
+  require(p, (uint32_t)(UM_REPORTS >> 32));
+  load(p, argument(0));
+  statement(p, BPF_ALU | BPF_AND | BPF_K, ~(uint32_t)(UM_REPORTS_SIZE - 1));
+  require(p, (uint32_t)UM_REPORTS);
+}
+
 // A system call that a guest program makes traps even where the stub's own would pass: what counts is the place. At
-// these places a guest with registers of its choice can wait, wake, or load a context: all its own affair.
+// these places a guest with registers of its choice can wait for words of its own reports, without a time limit, wake who waits there,
+// or load a context: all its own affair.
 static void user_filter(struct program *p) {
   uint64_t wake = UM_CODE + (uint64_t)(um_stub_site_wake - um_stub_start);
   uint64_t wait = UM_CODE + (uint64_t)(um_stub_site_wait - um_stub_start);
@@ -31,6 +42,7 @@ static void user_filter(struct program *p) {
   open_block(p, SYS_futex);
   load(p, place + 4);
   require(p, (uint32_t)(UM_CODE >> 32));
+  require_report(p);
   load(p, place);
   jump(p, BPF_JEQ, (uint32_t)wake, 0, 4);
   load(p, argument(1));
@@ -39,6 +51,7 @@ static void user_filter(struct program *p) {
   require(p, (uint32_t)wait);
   load(p, argument(1));
   require(p, FUTEX_WAIT);
+  require_argument(p, 3, 0);
   close_block(p);
   open_block(p, SYS_rt_sigreturn);
   load(p, place + 4);

@@ -134,6 +134,10 @@ _Static_assert(sizeof(struct um_context) == 304 && sizeof(struct um_frame) == 43
 enum um_space_state { UM_SPACE_FREE, UM_SPACE_MAKING, UM_SPACE_READY, UM_SPACE_USED, UM_SPACE_PARKED, UM_SPACE_DYING };
 enum um_thread_state { UM_THREAD_NONE, UM_THREAD_IDLE, UM_THREAD_USED };
 
+// The thread of a process that waits for the next address space: whether it is at rest in the stub, and whether it has passed through a
+// frame of ours since (recycle.c).
+enum um_rest { UM_REST_UNKNOWN, UM_REST_PASSING, UM_REST_PROVED };
+
 // A user thread's host thread. Belongs to the CPU that runs it; creation and destruction are under the space lock.
 struct um_thread {
   _Atomic int32_t id;       // host thread; 0: none yet
@@ -142,6 +146,8 @@ struct um_thread {
   _Atomic uint32_t sequence;  // resumptions so far
   uint64_t frame;           // address (in the user process) of the frame to continue with; 0: starts afresh
   uint32_t behind;          // the space's `queued` when it was last to be resumed by the mapper
+  uint64_t granted;         // TSC ticks for which it might use a host CPU
+  uint64_t ended;           // the TSC when its last run ended
   uint32_t polling;         // 1: it is the polling thread of a CPU, when that CPU's `poller` says so too
   uint32_t in_gate;         // 1: it sleeps in the gate, and its registers there are `given`
   struct machine_registers given;
@@ -165,10 +171,15 @@ struct um_space {
   uint32_t shows_copies;          // 1: of pages of code for which there are copies, it gets those
   uint32_t uncertain;             // 1: something was unmapped or protected and is not acknowledged
   int32_t error;                  // of commands that nobody waited for; the next commit tells it
+  // What the watch (watch.c) compares with the time that the process has used.
+  _Atomic uint32_t touched;       // 1: a thread was resumed, or the mapper asked, since the last look
+  _Atomic uint64_t asked;         // the TSC when someone began to wait for the mapper; 0: nobody does
+  uint64_t granted;               // TSC ticks of such waits
   uint32_t generation;            // address spaces that this slot has held: stale handles name another
+  _Atomic uint64_t ungranted;     // nanoseconds for which it was condemned, until somebody is told
   // Of a process that has held an address space and waits for the next (recycle.c).
-  uint32_t proved;                // 1: its thread is known to be at rest in the stub
-  uint64_t parked_at;             // monotonic nanoseconds
+  enum um_rest rest;              // what is known of its thread
+  uint64_t parked_time;           // nanoseconds of host CPUs that it had used then
   int32_t call_file, status_file; // the host's /proc/…/syscall and stat of its first thread; 0: not open
 };
 
@@ -184,8 +195,8 @@ struct um_cpu {
   _Atomic uint64_t deadline;      // of the user code now running
   _Atomic uint64_t armed;         // when the timer rings; UINT64_MAX: not armed
   int32_t timer;                  // the host's timer
-  struct um_report *report;       // of the running thread
-  uint64_t warned;                // the run in which the timer has sent the preemption signal
+  _Atomic uint64_t begun;         // the TSC when the present run began; 0: none
+  _Atomic uint32_t handed;        // enum um_handed: how the thread was resumed for it
   _Atomic uint32_t abandoned;     // tests only: a thread that does not answer is left alone
   int32_t host_cpu, user_cpu;     // host CPUs of this thread and mappers, and of user threads
   int32_t eventfd;
@@ -205,6 +216,7 @@ struct um_cpu {
   uint64_t gate_calls;
   uint64_t runs, syscalls, faults, interrupts, polled_runs, polling_begun, polling_ended;
 };
+enum um_handed { UM_HANDED_NOT_YET, UM_HANDED_DIRECTLY, UM_HANDED_TO_MAPPER };
 enum um_cpu_state { UM_CPU_KERNEL, UM_CPU_USER, UM_CPU_IDLE };
 
 struct um_machine {
@@ -229,9 +241,8 @@ struct um_machine {
   int32_t zygote_cpu;             // where it is pinned; -1: nowhere
   uint32_t zygote_published;
   _Atomic uint32_t pool, pool_wanted;  // ready processes; the second is the maker's futex
-  _Atomic uint32_t parked, unproved;   // processes in state PARKED, and those of them without `proved`
+  _Atomic uint32_t parked, unproved;   // processes in state PARKED, and those of them that are not proved
   uint32_t files_open;                 // call files of processes
-  bool no_more_files;                  // the confinement forbids opening any
   int32_t orphans[64];            // reaped before they were entered in the table
   uint32_t orphan_count;
   _Atomic uint32_t stopping;
@@ -239,6 +250,14 @@ struct um_machine {
   _Atomic uint32_t reaper_started;
   _Atomic uint32_t sealed;        // no memory becomes executable any more (um_confine_text)
   int64_t zygote_error;
+  // The watch (watch.c).
+  int processes_fd;               // the host's /proc
+  pthread_t watch;
+  uint32_t watch_started;
+  _Atomic uint32_t watch_sleeps, watch_bell;  // the second is its futex
+  uint64_t run_credit;            // TSC ticks that a run may go on for behind its event: until the thread sleeps
+  uint64_t condemned[UM_REASON_COUNT], condemned_since, condemned_told;
+  uint64_t wakeups_repeated, processes_discarded;
   // The host's vDSO (host_clock.c): its areas in the monitor, and where in them the routine is; 0: not found.
   struct { uint64_t start, end; } clock_areas[4];
   uint32_t clock_area_count;
@@ -311,7 +330,15 @@ int64_t um_process_reuse(void);                   // the slot of a parked proces
 void um_parked_check(void);                       // proves, or kills, what waits for it
 void um_process_forget(uint32_t index);           // closes the files of a process that is gone; under table_lock
 // Waits for an acknowledgement on `event`, the eventfd number `waiter`; its value, or -EIO when the process died.
-int64_t um_await(_Atomic uint32_t *dead, int event, int timeout_milliseconds);
+int64_t um_await(_Atomic uint32_t *dead, int event);
+// watch.c
+int64_t um_watch_start(void);
+void um_watch_stop(void);
+void um_watch_ring(void);                         // a CPU is going to run user code, and the watch sleeps
+// Kills the process in a slot, if it still is `process`; counts it, and writes the reason to the log.
+void um_condemn(uint32_t index, int32_t process, enum um_reason reason);
+uint64_t um_process_time(uint32_t index);         // nanoseconds of host CPUs that it has used
+void um_read_call(const char *text, uint64_t value[9]);  // proc(5), /proc/pid/syscall of a sleeping thread
 // space.c
 int64_t um_ring_add(uint32_t index, const struct um_entry *entry);
 void um_ring_publish(uint32_t index);
@@ -319,6 +346,7 @@ int64_t um_ring_acknowledge(uint32_t index, uint32_t command);
 void um_place(int32_t *placed, int32_t thread, int32_t host_cpu);
 // thread.c
 int64_t um_thread_make(uint32_t index, uint32_t thread);
+void um_thread_rest_frame(uint32_t index);        // writes a frame that leads the first thread to the stub's report and sleep
 // patch.c, text.c: code in which SYSCALL instructions have been replaced
 bool um_gate_serves(uint32_t number);             // whether calls with this number may come through the gate
 bool um_text_is_hot(struct um_cpu *cpu, int64_t space, uint64_t address);  // counts a trap
@@ -340,6 +368,7 @@ void um_xstate_seal(struct um_thread *thread, uint32_t index, uint32_t slot);  /
 uint64_t um_now(void);
 // Lets the CPU's timer ring at its deadline, or before. To be called when the state is USER.
 void um_arm(struct um_cpu *cpu);
+void um_preempt(struct um_cpu *cpu);              // sends the preemption signal to the thread that it runs
 #define UM_MAPPER_SLICE 100000  // the least that the host grants
 #define UM_CPU_SLICE 200000
 #define UM_USER_SLICE 400000

@@ -79,6 +79,9 @@ void um_statistics(struct um_statistics *s) {
   s->processes_reaped = um.processes_reaped;
   s->processes_reused = um.processes_reused;
   s->threads_made = um.threads_made;
+  memcpy(s->condemned, um.condemned, sizeof s->condemned);
+  s->wakeups_repeated = um.wakeups_repeated;
+  s->processes_discarded = um.processes_discarded;
   s->kicks = um.kicks;
   s->sites_replaced = um.sites_replaced;
   s->commands = um.commands;
@@ -195,6 +198,9 @@ static int64_t start(const char **step) {
   }
   um.maker_eventfd = eventfd(0, EFD_CLOEXEC);
   if (um.maker_eventfd < 0) return -errno;
+  *step = "opening /proc";
+  um.processes_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (um.processes_fd < 0) return -errno;
   *step = "starting the first user process";
   uint64_t ticks = __builtin_ia32_rdtsc(), time = um_now();
   error = um_zygote_start();
@@ -205,7 +211,7 @@ static int64_t start(const char **step) {
     um.config.kernel_spin = 60 * um.ticks_per_microsecond;
     um.config.user_spin = 40 * um.ticks_per_microsecond;
   }
-  return error;
+  return error ? error : um_watch_start();
 }
 
 static void release(void) {
@@ -221,6 +227,7 @@ static void release(void) {
   if (um.control_fd >= 0) close(um.control_fd);
   if (um.stub_fd >= 0) close(um.stub_fd);
   if (um.maker_eventfd >= 0) close(um.maker_eventfd);
+  if (um.processes_fd >= 0) close(um.processes_fd);
   for (uint32_t i = 0; i < um.config.cpu_count && i < MACHINE_MAX_CPUS; i++) {
     struct um_cpu *cpu = &um.cpus[i];
     if (cpu->eventfd >= 0) close(cpu->eventfd);
@@ -237,7 +244,7 @@ int64_t um_initialize(const struct um_config *config, struct um_failure *failure
   um.config = *config;
   if (um.config.maximum_spaces == 0) um.config.maximum_spaces = UM_MAX_SPACES;
   if (um.config.pool_size == 0) um.config.pool_size = 4;
-  um.memory_fd = um.control_fd = um.stub_fd = um.maker_eventfd = -1;
+  um.memory_fd = um.control_fd = um.stub_fd = um.maker_eventfd = um.processes_fd = -1;
   for (int i = 0; i < MACHINE_MAX_CPUS; i++) um.cpus[i].eventfd = -1;
   const char *step = "";
   int64_t error = start(&step);
@@ -254,6 +261,7 @@ int64_t um_initialize(const struct um_config *config, struct um_failure *failure
 void um_shutdown(void) {
   if (!um.ready) return;
   um_cpu_join();
+  um_watch_stop();
   um_zygote_stop();
   release();
 }

@@ -13,18 +13,24 @@
 //      thread exists, the word is shared with nobody else, and
 //   3. Signals. /proc/…/stat shows that it blocks them all, so no handler runs on an alternate stack of its choice.
 //      (A thread that jumped to that place from guest code does not block them, and is found out.)
-//   4. What it does when woken depends on memory that the kernel process has just written, and on rdi and r9, which were
-//      seen: it compares `resume` with r9, and with the next resumption loads selectors, FS and GS base, and by
-//      rt_sigreturn every register, the extended state with PKRU (the initial one), the signal mask and the alternate
-//      stack, all from the kernel process.
+//   4. State. What it does when woken depends on memory that the kernel process has just written, on rdi and r9, which were
+//      seen, and on its flags, which the host does not show: it compares `resume` with r9, loads null selectors, FS and GS base,
+//      and calls rt_sigreturn. So it is woken once before anyone else's program is there, and passes through a frame that the
+//      kernel process has made: all registers, the flags, the extended state with PKRU (the initial one), the signal mask and the
+//      alternate stack. The frame leads to the stub's own code, which reports the resumption. A thread with the trap flag, or with
+//      anything else that hinders it, dies on the way or does not report, and its process is killed; one that reports has nothing
+//      left of what the old program put into registers. The report is no forgery, because by 1 to 3 nothing else is left that
+//      could write it.
 //
 // What else the host keeps for a thread cannot be set under its filter: robust list, rseq, clear_child_tid, timers,
 // LDT, personality, speculation controls, memory policy. A preemption signal may be pending: the next program sees one
-// interrupt more. The host's scheduler sees one process and puts no branch-predictor barrier between its programs.
+// interrupt more.
+//
+// The host's scheduler sees one process and puts no branch-predictor barrier between its programs.
 //
 // Most often the thread has not gone to sleep yet when its space is destroyed, because the CPU that destroys it runs
-// where the thread would: so the proof is made when the next process is wanted, or when the CPU is idle. A thread which
-// is not at rest by then gets its process killed.
+// where the thread would: so the proof is made when the next process is wanted, when the CPU is idle, or by the watch. A thread that
+// has had a host CPU and is not at rest gets its process killed.
 
 #include "internal.h"
 
@@ -38,7 +44,7 @@ extern const uint8_t um_stub_start[], um_stub_site_wait[];
 
 #define PARKED_LIMIT 16           // processes that wait for the next address space
 #define FILES_LIMIT 128           // processes whose files are kept open
-#define REST_LIMIT 20000000ull    // nanoseconds in which a thread has to come to rest
+#define REST_LIMIT 10000000ull    // nanoseconds of a host CPU in which a thread has to come to rest
 // Signals 1 to 31, as far as they can be blocked: all but SIGKILL and SIGSTOP.
 #define ALL_BLOCKED (0x7fffffffull & ~(1ull << 8) & ~(1ull << 18))
 
@@ -48,14 +54,14 @@ enum proof { AT_REST, NOT_YET, NEVER };
 
 static int32_t open_file(int32_t process, int32_t thread, const char *name) {
   char path[64];
-  snprintf(path, sizeof path, "/proc/%d/task/%d/%s", process, thread, name);
-  return open(path, O_RDONLY | O_CLOEXEC);
+  snprintf(path, sizeof path, "%d/task/%d/%s", process, thread, name);
+  return (int32_t)um_call4(SYS_openat, um.processes_fd, path, O_RDONLY | O_CLOEXEC, 0);
 }
 
 static bool open_files(uint32_t index) {
   struct um_space *space = &um.spaces[index];
   if (space->call_file) return true;
-  if (um.no_more_files || __atomic_load_n(&um.files_open, __ATOMIC_RELAXED) >= FILES_LIMIT) return false;
+  if (__atomic_load_n(&um.files_open, __ATOMIC_RELAXED) >= FILES_LIMIT) return false;
   int32_t process = atomic_load(&space->process), thread = atomic_load(&um_thread_at(index, 0)->id);
   int32_t call = open_file(process, thread, "syscall"), status = open_file(process, thread, "stat");
   if (call <= 0 || status <= 0) {
@@ -90,12 +96,11 @@ static bool read_file(int32_t file, char *text, size_t size) {
 // proc(5), /proc/pid/syscall: "running", or the number of the system call (-1: none), and in hexadecimal its six
 // arguments, the stack pointer and the program counter.
 static enum proof asleep_in_stub(uint32_t index) {
-  char text[256], *at;
+  char text[256];
   if (!read_file(um.spaces[index].call_file, text, sizeof text)) return NEVER;
   if (text[0] == 'r' || text[0] == '-') return NOT_YET;
   uint64_t value[9];
-  value[0] = strtoull(text, &at, 10);
-  for (int i = 1; i < 9; i++) value[i] = strtoull(at, &at, 16);
+  um_read_call(text, value);
   bool same = value[0] == SYS_futex && value[1] == um_report_address(0) + UM_REPORT_AWAKE && value[2] == FUTEX_WAIT &&
               value[3] == 0 && value[4] == 0 &&  // the word's value; no time limit
               value[6] == atomic_load(&um_thread_at(index, 0)->sequence) &&
@@ -112,18 +117,9 @@ static bool blocks_all_signals(uint32_t index) {
   return at && strtoull(at, NULL, 10) == ALL_BLOCKED;
 }
 
-static enum proof prove(uint32_t index) {
-  struct um_space *space = &um.spaces[index];
-  if (atomic_load(&space->dead)) return NEVER;
-  if (space->proved || um.config.test_switches & UM_TEST_NO_PROOF) return AT_REST;
-  enum proof result = asleep_in_stub(index);
-  if (result == AT_REST && !blocks_all_signals(index)) result = NEVER;
-  if (result == NOT_YET && um_now() - space->parked_at > REST_LIMIT) result = NEVER;
-  return result;
-}
-
 // MARK: Cleaning
 
+// Of a thread that is asleep in the stub. Afterwards nothing of the old program is left in the shared pages.
 static void clean(uint32_t index) {
   struct um_space *space = &um.spaces[index];
   struct um_thread *thread = um_thread_at(index, 0);
@@ -143,11 +139,51 @@ static void clean(uint32_t index) {
   int64_t data = um_call3(SYS_lseek, um.control_fd, rest, SEEK_DATA);
   if (data != -ENXIO && (data < 0 || (uint64_t)data < end))
     um_call4(SYS_fallocate, um.control_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, rest, end - rest);
-  thread->frame = 0;
-  thread->in_gate = 0;
-  atomic_store(&thread->state, UM_THREAD_IDLE);
   space->error = 0;
   space->uncertain = 0;
+}
+
+// MARK: The proof
+
+// Lets the thread pass through a frame of our making, into the stub, where it reports and sleeps again.
+static void pass(uint32_t index) {
+  struct um_thread *thread = um_thread_at(index, 0);
+  struct um_report *report = um_thread_report(index, 0);
+  struct um_parameters *parameters = um_thread_parameters(index, 0);
+  um_thread_rest_frame(index);
+  parameters->frame = um_report_address(0) + UM_BUILT_FRAME;
+  thread->frame = 0;
+  thread->in_gate = 0;
+  atomic_store(&report->resume, atomic_fetch_add(&thread->sequence, 1) + 1);
+  atomic_store(&report->awake, 1);
+  um_futex_wake(&report->awake, 1);
+}
+
+static enum proof prove(uint32_t index) {
+  struct um_space *space = &um.spaces[index];
+  struct um_thread *thread = um_thread_at(index, 0);
+  if (atomic_load(&space->dead)) return NEVER;
+  bool trusting = um.config.test_switches & UM_TEST_NO_PROOF;
+  if (space->rest == UM_REST_UNKNOWN) {
+    enum proof asleep = trusting ? AT_REST : asleep_in_stub(index);
+    if (asleep == AT_REST && !trusting && !blocks_all_signals(index)) asleep = NEVER;
+    if (asleep == NEVER) return NEVER;
+    if (asleep == AT_REST) {
+      clean(index);
+      if (trusting) atomic_store(&thread->state, UM_THREAD_IDLE), thread->frame = 0, thread->in_gate = 0;
+      else pass(index);
+      space->rest = trusting ? UM_REST_PROVED : UM_REST_PASSING;
+    }
+  }
+  if (space->rest == UM_REST_PASSING && atomic_load(&um_thread_report(index, 0)->event) == atomic_load(&thread->sequence)) {
+    // The reaper answers for a dead thread, but marks the process as dead before.
+    if (atomic_load(&space->dead)) return NEVER;
+    atomic_store(&thread->state, UM_THREAD_IDLE);
+    space->rest = UM_REST_PROVED;
+  }
+  if (space->rest == UM_REST_PROVED) return AT_REST;
+  // It may wait for a host CPU as long as it must. With one it needs microseconds.
+  return um_process_time(index) - space->parked_time > REST_LIMIT ? NEVER : NOT_YET;
 }
 
 // MARK: Parking and taking
@@ -158,7 +194,7 @@ static void put_back(uint32_t index) {
   // A process that died meanwhile is found by the next who looks; the reaper has left it to us.
   atomic_store(&space->state, UM_SPACE_PARKED);
   atomic_fetch_add(&um.parked, 1);
-  if (!space->proved) atomic_fetch_add(&um.unproved, 1);
+  if (space->rest != UM_REST_PROVED) atomic_fetch_add(&um.unproved, 1);
   um_lock_release(&um.table_lock);
 }
 
@@ -166,8 +202,8 @@ bool um_process_park(uint32_t index) {
   struct um_space *space = &um.spaces[index];
   if (space->thread_limit != 1 || atomic_load(&space->dead) || atomic_load(&um.parked) >= PARKED_LIMIT) return false;
   if (!open_files(index)) return false;
-  space->proved = 0;
-  space->parked_at = um_now();
+  space->rest = UM_REST_UNKNOWN;
+  space->parked_time = um_process_time(index);
   put_back(index);
   return true;
 }
@@ -179,14 +215,19 @@ static int64_t claim(uint32_t from, bool unproved_only) {
   uint32_t limit = atomic_load(&um.space_limit);
   for (uint32_t i = from; i < limit && result < 0; i++) {
     struct um_space *space = &um.spaces[i];
-    if (atomic_load(&space->state) != UM_SPACE_PARKED || (unproved_only && space->proved)) continue;
+    if (atomic_load(&space->state) != UM_SPACE_PARKED || (unproved_only && space->rest == UM_REST_PROVED)) continue;
     atomic_store(&space->state, UM_SPACE_MAKING);
     atomic_fetch_sub(&um.parked, 1);
-    if (!space->proved) atomic_fetch_sub(&um.unproved, 1);
+    if (space->rest != UM_REST_PROVED) atomic_fetch_sub(&um.unproved, 1);
     result = i;
   }
   um_lock_release(&um.table_lock);
   return result;
+}
+
+static void discard(uint32_t index) {
+  um.processes_discarded++;
+  um_process_kill(index);
 }
 
 int64_t um_process_reuse(void) {
@@ -195,12 +236,11 @@ int64_t um_process_reuse(void) {
     uint32_t index = (uint32_t)i;
     switch (prove(index)) {
       case AT_REST:
-        clean(index);
         um.processes_reused++;
         atomic_store(&um.spaces[index].state, UM_SPACE_USED);
         return i;
       case NOT_YET: put_back(index); break;
-      case NEVER: um_process_kill(index); break;
+      case NEVER: discard(index); break;
     }
   }
   return -EAGAIN;
@@ -209,12 +249,7 @@ int64_t um_process_reuse(void) {
 void um_parked_check(void) {
   for (int64_t i = claim(0, true); i >= 0; i = claim((uint32_t)i + 1, true)) {
     uint32_t index = (uint32_t)i;
-    enum proof result = prove(index);
-    if (result == NEVER) {
-      um_process_kill(index);
-    } else {
-      um.spaces[index].proved = result == AT_REST;
-      put_back(index);
-    }
+    if (prove(index) == NEVER) discard(index);
+    else put_back(index);
   }
 }

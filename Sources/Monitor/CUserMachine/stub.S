@@ -318,6 +318,7 @@ um_stub_signal:
   mov %rdx, UM_REPORT_FRAME(%rbx)
 
 // Tells the kernel process, and waits until it resumes us. rbx: our report, r12: our parameters.
+  .globl um_stub_publish
 um_stub_publish:
   mov UM_REPORT_RESUME(%rbx), %r9d
   mov UM_PARAMETER_SPIN(%r12), %r14

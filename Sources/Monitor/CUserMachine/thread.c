@@ -27,7 +27,7 @@
 #define SIGNAL_SYSTEM_SECCOMP 1   // SYS_SECCOMP
 #define SIGNAL_CODE_KERNEL 0x80   // SI_KERNEL
 
-extern const uint8_t um_stub_start[], um_gate_trapped[];
+extern const uint8_t um_stub_start[], um_gate_trapped[], um_stub_publish[];
 
 // MARK: Creation
 
@@ -116,30 +116,13 @@ static bool returns_through_gate(struct um_thread *thread, const struct machine_
   return memcmp(&given, registers, sizeof given) == 0;
 }
 
-// Writes `registers` into the frame from which the thread continues; a thread without one gets one of our making, whose
-// extended state is the processor's initial one.
-static void load(struct um_thread *thread, uint32_t index, uint32_t slot, const struct machine_registers *registers,
-                 bool polling) {
-  uint64_t report = um_report_address(slot);
-  struct um_parameters *parameters = um_thread_parameters(index, slot);
-  parameters->spin = polling ? um.config.user_spin : 0;
-  if (returns_through_gate(thread, registers)) {
-    parameters->frame = 0;
-    parameters->result = registers->rax;
-    return;
-  }
-  if (thread->in_gate) um_xstate_seal(thread, index, slot);
-  thread->in_gate = 0;
-  if (thread->frame == 0) {
-    thread->frame = report + UM_BUILT_FRAME;
-    frame_at(index, slot, thread->frame)->context.extended = 0;
-  }
-  struct um_context *context = &frame_at(index, slot, thread->frame)->context;
+// All that rt_sigreturn loads, but the extended state: where that lies is the frame's affair.
+static void write_context(struct um_context *context, uint64_t report, const struct machine_registers *registers, uint64_t mask) {
   context->flags = 7;  // UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS
   context->stack_base = report + UM_REPORT_STACK;
   context->stack_flags = 0;
   context->stack_size = UM_REPORT_SIZE - UM_REPORT_STACK;
-  context->mask = 0;
+  context->mask = mask;
   context->r8 = registers->r8;
   context->r9 = registers->r9;
   context->r10 = registers->r10;
@@ -161,6 +144,39 @@ static void load(struct um_thread *thread, uint32_t index, uint32_t slot, const 
   context->cs = USER_CS;
   context->ss = USER_SS;
   context->gs = context->fs = 0;
+}
+
+void um_thread_rest_frame(uint32_t index) {
+  struct um_context *context = &frame_at(index, 0, um_report_address(0) + UM_BUILT_FRAME)->context;
+  struct machine_registers registers = {
+      .rip = UM_CODE + (uint64_t)(um_stub_publish - um_stub_start),
+      .rbx = um_report_address(0),
+      .r12 = um_parameters_address(0),
+      .rsp = um_report_address(0) + UM_REPORT_SIZE - 64,
+  };
+  context->extended = 0;  // the initial state
+  write_context(context, um_report_address(0), &registers, UINT64_MAX);
+}
+
+// Writes `registers` into the frame from which the thread continues; a thread without one gets one of our making, whose
+// extended state is the processor's initial one.
+static void load(struct um_thread *thread, uint32_t index, uint32_t slot, const struct machine_registers *registers,
+                 bool polling) {
+  uint64_t report = um_report_address(slot);
+  struct um_parameters *parameters = um_thread_parameters(index, slot);
+  parameters->spin = polling ? um.config.user_spin : 0;
+  if (returns_through_gate(thread, registers)) {
+    parameters->frame = 0;
+    parameters->result = registers->rax;
+    return;
+  }
+  if (thread->in_gate) um_xstate_seal(thread, index, slot);
+  thread->in_gate = 0;
+  if (thread->frame == 0) {
+    thread->frame = report + UM_BUILT_FRAME;
+    frame_at(index, slot, thread->frame)->context.extended = 0;
+  }
+  write_context(&frame_at(index, slot, thread->frame)->context, report, registers, 0);
   parameters->fs_base = registers->fs_base;
   // A program that does not use GS lends it to the gate.
   parameters->gs_base = registers->gs_base || !um.gate ? registers->gs_base : report;
@@ -320,8 +336,8 @@ static bool polls(struct um_cpu *cpu, struct um_thread *thread) {
   return cpu->poller == thread && thread->polling;
 }
 
-// A run of `thread` is over, which was resumed when the TSC was `begun`.
-static void adapt(struct um_cpu *cpu, struct um_thread *thread, bool polling, bool call, uint64_t begun) {
+// A run of `thread` is over, which lasted from `begun` to `ended` by the TSC.
+static void adapt(struct um_cpu *cpu, struct um_thread *thread, bool polling, bool call, uint64_t begun, uint64_t ended) {
   if (polling) {
     cpu->polled_runs++;
     if (!call) cpu->misses += MISS / 4;  // faults and mappings are no faster on two host CPUs
@@ -333,11 +349,11 @@ static void adapt(struct um_cpu *cpu, struct um_thread *thread, bool polling, bo
     cpu->poller = NULL;
     cpu->quick = 0;
     cpu->polling_ended++;
-    cpu->not_before = __builtin_ia32_rdtsc() + cpu->retreat * um.ticks_per_microsecond;
+    cpu->not_before = ended + cpu->retreat * um.ticks_per_microsecond;
     if (cpu->retreat < LAST_RETREAT) cpu->retreat *= 2;
     return;
   }
-  bool quick = call && (__builtin_ia32_rdtsc() - begun < QUICK_LIMIT * um.ticks_per_microsecond ||
+  bool quick = call && (ended - begun < QUICK_LIMIT * um.ticks_per_microsecond ||
                         um.config.test_switches & UM_TEST_ALL_QUICK);
   if (cpu->last != thread) cpu->quick = 0;
   cpu->last = thread;
@@ -354,8 +370,8 @@ static void adapt(struct um_cpu *cpu, struct um_thread *thread, bool polling, bo
 
 // MARK: Waiting
 
-// Returns when the thread has reported `sequence`, or its process is dead. The CPU's timer and kicks see to it that it
-// does not take too long (cpu.c).
+// Returns when the thread has reported `sequence`, or its process is dead. The CPU's timer and kicks preempt it (cpu.c), and the
+// watch sees to it that it obeys, and that no wake-up is lost on the way (watch.c).
 static void await_event(struct um_cpu *cpu, struct um_space *space, struct um_report *report,
                         struct um_parameters *parameters, uint32_t sequence, bool polling) {
   if (polling) {
@@ -415,18 +431,23 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
   struct um_thread *thread = um_thread_find(user, &index, &slot);
   struct um_space *space = thread ? &um.spaces[index] : NULL;
   event->kind = MACHINE_EVENT_DEAD;
-  if (!cpu || !thread || atomic_load(&space->dead)) return;
+  if (!cpu || !thread) return;
+  if (atomic_load(&space->dead)) {
+    event->address = atomic_exchange(&space->ungranted, 0);
+    return;
+  }
 
   struct um_report *report = um_thread_report(index, slot);
   // A kicker makes the interrupt pending and then looks at the state; we set the state and then look for interrupts.
   cpu->runs++;
   atomic_store_explicit(&cpu->running, thread, memory_order_relaxed);
   atomic_store_explicit(&cpu->running_process, atomic_load(&space->process), memory_order_relaxed);
-  cpu->report = report;
   // Notice of preemption that came too late for the last run; from the next line but one on it is for this one.
   atomic_store_explicit(&report->deferred, 0, memory_order_relaxed);
   atomic_store_explicit(&cpu->deadline, deadline, memory_order_relaxed);
+  atomic_store_explicit(&cpu->handed, UM_HANDED_NOT_YET, memory_order_relaxed);
   atomic_store(&cpu->state, UM_CPU_USER);
+  if (atomic_load_explicit(&um.watch_sleeps, memory_order_relaxed)) um_watch_ring();
   if (atomic_load(&cpu->pending)) {
     atomic_store(&cpu->state, UM_CPU_KERNEL);
     event->kind = MACHINE_EVENT_INTERRUPT;
@@ -439,6 +460,8 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
   // The reaper marks the space as dead and then answers for the thread's last number; we count and then look.
   uint32_t sequence = atomic_fetch_add(&thread->sequence, 1) + 1;
   uint64_t begun = __builtin_ia32_rdtsc();
+  atomic_store_explicit(&cpu->begun, begun, memory_order_relaxed);
+  atomic_store_explicit(&space->touched, 1, memory_order_relaxed);
   bool mapped = resume_through_mapper(thread, space, index, slot, sequence, polling);
   if (!mapped) {
     atomic_store(&report->resume, sequence);
@@ -447,10 +470,20 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
       if (polling) cpu->misses += MISS;  // the dear wake-up of a thread on another host CPU
     }
   }
+  atomic_store_explicit(&cpu->handed, mapped ? UM_HANDED_TO_MAPPER : UM_HANDED_DIRECTLY, memory_order_release);
   await_event(cpu, space, report, um_thread_parameters(index, slot), sequence, polling);
+  uint64_t ended = __builtin_ia32_rdtsc();
+  thread->granted += ended - begun + um.run_credit;
+  // A thread that polls for its next resumption does so between its runs.
+  if (polling) thread->granted += begun - thread->ended < um.config.user_spin ? begun - thread->ended : um.config.user_spin;
+  thread->ended = ended;
+  atomic_store_explicit(&cpu->begun, 0, memory_order_relaxed);
   atomic_store(&cpu->state, UM_CPU_KERNEL);
 
-  if (atomic_load_explicit(&report->event, memory_order_acquire) != sequence || atomic_load(&space->dead)) return;
+  if (atomic_load_explicit(&report->event, memory_order_acquire) != sequence || atomic_load(&space->dead)) {
+    event->address = atomic_exchange(&space->ungranted, 0);
+    return;
+  }
   if (mapped) note_done(space, thread->behind);
   uint32_t number = *(volatile uint32_t *)&report->signal;
   if (number == UM_REPORT_AGAIN) {
@@ -465,14 +498,14 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
       cpu->gate_calls++;
     } else if (!take_frame(thread, index, slot, number, registers, event)) {
       event->kind = MACHINE_EVENT_DEAD;
-      um_call2(SYS_kill, atomic_load(&space->process), SIGKILL);  // only forgery leads here
+      um_condemn(index, atomic_load(&space->process), UM_REASON_FORGED);
       return;
     } else if (event->kind == MACHINE_EVENT_SYSCALL && um.gate && um_text_is_hot(cpu, user >> 10, registers->rip)) {
       event->vector = 1;
     }
   }
   if (um.config.hand_over == UM_HAND_OVER_ADAPTIVE)
-    adapt(cpu, thread, polling, event->kind == MACHINE_EVENT_SYSCALL && !mapped, begun);
+    adapt(cpu, thread, polling, event->kind == MACHINE_EVENT_SYSCALL && !mapped, begun, ended);
   if (event->kind == MACHINE_EVENT_SYSCALL) cpu->syscalls++;
   else if (event->kind == MACHINE_EVENT_FAULT) cpu->faults++;
   else if (event->kind == MACHINE_EVENT_INTERRUPT) cpu->interrupts++;

@@ -111,15 +111,14 @@ static uint64_t thread_pointer(void) {
 
 // MARK: Waiting for user processes
 
-int64_t um_await(_Atomic uint32_t *dead, int event, int timeout) {
+int64_t um_await(_Atomic uint32_t *dead, int event) {
   for (;;) {
-    if (timeout >= 0 || atomic_load(dead)) {
+    if (atomic_load(dead)) {
       // A process that died may have answered before.
       struct pollfd one = {.fd = event, .events = POLLIN};
-      struct timespec limit = {timeout / 1000, (timeout % 1000) * 1000000};
-      if (atomic_load(dead)) limit = (struct timespec){0, 0};
+      struct timespec limit = {0, 0};
       int64_t ready = um_call6(SYS_ppoll, (uint64_t)&one, 1, (uint64_t)&limit, 0, 8, 0);
-      if (ready == 0) return atomic_load(dead) ? -EIO : -ETIMEDOUT;
+      if (ready == 0) return -EIO;
       if (ready == -EINTR) continue;
     }
     uint64_t value = 0;
@@ -161,6 +160,7 @@ static void free_slot(uint32_t index) {
   space->queued = space->published = space->acknowledged = space->done = 0;
   space->thread_limit = space->uncertain = 0;
   space->error = 0;
+  atomic_store(&space->ungranted, 0);
   space->mapper_cpu = -1;
   um_process_forget(index);
   atomic_store(&space->process, 0);
@@ -203,7 +203,7 @@ static void *reaper(void *unused) {
       uint32_t state = atomic_load(&um.spaces[index].state);
       if (state == UM_SPACE_PARKED) {
         atomic_fetch_sub(&um.parked, 1);
-        if (!um.spaces[index].proved) atomic_fetch_sub(&um.unproved, 1);
+        if (um.spaces[index].rest != UM_REST_PROVED) atomic_fetch_sub(&um.unproved, 1);
       }
       if (state == UM_SPACE_DYING || state == UM_SPACE_READY || state == UM_SPACE_PARKED) free_slot(index);
     }
@@ -225,7 +225,7 @@ static int64_t zygote_result(uint64_t command) {
   zygote_add(command, UM_FD_EVENTS + um.config.cpu_count, 0, 0, 0, 0, 0, 0);
   atomic_store(&ring->published, um.zygote_published);
   um_futex_wake(&ring->published, 1);
-  return um_await(&um.zygote_dead, um.maker_eventfd, 10000);
+  return um_await(&um.zygote_dead, um.maker_eventfd);
 }
 
 // Decodes the result of a command that the mapper reported in two parts of 12 bits.

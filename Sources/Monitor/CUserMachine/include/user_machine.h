@@ -102,7 +102,7 @@ void um_set_refusable_call(uint64_t place);
 // Forbids for good that any memory becomes executable: once the kernel's text is sealed. After um_confine.
 int64_t um_confine_text(void);
 // Restricts the calling thread further, to what its kind of work needs. Does nothing before um_confine_text, and again.
-enum um_thread_kind { UM_THREAD_REAPER, UM_THREAD_MAKER, UM_THREAD_STREAMS, UM_THREAD_DISK };
+enum um_thread_kind { UM_THREAD_REAPER, UM_THREAD_MAKER, UM_THREAD_WATCH, UM_THREAD_STREAMS, UM_THREAD_DISK };
 void um_confine_thread(enum um_thread_kind kind);
 
 // MARK: The operations of machine.h
@@ -159,11 +159,24 @@ void um_probe(struct um_probe *probe);
 uint32_t um_instruction_length(const uint8_t *at, uint32_t available);
 bool um_patch_page(const uint8_t *original, uint8_t *page, uint32_t site);
 
+// Why a user process was ended by the monitor.
+enum um_reason {
+  UM_REASON_UNRESPONSIVE,  // it had a host CPU and did not answer the preemption signal
+  UM_REASON_ASLEEP,        // it slept in the host where it should have run
+  UM_REASON_UNGRANTED,     // it used more of the host's time than its threads were given
+  UM_REASON_MAPPER,        // its mapper slept over commands
+  UM_REASON_FORGED,        // its report named a signal frame where none can be
+  UM_REASON_COUNT
+};
+
 struct um_statistics {
   uint64_t spaces_created, spaces_destroyed, processes_made, processes_reaped, processes_reused, threads_made;
   uint64_t runs, syscalls, faults, interrupts, kicks, commands, acknowledgements;
   uint64_t gate_calls, sites_replaced;  // system calls that came without a trap, and the places where they were made
   uint64_t polled_runs, polling_begun, polling_ended;  // runs on two host CPUs, and how often threads went there and back
+  uint64_t condemned[UM_REASON_COUNT];  // user processes that were ended, by reason
+  uint64_t wakeups_repeated;            // threads that slept through their resumption and were woken again
+  uint64_t processes_discarded;         // processes that a program left behind and that could not be used again
 };
 void um_statistics(struct um_statistics *statistics);
 

@@ -1,0 +1,73 @@
+// Programs that do not give the CPU back: one after the other blocks the preemption signal, by a frame of its own making, and sleeps in
+// the stub or computes on. Each is ended by the monitor after a few milliseconds of the host's time.
+//
+// The control is the same chain of programs without the blocked signal.
+//
+// run: --cpus 1 -- @ sleep
+// run: --cpus 1 -- @ spin
+// expect: apus: a user process was ended: it (sleeps where it should run|does not answer the preemption signal) .*
+// expect: ok [0-9]+ programs were ended
+// control: --cpus 1 -- @ obey
+// expect: ok control: 0 programs were ended
+#include "attack.h"
+
+static const char *mode;
+
+__attribute__((noinline)) static void spin(void) {
+  for (;;) __asm__ volatile("");
+}
+
+static void stall(void) {
+  char *fresh = MUST(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  *(volatile char *)fresh = 1;
+  uint64_t report = own_report(), frame = U64(PARAMETERS(report_slot(report)) + UM_PARAMETER_FRAME);
+  if (frame == 0) _exit(98);
+  bool sleeps = strcmp(mode, "sleep") == 0;
+  static char stack[4096];
+  U64(frame + CONTEXT_FLAGS) = 7;
+  U64(frame + CONTEXT_MASK) = ~0ull;
+  U64(frame + CONTEXT_EFLAGS) = 0x202;
+  U64(frame + UM_CONTEXT_RIP) = sleeps ? stub_site(STUB_WAIT) : (uint64_t)spin;
+  U64(frame + CONTEXT_RSP) = (uint64_t)stack + 4000;
+  U64(frame + 144) = SYS_futex;                               // rax
+  U64(frame + 104) = report + UM_REPORT_AWAKE;                // rdi
+  U64(frame + 112) = U64(frame + 136) = U64(frame + 56) = 0;  // rsi, rdx, r10
+  U64(frame + 48) = U32(report + UM_REPORT_RESUME);           // r9
+  U32(report + UM_REPORT_AWAKE) = 0;
+  __asm__ volatile("mov %0, %%rsp; mov $15, %%eax; jmp *%1" ::"r"(frame), "r"(stub_site(STUB_RETURN)) : "rax", "memory");
+}
+
+// As long as a staller lasts, but with its signals open.
+static void obey(void) {
+  int64_t end = now_ns(CLOCK_PROCESS_CPUTIME_ID) + 20000000;
+  while (now_ns(CLOCK_PROCESS_CPUTIME_ID) < end) {}
+}
+
+int main(int count, char **words) {
+  mode = count > 1 ? words[1] : "sleep";
+  bool obeys = strcmp(mode, "obey") == 0;
+  find_stub_sites();
+  volatile long *ended = MUST(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  pid_t other = MUST(fork());
+  if (other == 0) spin();
+  pid_t attacker = MUST(fork());
+  if (attacker == 0) {
+    become_user(1000);
+    for (;;) {
+      pid_t child = MUST(fork());
+      if (child == 0) {
+        if (obeys) obey();
+        else stall();
+        _exit(0);
+      }
+      int how = outcome(child);
+      ended[how == SIGNALLED(SIGKILL)]++;
+    }
+  }
+  UNTIL(ended[0] + ended[1] >= 60);
+  if (obeys) check(ended[1] == 0, "control: %ld programs were ended", ended[1]);
+  else check(ended[1] >= 60 && ended[0] == 0, "%ld programs were ended", ended[1]);
+  kill(attacker, SIGKILL);
+  kill(other, SIGKILL);
+  return attack_end();
+}
