@@ -157,7 +157,9 @@ public enum DentryCache {
   @export(interface) @discardableResult
   public static func shrink(_ target: Int) -> Int {
     var dropped = 0
-    for _ in 0..<max(1, target / 16) {
+    // Two turns of the hand see every name without its mark of use; the target may be any number (vfs_cache_pressure).
+    let passes = 2 + 2 * lock.withLock { $0.slots.count } / slotsInPass
+    for _ in 0..<min(passes, max(1, target / 16)) {
       // Few at a time: there is hardly memory for a long list now.
       var victims: [Dentry] = []
       lock.withLock { evict(&$0, &victims) }
@@ -168,6 +170,9 @@ public enum DentryCache {
   }
 
   // MARK: Under the lock
+
+  /// Slots that the hand passes at once, under the lock.
+  private static let slotsInPass = 64
 
   private static func enter(_ dentry: Dentry, _ clock: inout Clock) {
     guard !dentry.isHashed, let parent = dentry.parent else { return }
@@ -196,7 +201,7 @@ public enum DentryCache {
 
   /// Passes the hand over some slots and takes out what is unused; the victims die outside the lock.
   private static func evict(_ clock: inout Clock, _ victims: inout [Dentry]) {
-    for _ in 0..<min(64, clock.slots.count) {
+    for _ in 0..<min(slotsInPass, clock.slots.count) {
       if clock.hand >= clock.slots.count { clock.hand = 0 }
       let index = clock.hand
       clock.hand += 1
