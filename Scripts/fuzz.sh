@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # fuzz.sh [NAME…]: runs the fuzzers of Tests/Fuzz, each in the sandboxes of a list (Tests/Fuzz/README.md). A NAME selects fuzzers by
-# their beginning: syscalls, frames, executables, files.
+# their beginning: syscalls, frames, settings, executables, options.
 #
 #   SEED=1           what the random numbers begin with; a seed, the number of a round and the sandbox repeat it
 #   SECONDS_EACH=N   run each fuzzer in each sandbox for so many seconds, instead of
@@ -29,6 +29,8 @@ syscalls 6 users-4     --cpus 4 --memory 64M -- --user 1000 --workers 4
 syscalls 6 writable-2  --cpus 2 --memory 64M --bind %:/srv -- --directory /srv --workers 2
 frames   2 root-2      --cpus 2 --memory 128M --
 frames   2 small-1     --cpus 1 --memory 32M --
+settings 2 root-2      --cpus 2 --memory 64M --disk %/disk --
+settings 2 small-1     --cpus 1 --memory 24M --
 executables 4 root-2   --cpus 2 --memory 128M --
 executables 4 small-1  --cpus 1 --memory 24M --
 "
@@ -60,6 +62,7 @@ campaign() {
   [ -z "${SECONDS_EACH:-}" ] || words+=(--seconds "$SECONDS_EACH")
   rm -rf "$scratch"
   mkdir -m 777 "$scratch"
+  truncate -s 4M "$scratch/disk"
   timeout -k 10 $((limit + 30)) "$apus" run --log --user 0:0 --timeout "$limit" "${sandbox[@]}" --bind "$out/programs:/mnt:ro" --cwd / -- \
     "/mnt/$fuzzer" "${words[@]}" >"$log" 2>&1 </dev/null
   status=$?
@@ -97,8 +100,13 @@ while read -r fuzzer rounds sandbox words; do
 done <<<"$plan"
 wait
 if wanted executables-native "$@"; then compile executables && compare_executables; fi
-passed=$(cat "$out"/*.verdict 2>/dev/null | grep -cx ok)
-failed=$((failed + $(cat "$out"/*.verdict 2>/dev/null | grep -cvx ok)))
+if wanted options "$@"; then
+  if python3 Tests/Fuzz/options.py "$apus" "$seed" "${OPTION_RUNS:-40}" >"$out/options.log" 2>&1; then word=pass; else word=FAIL; fi
+  printf '  %-5s %-22s          %s\n' "$word" options "$(tail -n 1 "$out/options.log")"
+  if [ "$word" = pass ]; then echo ok; else cat "$out/options.log"; fi >"$out/options.verdict"
+fi
+passed=$(grep -lx ok "$out"/*.verdict 2>/dev/null | wc -l)
+failed=$((failed + $(grep -Lx ok "$out"/*.verdict 2>/dev/null | wc -l)))
 calls=$(grep -ahoE '^[0-9]+ calls in ' "$out"/syscalls-*.log 2>/dev/null | awk '{ n += $1 } END { print n + 0 }')
 echo "seed $seed: $passed campaigns without fault, $failed with; $calls system calls"
 [ -z "${RESULT:-}" ] || echo "$passed $failed 0" >"$RESULT"
