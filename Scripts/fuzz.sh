@@ -23,14 +23,14 @@ mkdir -p "$out"
 # Lines: fuzzer, rounds of the CI slice, name of the sandbox, options of `apus run`, `--`, options of the fuzzer. `%`: a directory of
 # the host.
 plan="
-syscalls 6 root-2      --cpus 2 --memory 128M -- --workers 2
-syscalls 6 small-1     --cpus 1 --memory 16M -- --workers 2
-syscalls 6 users-4     --cpus 4 --memory 64M -- --user 1000 --workers 4
-syscalls 6 writable-2  --cpus 2 --memory 64M --bind %:/srv -- --directory /srv --workers 2
-frames   2 root-2      --cpus 2 --memory 128M --
-frames   2 small-1     --cpus 1 --memory 32M --
-settings 2 root-2      --cpus 2 --memory 64M --disk %/disk --
-settings 2 small-1     --cpus 1 --memory 24M --
+syscalls 5 root-2      --cpus 2 --memory 128M -- --workers 2
+syscalls 5 small-1     --cpus 1 --memory 16M -- --workers 2
+syscalls 5 users-4     --cpus 4 --memory 64M -- --user 1000 --workers 4
+syscalls 5 writable-2  --cpus 2 --memory 64M --bind %:/srv -- --directory /srv --workers 2
+frames   1 root-2      --cpus 2 --memory 128M --
+frames   1 small-1     --cpus 1 --memory 32M --
+settings 1 root-2      --cpus 2 --memory 64M --disk %/disk --
+settings 1 small-1     --cpus 1 --memory 24M --
 executables 4 root-2   --cpus 2 --memory 128M --
 executables 4 small-1  --cpus 1 --memory 24M --
 "
@@ -101,7 +101,7 @@ done <<<"$plan"
 wait
 if wanted executables-native "$@"; then compile executables && compare_executables; fi
 if wanted options "$@"; then
-  if python3 Tests/Fuzz/options.py "$apus" "$seed" "${OPTION_RUNS:-40}" >"$out/options.log" 2>&1; then word=pass; else word=FAIL; fi
+  if python3 Tests/Fuzz/options.py "$apus" "$seed" "${OPTION_RUNS:-25}" >"$out/options.log" 2>&1; then word=pass; else word=FAIL; fi
   printf '  %-5s %-22s          %s\n' "$word" options "$(tail -n 1 "$out/options.log")"
   if [ "$word" = pass ]; then echo ok; else cat "$out/options.log"; fi >"$out/options.verdict"
 fi
