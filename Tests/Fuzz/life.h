@@ -176,7 +176,7 @@ static void work(int index) {
   w->thread = syscall(SYS_gettid);
   sigsetjmp(back, 0);
   while (w->calls < options.calls) {
-    if (w->calls % 64 == 0) make_arena(s->arena);
+    if (w->calls % 256 == 0) make_arena(s->arena);
     one_call(s, w, base);
     w->calls++;
   }

@@ -155,6 +155,16 @@ import Testing
     #expect(error { () throws(Errno) in try FileTree.rename("/f", to: "/f/g", .noReplace, by: tree.caller) } == .EEXIST)
   }
 
+  @Test func `giving up names takes a bounded time, however many are asked for`() throws {
+    let tree = try TestTree()
+    for index in 0..<100 { _ = try tree.open(ByteString("/n\(index)"), [.create, .writeOnly]) }
+    let before = DentryCache.count
+    #expect(before >= 100)
+    // As many as vfs_cache_pressure can ask for; each would be a pass of the hand.
+    #expect(DentryCache.shrink(.max) >= 100)
+    #expect(DentryCache.count <= before - 100)
+  }
+
   @Test func `the dentry cache stays within its limit`() throws {
     let tree = try TestTree()
     let limit = DentryCache.limit
