@@ -7,6 +7,7 @@
 #   ROUNDS=N         for so many rounds (the slice of CI without it)
 #   JOBS=1           sandboxes at once
 #   APUS=build/apus  the program under test
+#   OPTIONS="…"      more options for `apus run`, such as --kernel build/checked/kernel.elf
 #   TIMEOUT=900      seconds beyond SECONDS_EACH after which a run counts as hung
 #   RESULT=FILE      where `passed failed skipped` goes
 #
@@ -16,6 +17,7 @@ cd "$(dirname "$0")/.."
 apus=${APUS:-$PWD/build/apus}
 seed=${SEED:-1}
 jobs=${JOBS:-1}
+read -ra more <<<"${OPTIONS:-}"
 limit=$((${TIMEOUT:-900} + ${SECONDS_EACH:-0}))
 out=$PWD/build/fuzz
 mkdir -p "$out"
@@ -63,7 +65,7 @@ campaign() {
   rm -rf "$scratch"
   mkdir -m 777 "$scratch"
   truncate -s 4M "$scratch/disk"
-  timeout -k 10 $((limit + 30)) "$apus" run --log --user 0:0 --timeout "$limit" "${sandbox[@]}" --bind "$out/programs:/mnt:ro" --cwd / -- \
+  timeout -k 10 $((limit + 30)) "$apus" run --log --user 0:0 --timeout "$limit" "${more[@]}" "${sandbox[@]}" --bind "$out/programs:/mnt:ro" --cwd / -- \
     "/mnt/$fuzzer" "${words[@]}" >"$log" 2>&1 </dev/null
   status=$?
   rm -rf "$scratch"
@@ -79,7 +81,7 @@ campaign() {
 compare_executables() {
   local log=$out/executables-native.log rounds=${ROUNDS:-4} why=
   "$out/programs/executables" --list 1 --rounds "$rounds" --seed "$seed" >"$out/executables.native" 2>"$log"
-  timeout -k 10 $((limit + 30)) "$apus" run --log --user 0:0 --cpus 2 --memory 4G --timeout "$limit" --bind "$out/programs:/mnt:ro" --cwd / -- \
+  timeout -k 10 $((limit + 30)) "$apus" run --log --user 0:0 --cpus 2 --memory 4G --timeout "$limit" "${more[@]}" --bind "$out/programs:/mnt:ro" --cwd / -- \
     /mnt/executables --list 1 --rounds "$rounds" --seed "$seed" >"$out/executables.apus" 2>>"$log" </dev/null || why="status $?"
   diff <(sed 's/ (.*//' "$out/executables.native") <(sed 's/ (.*//' "$out/executables.apus") | grep '^< .* ran' >>"$log" &&
     why="${why:+$why, }programs that the host runs and Apus does not"
