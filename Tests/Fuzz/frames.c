@@ -164,7 +164,7 @@ static void run_round(uint64_t round) {
       }
     int status;
     pid_t process = waitpid(-1, &status, WNOHANG);
-    if (process == innocent_process) fault("the innocent process has ended");
+    if (process == innocent_process) innocent_ended(status);
     for (int i = 0; i < CHILDREN && process > 0; i++)
       if (children[i] == process) {
         children[i] = 0, ended++, quiet = now_ms();

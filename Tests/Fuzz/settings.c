@@ -181,8 +181,9 @@ static void run_round(uint64_t round) {
   try_mounts(round);
   try_swap(round);
   for (int64_t since = now_ms(); left > 0;) {
-    pid_t ended = waitpid(-1, NULL, WNOHANG);
-    if (ended == innocent_process) fault("the innocent process has ended");
+    int status;
+    pid_t ended = waitpid(-1, &status, WNOHANG);
+    if (ended == innocent_process) innocent_ended(status);
     for (int i = 0; i < 2 * WORKERS_EACH; i++)
       if (ended > 0 && children[i] == ended) left--, since = now_ms();
     if (ended <= 0) usleep(1000);

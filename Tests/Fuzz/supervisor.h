@@ -76,6 +76,11 @@ static void end_others(void) {
   }
 }
 
+__attribute__((noreturn)) static void innocent_ended(int status) {
+  say("the innocent process ended by %s %d", WIFSIGNALED(status) ? "signal" : "exit", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+  fault("the innocent process has ended");
+}
+
 static void begin_supervision(const char *directory) {
   supervisor = getpid();
   proc = MUST(open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -87,7 +92,8 @@ static void begin_supervision(const char *directory) {
   innocent_process = MUST(fork());
   if (innocent_process == 0) innocent(directory);
   for (int64_t since = now_ms(); watch->looks == 0; usleep(1000)) {
-    if (waitpid(innocent_process, NULL, WNOHANG) > 0) fault("the innocent process does not start");
+    int status;
+    if (waitpid(innocent_process, &status, WNOHANG) > 0) innocent_ended(status);
     if (now_ms() - since > HANG_MS) fault("the innocent process does not start");
   }
 }
@@ -95,7 +101,8 @@ static void begin_supervision(const char *directory) {
 // The innocent process has looked since it had made so many looks.
 static void await_innocent(uint64_t looks) {
   for (int64_t since = now_ms(); watch->looks == looks; usleep(1000)) {
-    if (waitpid(innocent_process, NULL, WNOHANG) > 0) fault("the innocent process has ended");
+    int status;
+    if (waitpid(innocent_process, &status, WNOHANG) > 0) innocent_ended(status);
     if (now_ms() - since > HANG_MS) fault("the innocent process makes no progress");
   }
 }
@@ -103,7 +110,7 @@ static void await_innocent(uint64_t looks) {
 static void end_supervision(void) {
   watch->end = 1;
   int status;
-  if (waitpid(innocent_process, &status, 0) == innocent_process && status != 0) fault("the innocent process has failed");
+  if (waitpid(innocent_process, &status, 0) == innocent_process && status != 0) innocent_ended(status);
   say("no fault");
 }
 
