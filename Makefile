@@ -3,14 +3,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: help dependencies host image build run test unit models conformance attacks fuzz soak bench lint format coverage clean
+.PHONY: help dependencies host image build run test unit models conformance conformance-files attacks fuzz soak bench lint format coverage clean
 
 # Product flags: a fully static executable starts about a millisecond earlier than one that loads libstdc++.
 HOST_FLAGS := -c release --explicit-target-dependency-import-check error --static-swift-stdlib -Xswiftc -static-executable
 IMAGE_FLAGS := -c release --explicit-target-dependency-import-check error --triple x86_64-unknown-none-elf --toolset kernel.toolset.json --scratch-path .build-kernel
 
 help: ## Show what can be done
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 dependencies: ## Install what is missing from Debian (quiet when nothing is)
 	@Scripts/dependencies.sh
@@ -56,6 +56,9 @@ fuzz: build ## Random system calls and files inside sandboxes: Tests/Fuzz (SECON
 
 soak: build ## Ordinary programs for a long time in sandboxes beside a busy host: none is killed (MINUTES=5 BOXES=4 LOAD=4)
 	@MINUTES=$(MINUTES) BOXES=$(BOXES) LOAD=$(LOAD) Scripts/soak.sh
+
+conformance-files: build ## Conformance programs about files on every kind of directory (ONLY= KINDS="bind root" IDENTITIES="root user host-user")
+	@Scripts/conformance-files.sh $(ONLY)
 
 bench: build ## Measure natively and in Apus; write the tables of Documentation/performance.md
 	@Scripts/bench.sh

@@ -220,8 +220,9 @@ if section view; then
   verify "no environment and a variable" 0 't' '' bash -c 'secrets --clear-env --env TOKEN'
   mkdir "$scratch/export"
   cp /bin/true "$scratch/export/program"
-  inside "no set-user-ID file on the host" 1 '' '*' --user 0:0 --bind "$scratch/export:/mnt" -- chmod 4755 /mnt/program
-  inside "no set-group-ID file by creation" 1 '' '*' --user 0:0 --bind "$scratch/export:/mnt" -- \
+  inside "a set-user-ID file for the sandbox alone" 0 '4755' '' --user 0:0 --bind "$scratch/export:/mnt" -- \
+    busybox sh -c 'chmod 4755 /mnt/program && stat -c %a /mnt/program'
+  inside "and one by creation" 0 '' '' --user 0:0 --bind "$scratch/export:/mnt" -- \
     python3 -c 'import os, sys; sys.exit(os.open("/mnt/made", os.O_CREAT | os.O_WRONLY, 0o2755) < 0)'
   inside "no device on the host" 1 '' 'mknod: *' --user 0:0 --bind "$scratch/export:/mnt" -- busybox mknod /mnt/null c 1 3
   holds "the host has none" test ! -u "$scratch/export/program" -a ! -e "$scratch/export/null" -a ! -g "$scratch/export/made"

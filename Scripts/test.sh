@@ -94,6 +94,9 @@ lint() {
 }
 
 conformance() { RESULT=build/step.result BUDGET=1500 timeout -k 10 1700 Scripts/conformance.sh; }
+file_conformance() {
+  KINDS="bind root read-only" IDENTITIES="root host-user" RESULT=build/step.result timeout -k 10 1300 Scripts/conformance-files.sh
+}
 small_conformance() {
   SMALL=1 CPUS=2 RESULT=build/step.result BUDGET=600 timeout -k 10 700 Scripts/conformance.sh
 }
@@ -121,6 +124,7 @@ case ${1:-all} in
     if [ -x build/apus ] && [ -e build/kernel.elf ]; then
       step "conformance" conformance
       step "conformance in 16 MiB" small_conformance
+      step "files of the host" file_conformance
       step "attacks" attacks
       step "fuzzers" fuzz
       step "soak" soak

@@ -177,10 +177,12 @@ static inline void alarm_every_ms(long ms) {
   MUST(setitimer(ITIMER_REAL, &time, NULL));
 }
 
-// A fresh directory, made current; conformance_end removes it.
-static char work_directory[64];
+// A fresh directory, made current; conformance_end removes it. It is in the directory that the environment names, so that
+// programs about files run on every kind of file system.
+static char work_directory[PATH_MAX];
 static inline void enter_work_directory(void) {
-  strcpy(work_directory, "/tmp/conformance.XXXXXX");
+  const char *place = getenv("CONFORMANCE_DIRECTORY");
+  snprintf(work_directory, sizeof work_directory, "%s/conformance.XXXXXX", place ? place : "/tmp");
   if (!mkdtemp(work_directory) || chdir(work_directory) < 0) {
     line("FATAL no work directory: %s", strerrorname_np(errno));
     _exit(98);

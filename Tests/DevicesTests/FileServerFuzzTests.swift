@@ -19,8 +19,11 @@ import Testing
       let opcode =
         UInt32.random(in: 0...8, using: &random) == 0
         ? UInt32.random(in: 0...70, using: &random)
-        : [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 28, 35, 42, 43, 44, 45, 46]
-          .randomElement(using: &random)!
+        : [
+          1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 28, 35, 39, 42, 43, 44, 45,
+          46, 51,
+        ]
+        .randomElement(using: &random)!
       // DESTROY and INIT would forget every node: seldom.
       var body: [UInt8] = []
       for _ in 0..<Int.random(in: 0...12, using: &random) {

@@ -36,14 +36,22 @@ struct Guest {
   /// The directory stays as long as its guest.
   private var place: Playground?
 
-  init(_ place: Playground, isReadOnly: Bool = false, descriptorLimit: Int? = nil) {
-    self.init(place.root, isReadOnly: isReadOnly, descriptorLimit: descriptorLimit)
+  init(
+    _ place: Playground, isReadOnly: Bool = false, descriptorLimit: Int? = nil,
+    takesPrivilegedFiles: Bool = false
+  ) {
+    self.init(
+      place.root, isReadOnly: isReadOnly, descriptorLimit: descriptorLimit, takesPrivilegedFiles: takesPrivilegedFiles)
     self.place = place
   }
 
-  init(_ directory: String, isReadOnly: Bool = false, descriptorLimit: Int? = nil) {
+  init(
+    _ directory: String, isReadOnly: Bool = false, descriptorLimit: Int? = nil,
+    takesPrivilegedFiles: Bool = false
+  ) {
     var options = FileServer.Options(isReadOnly: isReadOnly)
     options.descriptorLimit = descriptorLimit
+    options.takesPrivilegedFiles = takesPrivilegedFiles
     var failure: Int32 = 0
     server = FileServer(tag: "test", directory: directory, options: options, failure: &failure)!
   }
@@ -97,6 +105,39 @@ struct Guest {
     guard answer.error == 0 else { return (0, 0, answer.error) }
     let entry = answer.body.withUnsafeBytes { $0.loadUnaligned(as: linux_fuse_entry.self) }
     return (entry.node, entry.attributes.mode, entry.node == 0 ? -ENOENT : 0)
+  }
+
+  /// Creates a file (CREATE, TMPFILE): the error, the node and its permissions.
+  func create(_ opcode: linux_fuse_opcode, _ name: String, mode: UInt32) -> (
+    error: Int32, node: UInt64, mode: UInt32
+  ) {
+    var body = bytesOf(
+      linux_fuse_create_in(flags: UInt32(O_RDWR | O_CREAT | O_EXCL), mode: mode, umask: 0, open_flags: 0))
+    if opcode == LINUX_FUSE_CREATE { body += Array(name.utf8) + [0] }
+    let answer = request(opcode, 1, body)!
+    guard answer.error == 0 else { return (answer.error, 0, 0) }
+    let entry = answer.body.withUnsafeBytes { $0.loadUnaligned(as: linux_fuse_entry.self) }
+    return (0, entry.node, entry.attributes.mode & 0o7777)
+  }
+
+  /// Changes the permissions of a node.
+  func changeMode(_ node: UInt64, _ mode: UInt32) -> Int32 {
+    var body = linux_fuse_setattr_in()
+    body.valid = LINUX_FATTR_MODE
+    body.mode = mode
+    return request(LINUX_FUSE_SETATTR, node, bytesOf(body))!.error
+  }
+
+  func write(_ node: UInt64, _ text: String, offset: UInt64 = 0) -> Int32 {
+    var body = linux_fuse_write_in()
+    body.size = UInt32(text.utf8.count)
+    body.offset = offset
+    return request(LINUX_FUSE_WRITE, node, bytesOf(body) + Array(text.utf8))!.error
+  }
+
+  func setAttribute(_ node: UInt64, _ name: String) -> Int32 {
+    let body = bytesOf(linux_fuse_setxattr_in(size: 1, flags: 0)) + Array(name.utf8) + [0, 0x76]
+    return request(LINUX_FUSE_SETXATTR, node, body)!.error
   }
 
   func read(_ node: UInt64, size: UInt32 = 4096, offset: UInt64 = 0) -> (text: String, error: Int32) {

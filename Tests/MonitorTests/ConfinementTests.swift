@@ -1,6 +1,7 @@
 // What a kernel that fell to its guest could ask of the host: every call here ends the confined monitor with a message, and
 // is let through without the confinement, so that no test passes because its call is wrong.
 
+import CDevices
 import CMachine
 import CMonitor
 import CUserMachine
@@ -19,6 +20,7 @@ private func startConfined(writes: Bool = true, switches: UInt32 = 0) {
   else {
     _exit(99)
   }
+  um_set_refusable_call(host_call_place())
 }
 
 private func startUnconfined() { startConfined(switches: UM_TEST_UNCONFINED.rawValue) }
@@ -116,6 +118,25 @@ private func systemCall(_ number: Int, _ a: Int, _ b: Int, _ c: Int) -> Int {
       startConfined(writes: false)
       _ = mkdirat(-1, "x", 0o700)
       _exit(1)
+    }
+  }
+
+  @Test func `a call that a request of the guest leads to fails where the others end the monitor`() async {
+    let result = await #expect(processExitsWith: .exitCode(42), observing: [\.standardErrorContent]) {
+      startConfined(writes: false)
+      // Twice: it is reported once.
+      for _ in 0..<2 { guard host_make_directory(-1, "x", 0o700) == -EPERM else { _exit(2) } }
+      guard host_unlink(-1, "x", 0) == -EPERM else { _exit(3) }
+      // Control: what is allowed reaches the host.
+      guard host_read_link(-1, nil, 0) == -EBADF else { _exit(4) }
+      _exit(42)
+    }
+    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(text.split(separator: "\n").filter { $0.contains("does not allow system call 258") }.count == 1)
+    await #expect(processExitsWith: .exitCode(42)) {
+      startConfined(writes: true)
+      guard host_make_directory(-1, "x", 0o700) == -EBADF else { _exit(2) }
+      _exit(42)
     }
   }
 

@@ -52,6 +52,9 @@ public struct Attributes: Sendable {
   public var modifyTime = FileTime.zero
   public var changeTime = FileTime.zero
   public var birthTime: FileTime?
+  /// Flags of the file that statx(2) shows, STATX_ATTR_*, and which of them the file system knows.
+  public var flags: UInt64 = 0
+  public var knownFlags: UInt64 = 0
 
   @export(interface)
   public init(number: UInt64, kind: FileKind, permissions: UInt32, owner: Owner, device: DeviceNumber) {

@@ -62,6 +62,12 @@ open class Inode {
   /// chmod, chown, truncate, utimensat. Everything in `change` is made or nothing.
   open func setAttributes(_ change: AttributeChange) throws(Errno) { throw .EPERM }
 
+  /// The flags of the file (FS_IOC_GETFLAGS, ioctl_iflags(2)).
+  open func flags() throws(Errno) -> UInt32 { throw .ENOTTY }
+
+  /// FS_IOC_SETFLAGS; the caller's right has been checked.
+  open func setFlags(_ flags: UInt32) throws(Errno) { throw .ENOTTY }
+
   /// Whether reading changes the access time: false spares reads the clock.
   open var keepsAccessTime: Bool { false }
 

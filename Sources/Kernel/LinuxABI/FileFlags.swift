@@ -177,6 +177,10 @@ public let STATX_BTIME: UInt32 = 0x800
 public let STATX_MNT_ID: UInt32 = 0x1000
 public let STATX_DIOALIGN: UInt32 = 0x2000
 public let STATX__RESERVED: UInt32 = 0x8000_0000
+public let STATX_ATTR_COMPRESSED: UInt64 = 0x4
+public let STATX_ATTR_IMMUTABLE: UInt64 = 0x10
+public let STATX_ATTR_APPEND: UInt64 = 0x20
+public let STATX_ATTR_NODUMP: UInt64 = 0x40
 public let STATX_ATTR_MOUNT_ROOT: UInt64 = 0x2000
 
 // mount(2), umount2(2)
@@ -221,6 +225,11 @@ public let FIONCLEX: UInt32 = 0x5450
 public let FIOASYNC: UInt32 = 0x5452
 public let FIOQSIZE: UInt32 = 0x5460
 public let FIGETBSZ: UInt32 = 2
+// The flags of a file (ioctl_iflags(2)); declared with the type long, and an int.
+public let FS_IOC_GETFLAGS: UInt32 = 0x8008_6601
+public let FS_IOC_SETFLAGS: UInt32 = 0x4008_6602
+public let FS_IMMUTABLE_FL: UInt32 = 0x10
+public let FS_APPEND_FL: UInt32 = 0x20
 
 /// File system magic numbers (statfs(2)).
 public let TMPFS_MAGIC: Int64 = 0x0102_1994

@@ -155,6 +155,8 @@ public enum MemoryCalls {
     if isShared, !file.flags.allowsWriting {
       guard !protection.contains(.write) else { throw .EACCES }
       maximum.remove(.write)
+    } else if isShared, try file.inode.isAppendOnly() {
+      throw .EACCES
     }
     if isShared, file.inode.seals?.allowWriting == false {
       guard !protection.contains(.write) else { throw .EPERM }

@@ -1,6 +1,7 @@
 // O_DIRECT, and pages that a device fills while their process forks. Without an argument on a file of /tmp, whatever file
 // system that is; `direct_io FILE` on one whose file system passes the cache, and `direct_io DEVICE` on a disk of 4 MiB at least,
 // whose contents are lost. Then it also checks the rules of alignment and, in Apus, that the kernel copies nothing.
+// directory: overlay tmpfs bind root
 #include "../conformance.h"
 #include <linux/fs.h>
 #include <pthread.h>

@@ -1,4 +1,5 @@
 // Directories: making, listing, moving, walking, permissions.
+// directory: overlay tmpfs bind root
 #include "../conformance.h"
 #include <dirent.h>
 #include <sys/xattr.h>

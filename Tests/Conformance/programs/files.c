@@ -1,4 +1,5 @@
 // Regular files: open, read, write, seek, truncate, attributes, names.
+// directory: overlay tmpfs bind root
 #include "../conformance.h"
 #include <sys/file.h>
 #include <sys/sendfile.h>

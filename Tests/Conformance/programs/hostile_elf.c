@@ -2,6 +2,7 @@
 //
 // The base is a correct tiny program. Each case changes something; the outcome that Linux and Apus must share is printed
 // only where the ABI fixes it, otherwise only the fact that the loader survived.
+// directory: overlay tmpfs bind root
 #include "../conformance.h"
 #include <elf.h>
 #include <stddef.h>

@@ -39,6 +39,7 @@ struct linux_fuse_attributes {
 };
 // In `flags`, where FUSE has bits 0 and 1: what statx(2) tells in stx_attributes (compressed, immutable, append, nodump).
 #define LINUX_FUSE_ATTR_STATX 0x74u
+#define LINUX_FUSE_ATTR_APPEND 0x20u
 struct linux_fuse_entry {
   uint64_t node, generation, entry_valid, attributes_valid;
   uint32_t entry_valid_nanoseconds, attributes_valid_nanoseconds;

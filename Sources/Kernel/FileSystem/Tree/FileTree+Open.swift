@@ -148,6 +148,7 @@ public enum FileTree {
     if wanted.contains(.write), place.mount.superblock.isReadOnly, isStored(inode.kind) { throw .EROFS }
     let control = try inode.accessControl()
     try caller.check(wanted, control, kind: inode.kind)
+    if writes { try checkFlags(inode, flags) }
     if flags.contains(.noAccessTime), !caller.owns(control) { throw .EPERM }
     if wanted.contains(.write), place.mount.isReadOnly, isStored(inode.kind) { throw .EROFS }
   }

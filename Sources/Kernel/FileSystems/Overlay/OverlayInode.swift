@@ -49,6 +49,8 @@ public class OverlayInode: Inode {
     attributes.number = number
     attributes.device = superblock.device
     attributes.linkCount -= min(attributes.linkCount, removed)
+    // Flags (chattr) guard the file below, which no change here touches.
+    (attributes.flags, attributes.knownFlags) = (0, 0)
     return attributes
   }
 

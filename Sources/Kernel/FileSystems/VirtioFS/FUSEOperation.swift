@@ -39,7 +39,9 @@ enum FUSEOperation {
     case LINUX_FUSE_READDIRPLUS: "READDIRPLUS"
     case LINUX_FUSE_RENAME2: "RENAME2"
     case LINUX_FUSE_LSEEK: "LSEEK"
+    case LINUX_FUSE_IOCTL: "IOCTL"
     case LINUX_FUSE_SYNCFS: "SYNCFS"
+    case LINUX_FUSE_TMPFILE: "TMPFILE"
     default: nil
     }
   }

@@ -111,15 +111,33 @@ final class VirtioFSDirectory: VirtioFSInode {
     }
   }
 
+  override func makeTemporary(permissions: UInt32, owner: Owner) throws(Errno) -> Inode {
+    let file = try inode(LINUX_FUSE_TMPFILE, owner) { (message) throws(Errno) in
+      message.append(
+        linux_fuse_create_in(
+          flags: UInt32(O_RDWR | O_TMPFILE), mode: FileKind.regular.modeBits | permissions, umask: 0, open_flags: 0))
+    }
+    // Nobody can look it up: it goes with its last user.
+    virtioFS?.inodes.remove(file)
+    return file
+  }
+
   override func link(_ inode: Inode, as name: ByteString) throws(Errno) {
-    guard let file = inode as? VirtioFSInode, file.superblock === superblock else { throw .EXDEV }
+    guard let file = inode as? VirtioFSInode, file.superblock === superblock, let virtioFS else { throw .EXDEV }
+    // A file that had no name: from now on it can be looked up, and must be found to be this one.
+    virtioFS.inodes.keep(file)
     defer {
       entriesDidChange()
       file.attributesDidChange()
     }
-    _ = try self.inode(LINUX_FUSE_LINK, .root) { (message) throws(Errno) in
-      message.append(linux_fuse_link_in(node: file.node))
-      try message.append(name)
+    do throws(Errno) {
+      _ = try self.inode(LINUX_FUSE_LINK, .root) { (message) throws(Errno) in
+        message.append(linux_fuse_link_in(node: file.node))
+        try message.append(name)
+      }
+    } catch {
+      if file.state.withLock({ $0.attributes.linkCount == 0 }) { virtioFS.inodes.remove(file) }
+      throw error
     }
   }
 
@@ -152,8 +170,6 @@ final class VirtioFSDirectory: VirtioFSInode {
     throws(Errno)
   {
     guard let directory = directory as? VirtioFSDirectory, directory.superblock === superblock else { throw .EXDEV }
-    // A whiteout is a device, which the server does not make.
-    if flags.contains(.whiteout) { throw .EINVAL }
     let replaced = flags.contains(.exchange) ? nil : try? directory.find(newName)
     try session.call(LINUX_FUSE_RENAME2, node, room: 0) { (message) throws(Errno) in
       message.append(linux_fuse_rename2_in(directory: directory.node, flags: flags.rawValue, padding: 0))

@@ -147,12 +147,15 @@ class VirtioFSInode: Inode {
       body.valid |= LINUX_FATTR_SIZE
       body.size = size
     }
+    // "Now" is the host's to set: it lets everybody who may write the file do that, and does it itself when a size changes.
+    let isNow = change.modifyTime == change.changeTime
+    if isNow, change.accessTime == change.changeTime { body.valid |= LINUX_FATTR_ATIME_NOW | LINUX_FATTR_MTIME_NOW }
     if let time = change.accessTime {
       body.valid |= LINUX_FATTR_ATIME
       body.access_time = UInt64(bitPattern: time.seconds)
       body.access_nanoseconds = time.nanoseconds
     }
-    if let time = change.modifyTime {
+    if let time = change.modifyTime, !(isNow && change.size != nil) {
       body.valid |= LINUX_FATTR_MTIME
       body.modify_time = UInt64(bitPattern: time.seconds)
       body.modify_nanoseconds = time.nanoseconds
@@ -172,6 +175,26 @@ class VirtioFSInode: Inode {
     if let size = change.size { didTruncate(to: size) }
     state.withLock { $0.expectsNewTimes = true }
     try adopt(found.attributes, valid: session.validity(found.valid, found.valid_nanoseconds))
+  }
+
+  // MARK: Flags (ioctl_iflags(2))
+
+  override func flags() throws(Errno) -> UInt32 { try control(FS_IOC_GETFLAGS, 0) }
+
+  override func setFlags(_ flags: UInt32) throws(Errno) {
+    defer { attributesDidChange() }
+    _ = try control(FS_IOC_SETFLAGS, flags)
+  }
+
+  private final func control(_ request: UInt32, _ value: UInt32) throws(Errno) -> UInt32 {
+    let head = MemoryLayout<linux_fuse_ioctl_out>.size
+    return try session.call(LINUX_FUSE_IOCTL, node, room: head + 4) { (message) throws(Errno) in
+      message.append(
+        linux_fuse_ioctl_in(handle: 0, flags: 0, command: request, argument: 0, input_size: 4, output_size: 4))
+      message.append(value)
+    } reply: { (message) throws(Errno) in
+      try message.value(UInt32.self, at: head)
+    }
   }
 
   /// Sends changed pages to the server.
@@ -222,5 +245,7 @@ extension Attributes {
     accessTime = FileTime(seconds: Int64(bitPattern: found.access_time), nanoseconds: found.access_nanoseconds)
     modifyTime = FileTime(seconds: Int64(bitPattern: found.modify_time), nanoseconds: found.modify_nanoseconds)
     changeTime = FileTime(seconds: Int64(bitPattern: found.change_time), nanoseconds: found.change_nanoseconds)
+    knownFlags = UInt64(LINUX_FUSE_ATTR_STATX)
+    flags = UInt64(found.flags) & knownFlags
   }
 }

@@ -120,6 +120,7 @@ public enum FileDescriptorCalls {
     if new.contains(.noAccessTime), !file.flags.contains(.noAccessTime) {
       guard frame.caller.owns(try file.inode.accessControl()) else { throw .EPERM }
     }
+    if file.flags.contains(.append), !new.contains(.append), try file.inode.isAppendOnly() { throw .EPERM }
     // For pipes it is another mode.
     if new.contains(.direct), file.pipe == nil, !file.inode.acceptsDirect { throw .EINVAL }
     file.setFlags(

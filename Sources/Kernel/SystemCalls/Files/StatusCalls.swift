@@ -109,8 +109,9 @@ public enum StatusCalls {
     result.stx_ino = attributes.number
     result.stx_size = attributes.size
     result.stx_blocks = attributes.blocks
-    result.stx_attributes_mask = STATX_ATTR_MOUNT_ROOT
-    if place.isMountRoot { result.stx_attributes = STATX_ATTR_MOUNT_ROOT }
+    result.stx_attributes_mask = STATX_ATTR_MOUNT_ROOT | attributes.knownFlags
+    result.stx_attributes = attributes.flags
+    if place.isMountRoot { result.stx_attributes |= STATX_ATTR_MOUNT_ROOT }
     result.stx_atime = timestamp(attributes.accessTime)
     result.stx_mtime = timestamp(attributes.modifyTime)
     result.stx_ctime = timestamp(attributes.changeTime)

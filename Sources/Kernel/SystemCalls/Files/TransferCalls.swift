@@ -201,6 +201,12 @@ public enum TransferCalls {
       let async = OpenFlags(rawValue: FASYNC)
       file.setFlags(isOn ? async : [], mask: async)
       return 0
+    case FS_IOC_GETFLAGS where file.inode.kind == .regular || file.inode.kind == .directory:
+      try UserMemory.write(try file.inode.flags(), to: frame.a2)
+      return 0
+    case FS_IOC_SETFLAGS where file.inode.kind == .regular || file.inode.kind == .directory:
+      try FileTree.setFlags(file.path, try UserMemory.read(frame.a2, as: UInt32.self), by: frame.caller)
+      return 0
     default:
       return try file.ioctl(request, frame.a2)
     }

@@ -16,6 +16,8 @@ final class FileNodeTable: @unchecked Sendable {
   /// /proc/self/fd: through it an O_PATH descriptor is opened for reading.
   let descriptors: HostDescriptor
   private let descriptorLimit: Int
+  /// Whether set-ID programs keep their bits when a guest opens them for writing.
+  private let keepsSetID: Bool
   private let lock = QueueLock()
   private var nodes: [UInt64: FileNode]
   private var identities: [FileIdentity: FileNode] = [:]
@@ -28,7 +30,8 @@ final class FileNodeTable: @unchecked Sendable {
   private var hand = 0
 
   /// - Throws: ENOSYS when the host has no /proc or no openat2(2); what opening the directory gives.
-  init(rootPath: String, isReadOnly: Bool, view: FileView, descriptorLimit: Int?) throws(HostError) {
+  init(rootPath: String, isReadOnly: Bool, view: FileView, descriptorLimit: Int?, keepsSetID: Bool) throws(HostError) {
+    self.keepsSetID = keepsSetID
     guard host_can_confine() != 0 else { throw HostError(ENOSYS) }
     descriptors = try HostDescriptor(checking: host_open_descriptors())
     let anchor = try HostDescriptor(checking: openRoot(rootPath, isReadOnly: isReadOnly))
@@ -81,12 +84,34 @@ final class FileNodeTable: @unchecked Sendable {
     }
   }
 
+  /// The node of a file that has no name: `file` is the only way to it.
+  func enterTemporary(_ status: host_status, _ directory: FileNode, _ file: HostDescriptor) throws(HostError)
+    -> FileNode
+  {
+    let node = try lock.withLock { () throws(HostError) -> FileNode in
+      guard nodes.count < Self.nodeLimit else { throw HostError(ENFILE) }
+      let node = FileNode(
+        number: nextNumber, status: status, isSealed: false, view: .everything, parent: directory, name: .none)
+      nextNumber += 1
+      node.lookups = 1
+      node.isPinned = true
+      nodes[node.number] = node
+      identities[node.identity] = node
+      if devices[status.device] == nil { devices[status.device] = UInt64(devices.count) }
+      return node
+    }
+    setOpen(node, file)
+    return node
+  }
+
   private func known(_ status: host_status, _ view: FileView, _ parent: FileNode, _ name: FileName) -> FileNode? {
     guard let node = identities[FileIdentity(status)], node !== root else { return nil }
     // A directory that is mounted in two places may show more in one of them.
     guard !node.isDirectory || node.view == view else { return nil }
     // The host may have removed the file and used its inode number again.
-    guard node.kind == status.attributes.mode & UInt32(S_IFMT), !node.isPinned else { return nil }
+    guard node.kind == status.attributes.mode & UInt32(S_IFMT) else { return nil }
+    // A file without a name has got one (LINK, or another of its names): it can be found again.
+    node.isPinned = false
     node.parent = parent
     node.name = name
     node.lookups += 1
@@ -215,12 +240,26 @@ final class FileNodeTable: @unchecked Sendable {
       }
       return descriptor
     case .write:
-      var result = host_reopen(descriptors.number, anchor.number, O_RDWR)
-      if result == -EACCES { result = host_reopen(descriptors.number, anchor.number, O_WRONLY) }
-      let descriptor = try HostDescriptor(checking: result)
+      let descriptor = try openForWriting(anchor)
       keep(node) { $0.writer = descriptor }
       return descriptor
     }
+  }
+
+  private func openForWriting(_ anchor: HostDescriptor) throws(HostError) -> HostDescriptor {
+    let status = try readStatus(anchor)
+    // New contents under the rights of the file's owner: only where the export is made for that.
+    if status.attributes.mode & FileServer.setIDBits != 0, !keepsSetID {
+      let mode = status.attributes.mode & 0o7777 & ~FileServer.setIDBits
+      let result = host_set_mode(descriptors.number, anchor.number, mode)
+      // The host itself clears the bits when somebody writes who is neither root nor the owner.
+      if result != -EPERM { try HostError.check(result) }
+    }
+    let isAppending = status.attributes.flags & UInt32(LINUX_FUSE_ATTR_APPEND) != 0
+    let flags = isAppending ? O_APPEND : 0
+    var result = host_reopen(descriptors.number, anchor.number, O_RDWR | flags)
+    if result == -EACCES { result = host_reopen(descriptors.number, anchor.number, O_WRONLY | flags) }
+    return try HostDescriptor(checking: result, isAppending: isAppending)
   }
 
   /// The open directory of a node.
@@ -254,9 +293,10 @@ final class FileNodeTable: @unchecked Sendable {
     guard let status = try? readStatus(anchor(of: parent), name),
       let node = lock.withLock({ identities[FileIdentity(status)] })
     else { return }
-    guard (try? anchor(of: node)) != nil else { return }
-    // Other links may go on; the place that is remembered is the one that goes.
-    lock.withLock { if status.attributes.link_count < 2 || node.isDirectory { node.isPinned = true } }
+    // Other links may go on; the place that is remembered is the one that goes. Pinned first, so that the descriptor stays.
+    let isLast = status.attributes.link_count < 2 || node.isDirectory
+    if isLast { lock.withLock { node.isPinned = true } }
+    if (try? anchor(of: node)) == nil { lock.withLock { node.isPinned = false } }
   }
 
   /// The removal did not happen after all, or the file has another name.
@@ -270,19 +310,28 @@ final class FileNodeTable: @unchecked Sendable {
     }
   }
 
-  /// Remembers an open writer, or drops it.
-  func setWriter(_ node: FileNode, _ descriptor: HostDescriptor?) {
-    guard let descriptor else {
-      let old = lock.withLock { () -> HostDescriptor? in
-        // The last way to a file without a name stays.
-        guard !node.isPinned || node.anchor != nil || node.reader != nil, let old = node.writer else { return nil }
-        node.writer = nil
-        openCount -= 1
-        return old
-      }
-      return withExtendedLifetime(old) {}
+  /// Remembers a new file, which is open for reading and writing whatever its permissions.
+  func setOpen(_ node: FileNode, _ descriptor: HostDescriptor) {
+    keep(node) {
+      $0.reader = descriptor
+      $0.writer = descriptor
     }
-    keep(node) { $0.writer = descriptor }
+  }
+
+  /// Closes the writer: nobody in the guest has the file open for writing.
+  func dropWriter(_ node: FileNode, where condition: (HostDescriptor) -> Bool = { _ in true }) {
+    let old = lock.withLock { () -> [HostDescriptor?] in
+      guard let writer = node.writer, condition(writer) else { return [] }
+      // The last way to a file without a name stays. A new file's reader may write as well: a program could not be executed.
+      let readerWrites = node.reader === writer
+      guard !node.isPinned || node.anchor != nil || !readerWrites && node.reader != nil else { return [] }
+      let before = node.slot >= 0 ? node.descriptorCount : 0
+      node.writer = nil
+      if readerWrites { node.reader = nil }
+      if node.slot >= 0 { openCount -= before - node.descriptorCount }
+      return [writer]
+    }
+    withExtendedLifetime(old) {}
   }
 
   // MARK: The cache of descriptors

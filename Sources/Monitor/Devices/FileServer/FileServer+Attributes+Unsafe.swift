@@ -8,13 +8,13 @@ extension FileServer {
   // SAFETY (of this file): buffers and names live as long as the calls that they are passed to, with their sizes.
 
   func attributes(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {
-    .value(attributesReply(try table.status(of: table.node(request.header.node))))
+    .value(try attributesReply(table.node(request.header.node)))
   }
 
-  private func attributesReply(_ status: host_status) -> linux_fuse_attributes_out {
+  private func attributesReply(_ node: FileNode) throws(HostError) -> linux_fuse_attributes_out {
     var reply = linux_fuse_attributes_out()
     reply.valid = options.validSeconds
-    reply.attributes = visible(status)
+    reply.attributes = visible(node, try table.status(of: node))
     return reply
   }
 
@@ -33,9 +33,9 @@ extension FileServer {
     }
     // After the owner: chown(2) clears set-id bits.
     if isSet(LINUX_FATTR_MODE) {
-      try HostError.check(
-        host_set_mode(
-          table.descriptors.number, anchor.number, permissions(body.mode, isDirectory: node.isDirectory)))
+      // Who has the file open goes on reading it.
+      if node.isRegular, body.mode & 0o400 == 0 { _ = try? table.content(of: node, .read) }
+      try changeMode(node, body.mode)
     }
     if isSet(LINUX_FATTR_SIZE) {
       guard let size = Int64(exactly: body.size) else { throw HostError(EFBIG) }
@@ -53,7 +53,7 @@ extension FileServer {
         + time(LINUX_FATTR_MTIME, LINUX_FATTR_MTIME_NOW, body.modify_time, body.modify_nanoseconds)
       try HostError.check(host_set_times(table.descriptors.number, anchor.number, times))
     }
-    return .value(attributesReply(try table.status(of: node)))
+    return .value(try attributesReply(node))
   }
 
   func readLink(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {
@@ -77,18 +77,13 @@ extension FileServer {
 
   // MARK: Extended attributes
   //
-  // Only user attributes of files and directories pass, and file capabilities for reading: others are the host's
-  // business, and some mean power over it.
+  // Only attributes of regular files and directories pass; which names, FileServer+Privileges says.
 
   private func attributeName(_ request: inout FUSERequest, isChange: Bool) throws(HostError) -> [UInt8] {
     let name = Array(try request.takeString())
     guard !name.isEmpty, name.count <= 255 else { throw HostError(ERANGE) }
-    if !Self.isVisible(name, isChange: isChange) { throw HostError(isChange ? EOPNOTSUPP : ENODATA) }
+    if isChange { try checkAttributeChange(name) } else if !shows(name) { throw HostError(ENODATA) }
     return name + [0]
-  }
-
-  private static func isVisible(_ name: some Collection<UInt8>, isChange: Bool) -> Bool {
-    name.starts(with: "user.".utf8) || !isChange && name.elementsEqual("security.capability".utf8)
   }
 
   /// The descriptor of a node that can have attributes. It is one that is open: what only has a name (O_PATH) shows none.
@@ -116,7 +111,7 @@ extension FileServer {
       unsafe host_list_attributes(file.number, buffer?.assumingMemoryBound(to: CChar.self), size)
     }
     guard case .bytes(let names) = full else { return .empty }
-    let shown = names.split(separator: 0).filter { Self.isVisible($0, isChange: false) }
+    let shown = names.split(separator: 0).filter { shows($0) }
       .reduce(into: [UInt8]()) { $0 += $1 + [0] }
     if body.size == 0 { return .value(linux_fuse_getxattr_out(size: UInt32(shown.count), padding: 0)) }
     guard shown.count <= Int(body.size) else { throw HostError(ERANGE) }
@@ -160,5 +155,37 @@ extension FileServer {
         unsafe host_remove_attribute(file.number, $0.baseAddress!.assumingMemoryBound(to: CChar.self))
       })
     return .empty
+  }
+
+  // MARK: File flags (ioctl_iflags(2))
+
+  private static let getFlags: UInt32 = 0x8008_6601
+  private static let setFlags: UInt32 = 0x4008_6602
+  /// What guests may change, as the host permits: secure deletion, undeletion, compression (two), synchronous, immutable,
+  /// append-only, no dump, no access times, no tail merging, synchronous directory, top of a hierarchy, no copy on write.
+  private static let changeableFlags: UInt32 = 0x0083_84ff
+
+  /// FS_IOC_GETFLAGS and FS_IOC_SETFLAGS; no other ioctl(2) reaches the host.
+  func control(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {
+    let body = try request.take(linux_fuse_ioctl_in.self)
+    let node = try table.node(request.header.node)
+    guard node.isRegular || node.isDirectory, !node.isSealed else { throw HostError(ENOTTY) }
+    var flags: UInt32 = 0
+    switch body.command {
+    case Self.getFlags:
+      try HostError.check(unsafe host_get_flags(table.opened(node).number, &flags))
+    case Self.setFlags:
+      if options.isReadOnly { throw HostError(EROFS) }
+      let wanted = try request.take(UInt32.self)
+      let file = try table.opened(node)
+      try HostError.check(unsafe host_get_flags(file.number, &flags))
+      guard (flags ^ wanted) & ~Self.changeableFlags == 0 else { throw HostError(EOPNOTSUPP) }
+      try HostError.check(host_set_flags(file.number, wanted))
+      // Who has the file open goes on as before; only a descriptor that appends would misplace what is written from now on.
+      table.dropWriter(node) { $0.isAppending }
+      flags = wanted
+    default: throw HostError(ENOTTY)
+    }
+    return .bytes(bytesOf(linux_fuse_ioctl_out()) + bytesOf(flags))
   }
 }

@@ -21,7 +21,7 @@ extension FileServer {
     let body = try request.take(linux_fuse_release_in.self)
     // An open writer would keep the host from executing the file (ETXTBSY).
     if Int32(truncatingIfNeeded: body.flags) & O_ACCMODE != O_RDONLY {
-      table.setWriter(try table.node(request.header.node), nil)
+      table.dropWriter(try table.node(request.header.node))
     }
     return .empty
   }
@@ -44,11 +44,22 @@ extension FileServer {
     guard let offset = Int64(exactly: body.offset) else { throw HostError(EINVAL) }
     let file = try table.content(of: table.node(request.header.node), .write)
     let head = FUSERequest.headerLength + MemoryLayout<linux_fuse_write_in>.size
-    let count = request.chain.withVectors(unsafe request.chain.readable, from: head, limit: Int(body.size)) {
+    let known = file.isAppending ? try lengthBefore(offset, in: file, limit: Int(body.size)) : 0
+    let count = request.chain.withVectors(
+      unsafe request.chain.readable, from: head + known, limit: Int(body.size) - known
+    ) {
       // SAFETY: as in `read`.
-      $1 == 0 ? 0 : unsafe host_write(file.number, $0, $1, offset)
+      $1 == 0 ? 0 : unsafe host_write(file.number, $0, $1, offset + Int64(known))
     }
-    return .value(linux_fuse_write_out(size: UInt32(clamping: try HostError.check(count)), padding: 0))
+    return .value(linux_fuse_write_out(size: UInt32(clamping: known + Int(try HostError.check(count))), padding: 0))
+  }
+
+  /// How many bytes from `offset` on an append-only file has already. The guest writes whole pages, of which the first
+  /// begins before what was appended.
+  private func lengthBefore(_ offset: Int64, in file: HostDescriptor, limit: Int) throws(HostError) -> Int {
+    let size = Int64(clamping: try readStatus(file).attributes.size)
+    guard offset <= size else { throw HostError(EPERM) }
+    return Int(min(Int64(limit), size - offset))
   }
 
   func sync(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {

@@ -33,13 +33,14 @@ extension FileServer {
     entry.node = node.number
     entry.entry_valid = options.validSeconds
     entry.attributes_valid = options.validSeconds
-    entry.attributes = visible(status)
+    entry.attributes = visible(node, status)
     return entry
   }
 
-  func visible(_ status: host_status) -> linux_fuse_attributes {
+  func visible(_ node: FileNode, _ status: host_status) -> linux_fuse_attributes {
     var attributes = status.attributes
     attributes.inode = table.visibleInode(status)
+    attributes.mode = visibleMode(node, attributes.mode)
     return attributes
   }
 
@@ -51,21 +52,18 @@ extension FileServer {
     return node
   }
 
-  /// The permission bits for a file of an export.
-  /// - Throws: EPERM for set-ID bits, where the export takes none. On directories they only pass a group on.
-  func permissions(_ mode: UInt32, isDirectory: Bool = false) throws(HostError) -> UInt32 {
-    guard isDirectory || options.takesPrivilegedFiles || mode & 0o6000 == 0 else { throw HostError(EPERM) }
-    return mode & 0o7777
-  }
-
   /// Gives a new file to the user in the guest who made it, where the host lets the monitor do so.
   private func giveAway(_ name: FileName, in directory: HostDescriptor, _ request: FUSERequest) {
-    guard mayChangeOwner, let found = try? readStatus(directory, name) else { return }
+    guard mayChangeOwner, let file = try? HostDescriptor(checking: openBeneath(directory, name, openPathOnly)) else {
+      return
+    }
+    giveAway(file, request)
+  }
+
+  private func giveAway(_ file: HostDescriptor, _ request: FUSERequest) {
+    guard mayChangeOwner, let found = try? readStatus(file) else { return }
     let (user, group) = (request.header.user, request.header.group)
     guard found.attributes.user != user || found.attributes.group != group else { return }
-    let file = openBeneath(directory, name, openPathOnly)
-    guard let file = try? HostDescriptor(checking: file) else { return }
-    // chown(2) clears set-id bits; they come with SETATTR.
     _ = host_set_owner(file.number, user, group)
   }
 
@@ -75,7 +73,7 @@ extension FileServer {
     let parent = try directory(request.header.node)
     let anchor = try table.anchor(of: parent)
     // O_EXCL always: nothing that exists is opened here, so no device or FIFO can be.
-    let result = openBeneath(anchor, name, O_RDWR | O_CREAT | O_EXCL, mode: try permissions(body.mode))
+    let result = openBeneath(anchor, name, O_RDWR | O_CREAT | O_EXCL, mode: permissionsAtFirst(body.mode))
     if result == -EEXIST, body.flags & UInt32(O_EXCL) == 0 {
       let found = try find(name, in: parent)
       let node = try table.node(found.node)
@@ -83,11 +81,27 @@ extension FileServer {
       return .bytes(bytesOf(found) + bytesOf(Self.openReply))
     }
     let file = try HostDescriptor(checking: result)
-    giveAway(name, in: anchor, request)
-    let created = try readStatus(file)
-    let node = try table.enter(created, parent, name)
-    table.setWriter(node, file)
-    return .bytes(bytesOf(entry(node, created)) + bytesOf(Self.openReply))
+    giveAway(file, request)
+    let node = try table.enter(try readStatus(file), parent, name)
+    table.setOpen(node, file)
+    return try created(node, file, body.mode)
+  }
+
+  /// A file without a name (open(2), O_TMPFILE); LINK may give it one.
+  func createTemporary(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {
+    let body = try request.take(linux_fuse_create_in.self)
+    let parent = try directory(request.header.node)
+    let file = try HostDescriptor(
+      checking: openBeneath(
+        try table.anchor(of: parent), .itself, O_RDWR | openTemporary, mode: permissionsAtFirst(body.mode)))
+    giveAway(file, request)
+    return try created(table.enterTemporary(try readStatus(file), parent, file), file, body.mode)
+  }
+
+  /// The answer about a new file, which is open. Its set-ID bits come last: chown(2) would have cleared them.
+  private func created(_ node: FileNode, _ file: HostDescriptor, _ mode: UInt32) throws(HostError) -> FUSEReply {
+    if mode & Self.setIDBits != 0 { try changeMode(node, mode) }
+    return .bytes(bytesOf(entry(node, try readStatus(file))) + bytesOf(Self.openReply))
   }
 
   /// Files have no handles, and the guest keeps what it has cached: it compares times and sizes itself.
@@ -117,17 +131,14 @@ extension FileServer {
   func makeNode(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {
     let body = try request.take(linux_fuse_mknod_in.self)
     let name = try request.takeName()
-    let kind = body.mode & UInt32(S_IFMT)
-    let mode = kind | (try permissions(body.mode))
-    var device: UInt32 = 0
-    switch kind {
-    case UInt32(S_IFREG), UInt32(S_IFIFO), UInt32(S_IFSOCK): break
-    case UInt32(S_IFCHR),
-      UInt32(S_IFBLK) where options.takesPrivilegedFiles:
-      device = body.special_device
-    default: throw HostError(EPERM)
-    }
-    return try make(name, request) { unsafe host_make_node($0, $1, mode, device) }
+    try checkNode(mode: body.mode, device: body.special_device)
+    let mode = body.mode & UInt32(S_IFMT) | permissionsAtFirst(body.mode)
+    let reply = try make(name, request) { unsafe host_make_node($0, $1, mode, body.special_device) }
+    guard body.mode & Self.setIDBits != 0 else { return reply }
+    let node = try table.node(find(name, in: try directory(request.header.node)).node)
+    try changeMode(node, body.mode)
+    table.forget(node.number, 1)
+    return .value(entry(node, try table.status(of: node)))
   }
 
   func makeSymbolicLink(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {
@@ -179,11 +190,11 @@ extension FileServer {
       number = try request.take(linux_fuse_rename_in.self).directory
     }
     let (name, newName) = (try request.takeName(), try request.takeName())
-    // NOREPLACE and EXCHANGE; a whiteout would be a device.
-    guard flags & ~3 == 0 else { throw HostError(EINVAL) }
+    // NOREPLACE, EXCHANGE and WHITEOUT; a whiteout is a device file that stands for no device.
+    guard flags & ~7 == 0 else { throw HostError(EINVAL) }
     let (from, to) = (try directory(request.header.node), try directory(number))
     let (source, target) = (try table.anchor(of: from), try table.anchor(of: to))
-    if flags == 0 { table.pin(newName, in: to) }
+    if flags & 3 == 0 { table.pin(newName, in: to) }
     let result = unsafe name.withCString { old in
       unsafe newName.withCString { new in unsafe host_rename(source.number, old, target.number, new, flags) }
     }

@@ -21,8 +21,8 @@ import Glibc
     public var descriptorLimit: Int?
     /// What the guest sees.
     public var view = FileView.everything
-    /// Whether set-ID bits and device nodes may be made in a writable export. They would have power over the host: there a
-    /// process that executes the file gets its owner's rights.
+    /// Whether set-ID bits, device files and attributes of the kernel's name spaces reach a writable export. They would have
+    /// power over the host: there a process that executes the file gets its owner's rights.
     public var takesPrivilegedFiles = false
 
     public init(isReadOnly: Bool) { self.isReadOnly = isReadOnly }
@@ -45,7 +45,7 @@ import Glibc
       guard tag.utf8.count <= 36, !tag.isEmpty else { throw HostError(EINVAL) }
       table = try FileNodeTable(
         rootPath: directory, isReadOnly: options.isReadOnly, view: options.view,
-        descriptorLimit: options.descriptorLimit)
+        descriptorLimit: options.descriptorLimit, keepsSetID: options.takesPrivilegedFiles)
     } catch {
       failure = error.code
       return nil
@@ -125,6 +125,7 @@ import Glibc
     case LINUX_FUSE_READLINK: return try readLink(&request)
     case LINUX_FUSE_WRITE: return try write(&request)
     case LINUX_FUSE_CREATE: return try create(&request)
+    case LINUX_FUSE_TMPFILE: return try createTemporary(&request)
     case LINUX_FUSE_SETATTR: return try setAttributes(&request)
     case LINUX_FUSE_UNLINK: return try remove(&request, isDirectory: false)
     case LINUX_FUSE_RMDIR: return try remove(&request, isDirectory: true)
@@ -144,6 +145,7 @@ import Glibc
     case LINUX_FUSE_LSEEK: return try seek(&request)
     case LINUX_FUSE_GETXATTR: return try extendedAttribute(&request)
     case LINUX_FUSE_LISTXATTR: return try extendedAttributeNames(&request)
+    case LINUX_FUSE_IOCTL: return try control(&request)
     case LINUX_FUSE_SETXATTR: return try setExtendedAttribute(&request)
     case LINUX_FUSE_REMOVEXATTR: return try removeExtendedAttribute(&request)
     case LINUX_FUSE_INIT: return try initialize(&request)
@@ -165,7 +167,7 @@ import Glibc
     switch opcode {
     case LINUX_FUSE_WRITE, LINUX_FUSE_CREATE, LINUX_FUSE_SETATTR, LINUX_FUSE_UNLINK, LINUX_FUSE_RMDIR,
       LINUX_FUSE_MKDIR, LINUX_FUSE_MKNOD, LINUX_FUSE_SYMLINK, LINUX_FUSE_LINK, LINUX_FUSE_RENAME, LINUX_FUSE_RENAME2,
-      LINUX_FUSE_FALLOCATE, LINUX_FUSE_SETXATTR, LINUX_FUSE_REMOVEXATTR:
+      LINUX_FUSE_TMPFILE, LINUX_FUSE_FALLOCATE, LINUX_FUSE_SETXATTR, LINUX_FUSE_REMOVEXATTR:
       return true
     default: return false
     }

@@ -50,8 +50,9 @@ struct FileName: Hashable, CustomStringConvertible {
   }
 }
 
-/// open(2)'s O_PATH, which the C library hides from Swift.
+/// open(2)'s O_PATH and O_TMPFILE, which the C library hides from Swift.
 let openPathOnly: Int32 = 0o10_000_000
+let openTemporary: Int32 = 0o20_200_000
 
 /// Opens `name` in a directory, never anything outside of it; a descriptor or a negative error number.
 func openBeneath(_ directory: HostDescriptor, _ name: FileName, _ flags: Int32, mode: UInt32 = 0) -> Int32 {
@@ -65,11 +66,14 @@ func openRoot(_ path: String, isReadOnly: Bool) -> Int32 { unsafe host_open_expo
 /// An open descriptor of the host.
 final class HostDescriptor: @unchecked Sendable {
   let number: Int32
-
-  init(_ number: Int32) { self.number = number }
+  /// The file is append-only: what is written goes to its end, wherever it is meant to go.
+  let isAppending: Bool
 
   /// Takes over what a host operation opened.
-  convenience init(checking result: Int32) throws(HostError) { self.init(try HostError.check(result)) }
+  init(checking result: Int32, isAppending: Bool = false) throws(HostError) {
+    number = try HostError.check(result)
+    self.isAppending = isAppending
+  }
 
   deinit { close(number) }
 }
