@@ -347,6 +347,10 @@ void um_place(int32_t *placed, int32_t thread, int32_t host_cpu);
 // thread.c
 int64_t um_thread_make(uint32_t index, uint32_t thread);
 void um_thread_rest_frame(uint32_t index);        // writes a frame that leads the first thread to the stub's report and sleep
+// adapt.c
+#define UM_MISS 8  // what polling in vain weighs against a call that came in time
+// A run is over, which lasted from `begun` to `ended` by the TSC; `call`: it ended in a system call, without the mapper.
+void um_adapt(struct um_cpu *cpu, struct um_thread *thread, bool polling, bool call, uint64_t begun, uint64_t ended);
 // patch.c, text.c: code in which SYSCALL instructions have been replaced
 bool um_gate_serves(uint32_t number);             // whether calls with this number may come through the gate
 bool um_text_is_hot(struct um_cpu *cpu, int64_t space, uint64_t address);  // counts a trap

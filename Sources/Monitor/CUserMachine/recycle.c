@@ -45,6 +45,7 @@ extern const uint8_t um_stub_start[], um_stub_site_wait[];
 #define PARKED_LIMIT 16           // processes that wait for the next address space
 #define FILES_LIMIT 128           // processes whose files are kept open
 #define REST_LIMIT 10000000ull    // nanoseconds of a host CPU in which a thread has to come to rest
+#define REPORT_LIMIT 100000ull     // nanoseconds to wait for a report
 // Signals 1 to 31, as far as they can be blocked: all but SIGKILL and SIGSTOP.
 #define ALL_BLOCKED (0x7fffffffull & ~(1ull << 8) & ~(1ull << 18))
 
@@ -159,7 +160,21 @@ static void pass(uint32_t index) {
   um_futex_wake(&report->awake, 1);
 }
 
-static enum proof prove(uint32_t index) {
+// Gives the thread a moment to report, which it needs a host CPU for.
+static void await_report(uint32_t index) {
+  struct um_report *report = um_thread_report(index, 0);
+  struct um_parameters *parameters = um_thread_parameters(index, 0);
+  uint32_t sequence = atomic_load(&um_thread_at(index, 0)->sequence);
+  uint64_t limit = um_now() + REPORT_LIMIT;
+  atomic_store(&parameters->asleep, 1);
+  uint32_t seen;
+  while ((seen = atomic_load(&report->event)) != sequence && !atomic_load(&um.spaces[index].dead))
+    if (um_futex_wait(&report->event, seen, limit) == -ETIMEDOUT) break;
+  atomic_store(&parameters->asleep, 0);
+}
+
+// `waits`: the process is wanted at once, which is worth waiting for it a little.
+static enum proof prove(uint32_t index, bool waits) {
   struct um_space *space = &um.spaces[index];
   struct um_thread *thread = um_thread_at(index, 0);
   if (atomic_load(&space->dead)) return NEVER;
@@ -175,6 +190,7 @@ static enum proof prove(uint32_t index) {
       space->rest = trusting ? UM_REST_PROVED : UM_REST_PASSING;
     }
   }
+  if (space->rest == UM_REST_PASSING && waits) await_report(index);
   if (space->rest == UM_REST_PASSING && atomic_load(&um_thread_report(index, 0)->event) == atomic_load(&thread->sequence)) {
     // The reaper answers for a dead thread, but marks the process as dead before.
     if (atomic_load(&space->dead)) return NEVER;
@@ -232,14 +248,18 @@ static void discard(uint32_t index) {
 
 int64_t um_process_reuse(void) {
   if (atomic_load_explicit(&um.parked, memory_order_relaxed) == 0) return -EAGAIN;
+  bool waits = true;
   for (int64_t i = claim(0, false); i >= 0; i = claim((uint32_t)i + 1, false)) {
     uint32_t index = (uint32_t)i;
-    switch (prove(index)) {
+    switch (prove(index, waits)) {
       case AT_REST:
         um.processes_reused++;
         atomic_store(&um.spaces[index].state, UM_SPACE_USED);
         return i;
-      case NOT_YET: put_back(index); break;
+      case NOT_YET:
+        waits = false;  // on a busy host, once is enough
+        put_back(index);
+        break;
       case NEVER: discard(index); break;
     }
   }
@@ -249,7 +269,7 @@ int64_t um_process_reuse(void) {
 void um_parked_check(void) {
   for (int64_t i = claim(0, true); i >= 0; i = claim((uint32_t)i + 1, true)) {
     uint32_t index = (uint32_t)i;
-    if (prove(index) == NEVER) discard(index);
+    if (prove(index, false) == NEVER) discard(index);
     else put_back(index);
   }
 }

@@ -318,71 +318,29 @@ static bool take_frame(struct um_thread *thread, uint32_t index, uint32_t slot, 
   return true;
 }
 
-// MARK: Adapting
-//
-// Polling on two host CPUs makes a system call twice as fast, but a wake-up across them costs as much as several calls,
-// and a host CPU that is not idle loses what is polled away. So a thread begins asleep; after a row of calls without a
-// pause it moves to the other host CPU and both sides poll. Polling that ends in sleep too often is given up for a time.
-
-#define QUICK_ROW 256           // quick calls, with few others between, until a thread polls
-#define QUICK_LIMIT 30          // microseconds between resumption and call, at most
-#define MISS 8                  // what polling in vain weighs against a call that came in time
-#define MISSES_LIMIT 64
-#define FIRST_RETREAT 20000     // microseconds without polling when it was given up; doubled each time
-#define LAST_RETREAT 2000000
+// MARK: Waiting
 
 static bool polls(struct um_cpu *cpu, struct um_thread *thread) {
   if (um.config.hand_over == UM_HAND_OVER_POLLING) return true;
   return cpu->poller == thread && thread->polling;
 }
 
-// A run of `thread` is over, which lasted from `begun` to `ended` by the TSC.
-static void adapt(struct um_cpu *cpu, struct um_thread *thread, bool polling, bool call, uint64_t begun, uint64_t ended) {
-  if (polling) {
-    cpu->polled_runs++;
-    if (!call) cpu->misses += MISS / 4;  // faults and mappings are no faster on two host CPUs
-    if (cpu->misses < MISSES_LIMIT) {
-      if (cpu->misses) cpu->misses--;
-      return;
-    }
-    thread->polling = 0;
-    cpu->poller = NULL;
-    cpu->quick = 0;
-    cpu->polling_ended++;
-    cpu->not_before = ended + cpu->retreat * um.ticks_per_microsecond;
-    if (cpu->retreat < LAST_RETREAT) cpu->retreat *= 2;
-    return;
-  }
-  bool quick = call && (ended - begun < QUICK_LIMIT * um.ticks_per_microsecond ||
-                        um.config.test_switches & UM_TEST_ALL_QUICK);
-  if (cpu->last != thread) cpu->quick = 0;
-  cpu->last = thread;
-  cpu->quick = quick ? cpu->quick + 1 : cpu->quick > MISS ? cpu->quick - MISS : 0;
-  if (cpu->quick < QUICK_ROW || begun < cpu->not_before) return;
-  // Polling that was last given up long ago starts with a clean record.
-  if (cpu->retreat == 0 || begun - cpu->not_before > LAST_RETREAT * um.ticks_per_microsecond) cpu->retreat = FIRST_RETREAT;
-  cpu->poller = thread;
-  thread->polling = 1;
-  cpu->misses = 0;
-  cpu->quick = 0;
-  cpu->polling_begun++;
-}
-
-// MARK: Waiting
-
 // Returns when the thread has reported `sequence`, or its process is dead. The CPU's timer and kicks preempt it (cpu.c), and the
 // watch sees to it that it obeys, and that no wake-up is lost on the way (watch.c).
-static void await_event(struct um_cpu *cpu, struct um_space *space, struct um_report *report,
-                        struct um_parameters *parameters, uint32_t sequence, bool polling) {
+//
+// The result is the TSC, about: what polling takes less than a microsecond is not worth reading it once more.
+static uint64_t await_event(struct um_cpu *cpu, struct um_space *space, struct um_report *report,
+                            struct um_parameters *parameters, uint32_t sequence, bool polling, uint64_t begun) {
   if (polling) {
-    uint64_t end = __builtin_ia32_rdtsc() + um.config.kernel_spin;
+    uint64_t now = begun;
     do {
       for (int i = 0; i < 64; i++) {
-        if (atomic_load_explicit(&report->event, memory_order_acquire) == sequence) return;
+        if (atomic_load_explicit(&report->event, memory_order_acquire) == sequence) return now;
         __builtin_ia32_pause();
       }
-    } while (__builtin_ia32_rdtsc() < end);
-    cpu->misses += MISS;
+      now = __builtin_ia32_rdtsc();
+    } while (now < begun + um.config.kernel_spin);
+    cpu->misses += UM_MISS;
   }
   atomic_store(&parameters->asleep, 1);
   for (;;) {
@@ -391,6 +349,7 @@ static void await_event(struct um_cpu *cpu, struct um_space *space, struct um_re
     um_futex_wait(&report->event, seen, UINT64_MAX);
   }
   atomic_store_explicit(&parameters->asleep, 0, memory_order_relaxed);
+  return __builtin_ia32_rdtsc();
 }
 
 // Resumes the thread behind all queued commands that are not known to be done, when there are any: the mapper wakes it then. Each
@@ -467,12 +426,11 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
     atomic_store(&report->resume, sequence);
     if (atomic_exchange(&report->awake, 1) == 0) {
       um_futex_wake(&report->awake, 1);
-      if (polling) cpu->misses += MISS;  // the dear wake-up of a thread on another host CPU
+      if (polling) cpu->misses += UM_MISS;  // the dear wake-up of a thread on another host CPU
     }
   }
   atomic_store_explicit(&cpu->handed, mapped ? UM_HANDED_TO_MAPPER : UM_HANDED_DIRECTLY, memory_order_release);
-  await_event(cpu, space, report, um_thread_parameters(index, slot), sequence, polling);
-  uint64_t ended = __builtin_ia32_rdtsc();
+  uint64_t ended = await_event(cpu, space, report, um_thread_parameters(index, slot), sequence, polling, begun);
   thread->granted += ended - begun + um.run_credit;
   // A thread that polls for its next resumption does so between its runs.
   if (polling) thread->granted += begun - thread->ended < um.config.user_spin ? begun - thread->ended : um.config.user_spin;
@@ -505,7 +463,7 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
     }
   }
   if (um.config.hand_over == UM_HAND_OVER_ADAPTIVE)
-    adapt(cpu, thread, polling, event->kind == MACHINE_EVENT_SYSCALL && !mapped, begun, ended);
+    um_adapt(cpu, thread, polling, event->kind == MACHINE_EVENT_SYSCALL && !mapped, begun, ended);
   if (event->kind == MACHINE_EVENT_SYSCALL) cpu->syscalls++;
   else if (event->kind == MACHINE_EVENT_FAULT) cpu->faults++;
   else if (event->kind == MACHINE_EVENT_INTERRUPT) cpu->interrupts++;
