@@ -140,7 +140,7 @@ private final class HostileServer: VirtioDevice, @unchecked Sendable {
       let server = try #require(FileServer(tag: tag, directory: host.path, options: options, failure: &failure))
       let hostile = HostileServer(server, SeededGenerator(seed: random.next()))
       // Half of them lie from the first answer on.
-      if Bool.random(using: &random) { hostile.rarity = Int.random(in: 1...8, using: &random) }
+      if round % 2 == 1 { hostile.rarity = Int.random(in: 1...8, using: &random) }
       DeviceBus.add(hostile)
       guard let superblock = try? VirtioFSSuperblock(tag: ByteString(tag), isReadOnly: false) else {
         changed += hostile.changed
@@ -151,7 +151,7 @@ private final class HostileServer: VirtioDevice, @unchecked Sendable {
       Self.use(superblock.rootInode, &random)
       changed += hostile.changed
     }
-    #expect(changed > 200 && mounts > 2)
+    #expect(changed > 50 && mounts >= 7)
     // The control: through the same device, without lies, everything works.
     let host = Self.host()
     var failure: Int32 = 0
