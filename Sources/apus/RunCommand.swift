@@ -49,8 +49,9 @@ struct RunCommand: ParsableCommand {
 
   @Flag(
     help: ArgumentHelp(
-      "Let set-ID bits and device nodes reach writable host directories. Without it such changes fail with EPERM: a set-user-ID "
-        + "file that a sandbox of root's makes is a way to become root on the host."))
+      "Let set-ID bits, device nodes and security attributes reach writable host directories. Without it the sandbox keeps "
+        + "set-ID bits for itself and the others fail with EPERM: a set-user-ID file that a sandbox of root's makes is a way to "
+        + "become root on the host."))
   var privilegedFiles = false
 
   @Flag(
