@@ -1,14 +1,17 @@
 // Programs that do not give the CPU back: one after the other blocks the preemption signal, by a frame of its own making, and sleeps in
-// the stub or computes on. Each is ended by the monitor after a few milliseconds of the host's time.
+// the stub or computes on. Each is ended by the monitor after a few milliseconds of the host's time, which its user owes to the
+// others: so that another user's process keeps about half of the CPU, however many such programs follow each other.
 //
-// The control is the same chain of programs without the blocked signal.
+// The control is the same chain of programs without the blocked signal, which has the CPU in turn with the other.
 //
 // run: --cpus 1 -- @ sleep
 // run: --cpus 1 -- @ spin
 // expect: apus: a user process was ended: it (sleeps where it should run|does not answer the preemption signal) .*
 // expect: ok [0-9]+ programs were ended
+// expect: ok the other process had [0-9]+ percent of the time
 // control: --cpus 1 -- @ obey
 // expect: ok control: 0 programs were ended
+// expect: ok the other process had [0-9]+ percent of the time
 #include "attack.h"
 
 static const char *mode;
@@ -35,6 +38,20 @@ static void stall(void) {
   U64(frame + 48) = U32(report + UM_REPORT_RESUME);           // r9
   U32(report + UM_REPORT_AWAKE) = 0;
   __asm__ volatile("mov %0, %%rsp; mov $15, %%eax; jmp *%1" ::"r"(frame), "r"(stub_site(STUB_RETURN)) : "rax", "memory");
+}
+
+// Nanoseconds of CPUs that a process has used.
+static int64_t time_of(pid_t process) {
+  char path[64], text[512];
+  snprintf(path, sizeof path, "/proc/%d/stat", process);
+  int file = MUST(open(path, O_RDONLY));
+  ssize_t count = MUST(read(file, text, sizeof text - 1));
+  close(file);
+  text[count] = 0;
+  char *at = strrchr(text, ')');
+  for (int field = 2; field < 14; field++) at = strchr(at + 1, ' ');
+  long user = strtol(at, &at, 10), system = strtol(at, NULL, 10);
+  return (user + system) * (1000000000 / sysconf(_SC_CLK_TCK));
 }
 
 // As long as a staller lasts, but with its signals open.
@@ -64,9 +81,15 @@ int main(int count, char **words) {
       ended[how == SIGNALLED(SIGKILL)]++;
     }
   }
-  UNTIL(ended[0] + ended[1] >= 60);
+  // Shares are those of this kernel's time: how busy the host is does not matter.
+  UNTIL(ended[0] + ended[1] >= 5);
+  long first = ended[0] + ended[1];
+  int64_t used = time_of(other), begin = now_ns(CLOCK_MONOTONIC);
+  UNTIL(ended[0] + ended[1] >= first + 60);
+  int64_t share = (time_of(other) - used) * 100 / (now_ns(CLOCK_MONOTONIC) - begin);
   if (obeys) check(ended[1] == 0, "control: %ld programs were ended", ended[1]);
   else check(ended[1] >= 60 && ended[0] == 0, "%ld programs were ended", ended[1]);
+  check(share >= 35, "the other process had %ld percent of the time", (long)share);
   kill(attacker, SIGKILL);
   kill(other, SIGKILL);
   return attack_end();

@@ -174,7 +174,7 @@ private func systemCall(_ number: Int, _ a: Int, _ b: Int, _ c: Int) -> Int {
       // Guest memory goes back to the host; stacks, stub processes.
       guard um_memory_release(0, 4096) == 1, um_thread_stack(32768, 0) != 0 else { _exit(4) }
       for _ in 0..<8 {
-        let space = um_space_create()
+        let space = um_space_create(0)
         guard space > 0, um_user_create(space) > 0 else { _exit(5) }
         um_space_destroy(space)
       }

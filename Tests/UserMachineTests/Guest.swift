@@ -64,7 +64,7 @@ final class Space {
   let data: UInt64
 
   init(data: UInt64 = page) {
-    handle = um_space_create()
+    handle = um_space_create(0)
     precondition(handle > 0, "um_space_create: \(handle)")
     self.data = data
     um_space_map(handle, codeAddress, 0, page, 5)

@@ -58,11 +58,11 @@ extension UserMachineTests {
 
     @Test func `the next program finds nothing of the last one`() throws {
       try withMachine {
-        var old = leaveTraces(), handle = um_space_create(), attempts = 1
+        var old = leaveTraces(), handle = um_space_create(0), attempts = 1
         while um_space_process(handle) != old.process, attempts < 20 {  // a busy host did not let it come to rest
           um_space_destroy(handle)
           old = leaveTraces()
-          handle = um_space_create()
+          handle = um_space_create(0)
           attempts += 1
         }
         try #require(um_space_process(handle) == old.process)
@@ -126,6 +126,47 @@ extension UserMachineTests {
       #expect(guest.run() == MACHINE_EVENT_SYSCALL)  // the old frame: believed
       space.destroy()
       return process
+    }
+
+    /// Runs a program of each user in turn, in processes that are used again.
+    private func alternate(_ users: [UInt64]) -> um_statistics {
+      let before = UserMachine.statistics
+      for user in users {
+        let handle = um_space_create(user)
+        um_space_map(handle, codeAddress, 0, page, 5)
+        let thread = um_user_create(handle)
+        var registers = machine_registers(), event = machine_event()
+        registers.rip = codeAddress + guest_offset(GUEST_SYSCALL_LOOP)
+        um_user_run(thread, &registers, &event, now() + 10 * oneSecond)
+        #expect(machine_event_kind(event.kind) == MACHINE_EVENT_SYSCALL)
+        um_space_destroy(handle)
+        rest()
+        rest()
+      }
+      var after = UserMachine.statistics
+      after.processes_reused -= before.processes_reused
+      after.barriers -= before.barriers
+      return after
+    }
+
+    @Test func `a process changes its user behind a barrier, or not at all`() throws {
+      try withMachine {
+        let same = alternate([UInt64](repeating: 7, count: 20))
+        #expect(same.barriers == 0 && same.processes_reused > 0)
+      }
+      try withMachine(switches: UM_TEST_NO_BARRIER) {
+        let same = alternate([UInt64](repeating: 7, count: 20))
+        #expect(same.barriers == 0 && same.processes_reused > 0)  // the switch alone does not hinder reuse
+        let all = alternate((100..<120).map { UInt64($0) })
+        #expect(all.barriers == 0 && all.processes_reused == 0)
+      }
+      var probe = um_probe()
+      um_probe(&probe)
+      guard probe.barrier != 0 else { return }
+      try withMachine {
+        let all = alternate((100..<120).map { UInt64($0) })
+        #expect(all.barriers > 0 && all.barriers == all.processes_reused)
+      }
     }
 
     /// Polling for ever; or asleep at the right place, but with its signals not blocked.

@@ -181,7 +181,7 @@ extension UserMachineTests {
         for guest in guests { #expect(guest.run() == MACHINE_EVENT_SYSCALL) }
         var more: [Int64] = []
         while more.count < 60 {
-          let handle = um_space_create()
+          let handle = um_space_create(0)
           if handle < 0 {
             #expect(handle == Int64(-EAGAIN))
             break

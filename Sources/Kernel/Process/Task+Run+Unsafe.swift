@@ -1,6 +1,7 @@
 // The life of a user thread: run user code until something happens, deal with it, return to user code. Everything that
 // a program experiences (system calls, faults, signals, preemption, its end) passes through this loop.
 
+import Identity
 import KernelCore
 import LinuxABI
 import Machine
@@ -23,6 +24,7 @@ extension Task {
         handleAttention()
         if isExiting { break }
       }
+      if TimeDebts.exist.load(ordering: .relaxed) { TimeDebts.pay(for: credentials.realUser) }
       let entered = now
       // SAFETY: the registers and the event are ours; the handle is valid while the task runs.
       let deadline = nextDeadline(now)
@@ -44,11 +46,14 @@ extension Task {
       case MACHINE_EVENT_TRAP: handleTrap(event)
       case MACHINE_EVENT_FOREIGN: handleForeignEntry()
       default:
-        // The machine lost the thread: as if it had been killed.
+        // The machine lost the thread, most often because it did not give its CPU back: as if it had been killed.
+        chargeUserTime(event.address)
+        TimeDebts.add(now.nanoseconds(since: entered) &+ event.address, to: credentials.realUser)
         process.beginExit(.killed(SIGKILL))
       }
       now = Instant.now()
-      Scheduler.interruptPoint(now: now)
+      // What others ran is not the program's time.
+      if Scheduler.interruptPoint(now: now) { now = Instant.now() }
       MemoryPressure.balance()
       if process.timers.watchesProcessorTime { process.timers.checkProcessorTime(process) }
     }

@@ -156,7 +156,7 @@ import VirtualMemory
       credentials = new
       return old
     }
-    _ = old
+    if old.effectiveUser != new.effectiveUser { addressSpace?.act(for: new.effectiveUser) }
   }
 
   /// Gives the task an address space of its own or takes it away; returns the former one.

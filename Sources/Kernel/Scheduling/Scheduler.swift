@@ -67,15 +67,21 @@ public enum Scheduler {
 
   /// Called after each run of user code and in long kernel loops: device interrupts, timers, balancing, and the switch
   /// to another thread when the current one's slice is over.
-  @export(interface)
-  public static func interruptPoint(now: Instant) {
+  ///
+  /// - Returns: whether other threads have run meanwhile, so that `now` is long ago.
+  @export(interface) @discardableResult
+  public static func interruptPoint(now: Instant) -> Bool {
     Interrupts.handlePending()
     TimerQueue.current.expire(now: now)
     RCU.poll()
     let queue = RunQueue.current
-    guard queue.readyCount.load(ordering: .relaxed) != 0 || !Thread.current.mayRun(on: queue.cpu) else { return }
+    guard queue.readyCount.load(ordering: .relaxed) != 0 || !Thread.current.mayRun(on: queue.cpu) else { return false }
     charge(Thread.current, now: now.nanoseconds)
-    guard let head = queue.head() else { return Thread.current.mayRun(on: queue.cpu) ? () : yield() }
+    guard let head = queue.head() else {
+      if Thread.current.mayRun(on: queue.cpu) { return false }
+      yield()
+      return true
+    }
     if now.nanoseconds >= head.queuedAt &+ balanceDelay, let idle = idleCPU(besides: queue.cpu) {
       machine_cpu_kick(UInt64(idle))
     }
@@ -84,7 +90,9 @@ public enum Scheduler {
     if sliceIsOver || current.virtualRuntime > head.virtualRuntime &+ granularity || !current.mayRun(on: queue.cpu) {
       current.involuntarySwitches &+= 1
       yield()
+      return true
     }
+    return false
   }
 
   private static func idleCPU(besides cpu: Int) -> Int? {

@@ -15,6 +15,7 @@ import KernelCore
 import LinuxABI
 import PhysicalMemory
 import Scheduling
+import Synchronization
 
 extension AddressSpace {
   /// Up to this many private pages, fork copies them at once. Tests change it.
@@ -38,7 +39,7 @@ extension AddressSpace {
   }
 
   private func forkOnce() throws(Errno) -> AddressSpace {
-    let child = try AddressSpace.create(in: family)
+    let child = try AddressSpace.create(in: family, for: user.load(ordering: .relaxed))
     var gather = MappingGather(space: machineSpace)
     do throws(Errno) {
       try areas.withWriteLock { state throws(Errno) in

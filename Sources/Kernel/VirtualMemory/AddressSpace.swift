@@ -85,6 +85,8 @@ public final class AddressSpace {
   /// Threads that run user code in this space: the last one frees the memory. With more than one, a frame that is replaced
   /// is freed only after the machine has confirmed that the old mapping is gone.
   let threads = Atomic<Int>(1)
+  /// The user for whom the program acts.
+  let user: Atomic<UInt32>
   let faults = Atomic<Int>(0)
   let majorFaults = Atomic<Int>(0)
 
@@ -99,32 +101,41 @@ public final class AddressSpace {
   /// The largest number of areas (/proc/sys/vm/max_map_count).
   public static var maximumAreaCount: Int { 65530 }
 
-  private init(machineSpace: Int64, family: AddressFamily) throws(Errno) {
+  private init(machineSpace: Int64, family: AddressFamily, user: UInt32) throws(Errno) {
     self.machineSpace = machineSpace
+    self.user = Atomic(user)
     self.family = family
     tables = SpinLock(try PageTables(), rank: .pageTable)
     Counters.add(1, to: Counters.spaces)
     family.join(self)
   }
 
-  /// An empty space.
+  /// An empty space for a program that acts for `user`.
   ///
   /// - Throws: ENOMEM, EAGAIN when the machine can make no more spaces.
   @export(interface)
-  public static func create() throws(Errno) -> AddressSpace { try create(in: AddressFamily()) }
+  public static func create(for user: UInt32 = 0) throws(Errno) -> AddressSpace {
+    try create(in: AddressFamily(), for: user)
+  }
 
   /// An empty space that is going to have pages in common with others of `family`.
-  static func create(in family: AddressFamily) throws(Errno) -> AddressSpace {
-    let machineSpace = machine_space_create()
+  static func create(in family: AddressFamily, for user: UInt32) throws(Errno) -> AddressSpace {
+    let machineSpace = machine_space_create(UInt64(user))
     guard machineSpace >= 0 else { throw Errno(rawValue: Int32(truncatingIfNeeded: -machineSpace)) }
     do throws(Errno) {
       return try MemoryPressure.retrying { () throws(Errno) in
-        try AddressSpace(machineSpace: machineSpace, family: family)
+        try AddressSpace(machineSpace: machineSpace, family: family, user: user)
       }
     } catch {
       machine_space_destroy(machineSpace)
       throw error
     }
+  }
+
+  /// The program acts for another user from now on; the machine separates what the processor remembers of the two.
+  @export(interface)
+  public func act(for user: UInt32) {
+    if self.user.exchange(user, ordering: .relaxed) != user { machine_space_user(machineSpace, UInt64(user)) }
   }
 
   deinit {

@@ -31,7 +31,12 @@ void machine_idle(uint64_t deadline) { (void)deadline; sched_yield(); }
 uint64_t machine_interrupts_pending(void) { return 0; }
 int64_t machine_cpu_start(uint64_t index) { (void)index; return -ENOSYS; }
 void machine_cpu_kick(uint64_t index) { (void)index; COUNT(kicks); }
-int64_t machine_space_create(void) { static int64_t next; return __atomic_add_fetch(&next, 1, __ATOMIC_RELAXED); }
+int64_t machine_space_create(uint64_t user) {
+  (void)user;
+  static int64_t next;
+  return __atomic_add_fetch(&next, 1, __ATOMIC_RELAXED);
+}
+void machine_space_user(int64_t s, uint64_t user) { (void)s, (void)user; }
 void machine_space_destroy(int64_t space) { if (machine_fake_spaces.destroy) machine_fake_spaces.destroy(space); }
 void machine_space_map(int64_t s, uint64_t a, uint64_t p, uint64_t l, uint64_t r) {
   if (machine_fake_spaces.map) machine_fake_spaces.map(s, a, p, l, r);

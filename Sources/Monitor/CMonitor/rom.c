@@ -49,6 +49,7 @@ static uint64_t function_of(unsigned operation) {
       FUNCTION(power_off, power_off), FUNCTION(memory_release, um_memory_release),
       FUNCTION(interrupts_pending, um_interrupts_pending), FUNCTION(thread_stack, um_thread_stack),
       FUNCTION(text_seal, text_seal), FUNCTION(memory_enlarge, um_memory_enlarge),
+      FUNCTION(space_user, um_space_user),
   };
   return functions[operation];
 }

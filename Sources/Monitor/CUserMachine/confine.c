@@ -91,6 +91,7 @@ static void kernel_rules(struct program *p) {
   }
   // The host's /proc, where user processes are looked at from outside.
   allow_word(p, SYS_openat, 0, (uint32_t)um.processes_fd);
+  allow_word(p, SYS_prctl, 0, PR_SET_SPECULATION_CTRL);  // barrier.c
   allow_word(p, SYS_prctl, 0, PR_SET_TIMERSLACK);
   allow_word(p, SYS_prctl, 0, PR_SET_NAME);
 }

@@ -176,6 +176,10 @@ struct um_space {
   _Atomic uint64_t asked;         // the TSC when someone began to wait for the mapper; 0: nobody does
   uint64_t granted;               // TSC ticks of such waits
   uint32_t generation;            // address spaces that this slot has held: stale handles name another
+  // The user for whom its program acts, or acted last; the host CPUs (as in um_cpu's bits) where a branch-predictor barrier is due
+  // before it runs; and 1 where one would be due and the host grants none.
+  uint64_t user, barriers;
+  uint32_t mixed;
   _Atomic uint64_t ungranted;     // nanoseconds for which it was condemned, until somebody is told
   // Of a process that has held an address space and waits for the next (recycle.c).
   enum um_rest rest;              // what is known of its thread
@@ -199,6 +203,7 @@ struct um_cpu {
   _Atomic uint32_t handed;        // enum um_handed: how the thread was resumed for it
   _Atomic uint32_t abandoned;     // tests only: a thread that does not answer is left alone
   int32_t host_cpu, user_cpu;     // host CPUs of this thread and mappers, and of user threads
+  uint64_t host_bit, user_bit;    // the two as bits, by their places in um.host_cpus
   int32_t eventfd;
   pthread_t thread;
   uint32_t started;               // by um_cpu_start: to be joined
@@ -258,6 +263,9 @@ struct um_machine {
   uint64_t run_credit;            // TSC ticks that a run may go on for behind its event: until the thread sleeps
   uint64_t condemned[UM_REASON_COUNT], condemned_since, condemned_told;
   uint64_t wakeups_repeated, processes_discarded;
+  bool has_barrier;               // the host grants branch-predictor barriers, or its processor needs none
+  bool needs_barrier;
+  uint64_t barriers;
   // The host's vDSO (host_clock.c): its areas in the monitor, and where in them the routine is; 0: not found.
   struct { uint64_t start, end; } clock_areas[4];
   uint32_t clock_area_count;
@@ -322,11 +330,11 @@ extern uint64_t um_image_base;
 // zygote.c: both run for the life of the machine
 int64_t um_zygote_start(void);
 void um_zygote_stop(void);
-int64_t um_process_take(void);                    // the slot of an empty process, or a negative error number
+int64_t um_process_take(uint64_t user);           // the slot of an empty process, or a negative error number
 void um_process_kill(uint32_t index);
 // recycle.c
 bool um_process_park(uint32_t index);             // keeps an emptied process for the next address space, if it may be
-int64_t um_process_reuse(void);                   // the slot of a parked process that is proved and cleaned, or -EAGAIN
+int64_t um_process_reuse(uint64_t user);          // the slot of a parked process that is proved and cleaned, or -EAGAIN
 void um_parked_check(void);                       // proves, or kills, what waits for it
 void um_process_forget(uint32_t index);           // closes the files of a process that is gone; under table_lock
 // Waits for an acknowledgement on `event`, the eventfd number `waiter`; its value, or -EIO when the process died.
@@ -339,6 +347,9 @@ void um_watch_ring(void);                         // a CPU is going to run user 
 void um_condemn(uint32_t index, int32_t process, enum um_reason reason);
 uint64_t um_process_time(uint32_t index);         // nanoseconds of host CPUs that it has used
 void um_read_call(const char *text, uint64_t value[9]);  // proc(5), /proc/pid/syscall of a sleeping thread
+// barrier.c
+void um_barrier_probe(void);
+void um_barrier(struct um_cpu *cpu, int32_t host_cpu);  // clears the branch predictors of a host CPU
 // space.c
 int64_t um_ring_add(uint32_t index, const struct um_entry *entry);
 void um_ring_publish(uint32_t index);

@@ -69,6 +69,8 @@ void um_probe(struct um_probe *probe) {
   probe->maximum_areas = read_number("/proc/sys/vm/max_map_count");
   probe->maximum_processes = limit_of(RLIMIT_NPROC);
   probe->maximum_files = limit_of(RLIMIT_NOFILE);
+  um_barrier_probe();
+  probe->barrier = um.has_barrier;
 }
 
 void um_statistics(struct um_statistics *s) {
@@ -82,6 +84,7 @@ void um_statistics(struct um_statistics *s) {
   memcpy(s->condemned, um.condemned, sizeof s->condemned);
   s->wakeups_repeated = um.wakeups_repeated;
   s->processes_discarded = um.processes_discarded;
+  s->barriers = um.barriers;
   s->kicks = um.kicks;
   s->sites_replaced = um.sites_replaced;
   s->commands = um.commands;
@@ -193,11 +196,14 @@ static int64_t start(const char **step) {
     uint32_t width = two ? 2 : 1;
     um.cpus[i].host_cpu = um.host_cpus[i * width % (uint32_t)um.host_cpu_count];
     um.cpus[i].user_cpu = um.host_cpus[(i * width + width - 1) % (uint32_t)um.host_cpu_count];
+    um.cpus[i].host_bit = 1ull << i * width % (uint32_t)um.host_cpu_count;
+    um.cpus[i].user_bit = 1ull << (i * width + width - 1) % (uint32_t)um.host_cpu_count;
     um.cpus[i].eventfd = eventfd(0, EFD_CLOEXEC);
     if (um.cpus[i].eventfd < 0) return -errno;
   }
   um.maker_eventfd = eventfd(0, EFD_CLOEXEC);
   if (um.maker_eventfd < 0) return -errno;
+  um_barrier_probe();
   *step = "opening /proc";
   um.processes_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (um.processes_fd < 0) return -errno;

@@ -26,7 +26,8 @@
 // LDT, personality, speculation controls, memory policy. A preemption signal may be pending: the next program sees one
 // interrupt more.
 //
-// The host's scheduler sees one process and puts no branch-predictor barrier between its programs.
+// The processor's branch predictors are state, too, and not in any frame. A process goes to a program of another user only where the
+// host lets us have a barrier (barrier.c), which is due on each host CPU before the new program first runs there.
 //
 // Most often the thread has not gone to sleep yet when its space is destroyed, because the CPU that destroys it runs
 // where the thread would: so the proof is made when the next process is wanted, when the CPU is idle, or by the watch. A thread that
@@ -216,7 +217,7 @@ static void put_back(uint32_t index) {
 
 bool um_process_park(uint32_t index) {
   struct um_space *space = &um.spaces[index];
-  if (space->thread_limit != 1 || atomic_load(&space->dead) || atomic_load(&um.parked) >= PARKED_LIMIT) return false;
+  if (space->thread_limit != 1 || space->mixed || atomic_load(&space->dead) || atomic_load(&um.parked) >= PARKED_LIMIT) return false;
   if (!open_files(index)) return false;
   space->rest = UM_REST_UNKNOWN;
   space->parked_time = um_process_time(index);
@@ -224,14 +225,16 @@ bool um_process_park(uint32_t index) {
   return true;
 }
 
-// Takes the next parked process from slot `from` on out of everyone's reach; -1 when there is none.
-static int64_t claim(uint32_t from, bool unproved_only) {
+// Takes the next parked process from slot `from` on out of everyone's reach, of programs of `user` if that is given; -1 when there is
+// none.
+static int64_t claim(uint32_t from, bool unproved_only, const uint64_t *user) {
   int64_t result = -1;
   um_lock_take(&um.table_lock);
   uint32_t limit = atomic_load(&um.space_limit);
   for (uint32_t i = from; i < limit && result < 0; i++) {
     struct um_space *space = &um.spaces[i];
-    if (atomic_load(&space->state) != UM_SPACE_PARKED || (unproved_only && space->rest == UM_REST_PROVED)) continue;
+    if (atomic_load(&space->state) != UM_SPACE_PARKED || (unproved_only && space->rest == UM_REST_PROVED) || (user && space->user != *user))
+      continue;
     atomic_store(&space->state, UM_SPACE_MAKING);
     atomic_fetch_sub(&um.parked, 1);
     if (space->rest != UM_REST_PROVED) atomic_fetch_sub(&um.unproved, 1);
@@ -246,10 +249,10 @@ static void discard(uint32_t index) {
   um_process_kill(index);
 }
 
-int64_t um_process_reuse(void) {
-  if (atomic_load_explicit(&um.parked, memory_order_relaxed) == 0) return -EAGAIN;
+// The next parked process that can be used, of programs of `user` if that is given.
+static int64_t reuse(const uint64_t *user) {
   bool waits = true;
-  for (int64_t i = claim(0, false); i >= 0; i = claim((uint32_t)i + 1, false)) {
+  for (int64_t i = claim(0, false, user); i >= 0; i = claim((uint32_t)i + 1, false, user)) {
     uint32_t index = (uint32_t)i;
     switch (prove(index, waits)) {
       case AT_REST:
@@ -266,8 +269,14 @@ int64_t um_process_reuse(void) {
   return -EAGAIN;
 }
 
+int64_t um_process_reuse(uint64_t user) {
+  if (atomic_load_explicit(&um.parked, memory_order_relaxed) == 0) return -EAGAIN;
+  int64_t result = reuse(&user);
+  return result < 0 && um.has_barrier ? reuse(NULL) : result;
+}
+
 void um_parked_check(void) {
-  for (int64_t i = claim(0, true); i >= 0; i = claim((uint32_t)i + 1, true)) {
+  for (int64_t i = claim(0, true, NULL); i >= 0; i = claim((uint32_t)i + 1, true, NULL)) {
     uint32_t index = (uint32_t)i;
     if (prove(index, false) == NEVER) discard(index);
     else put_back(index);

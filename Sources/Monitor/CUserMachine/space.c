@@ -105,12 +105,28 @@ static bool outside(uint64_t address, uint64_t length, uint64_t limit) {
   return ((address | length) & (MACHINE_PAGE_SIZE - 1)) || length == 0 || length > limit || address > limit - length;
 }
 
-int64_t um_space_create(void) {
-  int64_t index = um_process_take();
+// Under the space lock, or before anyone else knows of the space.
+static void change_user(struct um_space *space, uint64_t user) {
+  if (space->user == user) return;
+  space->user = user;
+  space->barriers = um.has_barrier ? UINT64_MAX : 0;
+  space->mixed |= !um.has_barrier;
+}
+
+int64_t um_space_create(uint64_t user) {
+  int64_t index = um_process_take(user);
   if (index < 0) return index;
   um.spaces_created++;
   um.spaces[index].shows_copies = 0;
+  change_user(&um.spaces[index], user);
   return um_space_handle((uint32_t)index);
+}
+
+void um_space_user(int64_t handle, uint64_t user) {
+  struct um_space *space = um_space_take(handle);
+  if (!space) return;
+  change_user(space, user);
+  um_lock_release(&space->lock);
 }
 
 // When it returns no thread of the process can reach guest memory any more, whatever it does: the mapper has dropped

@@ -415,6 +415,11 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
   um_arm(cpu);
   bool polling = polls(cpu, thread);
   um_place(&thread->host_cpu, atomic_load(&thread->id), polling ? cpu->user_cpu : cpu->host_cpu);
+  uint64_t bit = polling ? cpu->user_bit : cpu->host_bit;
+  if (space->barriers & bit) {
+    um_barrier(cpu, thread->host_cpu);
+    __atomic_fetch_and(&space->barriers, ~bit, __ATOMIC_RELAXED);
+  }
   load(thread, index, slot, registers, polling);
   // The reaper marks the space as dead and then answers for the thread's last number; we count and then look.
   uint32_t sequence = atomic_fetch_add(&thread->sequence, 1) + 1;

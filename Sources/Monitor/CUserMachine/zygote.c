@@ -160,6 +160,8 @@ static void free_slot(uint32_t index) {
   space->queued = space->published = space->acknowledged = space->done = 0;
   space->thread_limit = space->uncertain = 0;
   space->error = 0;
+  space->mixed = 0;
+  space->barriers = 0;
   atomic_store(&space->ungranted, 0);
   space->mapper_cpu = -1;
   um_process_forget(index);
@@ -357,13 +359,14 @@ static void *maker(void *unused) {
   return NULL;
 }
 
-int64_t um_process_take(void) {
-  int64_t result = um_process_reuse();
+int64_t um_process_take(uint64_t user) {
+  int64_t result = um_process_reuse(user);
   if (result >= 0) return result;
   um_lock_take(&um.table_lock);
   uint32_t limit = atomic_load(&um.space_limit);
   for (uint32_t i = 0; i < limit && result < 0; i++)
     if (atomic_load(&um.spaces[i].state) == UM_SPACE_READY && !atomic_load(&um.spaces[i].dead)) {
+      um.spaces[i].user = user;
       atomic_store(&um.spaces[i].state, UM_SPACE_USED);
       atomic_fetch_sub(&um.pool, 1);
       result = i;
@@ -371,7 +374,10 @@ int64_t um_process_take(void) {
   um_lock_release(&um.table_lock);
   if (result < 0) {
     result = make_process();
-    if (result >= 0) atomic_store(&um.spaces[result].state, UM_SPACE_USED);
+    if (result >= 0) {
+      um.spaces[result].user = user;
+      atomic_store(&um.spaces[result].state, UM_SPACE_USED);
+    }
   }
   if (atomic_load(&um.pool) + atomic_load(&um.parked) <= um.config.pool_size / 2) {
     atomic_fetch_add(&um.pool_wanted, 1);

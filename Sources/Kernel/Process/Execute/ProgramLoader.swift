@@ -38,7 +38,7 @@ struct ProgramLoader {
         throw error == .ENOEXEC ? .ELIBBAD : error
       }
     }
-    let space = try AddressSpace.create()
+    let space = try AddressSpace.create(for: credentials.effectiveUser)
     space.limits = limits
     let loader = ProgramLoader(space: space, caller: caller, placement: placement)
     do throws(Errno) { return try loader.load(image, interpreter, resolved, credentials, isSecure) } catch {

@@ -90,7 +90,8 @@ enum machine_event_kind {
   MACHINE_EVENT_SYSCALL = 1,    // SYSCALL executed; rip is behind it, rax and orig_rax hold the number
   MACHINE_EVENT_FAULT = 2,      // page fault: `address`, `access` are valid
   MACHINE_EVENT_TRAP = 3,       // another processor exception: `vector` (0 #DE, 1 #DB, 3 #BP, 6 #UD, 13 #GP, 16/19 #MF/#XM, 17 #AC)
-  MACHINE_EVENT_DEAD = 4,       // the machine lost the thread (its host process was killed); it can never run again
+  MACHINE_EVENT_DEAD = 4,       // the machine lost the thread (its host process was killed); it can never run again. `address`:
+                                // nanoseconds of CPUs that its space has used besides its threads' runs
   MACHINE_EVENT_FOREIGN = 5,    // a system-call entry that is not 64-bit SYSCALL (int 0x80, x32, vsyscall): `vector` tells
 };
 
@@ -133,7 +134,7 @@ struct machine_rom_entry {
   X(space_create) X(space_destroy) X(space_map) X(space_unmap) X(space_protect) X(space_commit)                     \
   X(user_create) X(user_destroy) X(user_run) X(user_xstate_read) X(user_xstate_write)                               \
   X(device_queue) X(device_kick) X(console_write) X(random) X(power_off) X(memory_release) X(interrupts_pending)    \
-  X(thread_stack) X(user_xstate_copy) X(text_seal) X(memory_enlarge)
+  X(thread_stack) X(user_xstate_copy) X(text_seal) X(memory_enlarge) X(space_user)
 
 enum machine_operation {
 #define X(name) MACHINE_OP_##name,
@@ -188,7 +189,10 @@ MACHINE_OPERATION1(void, cpu_kick, uint64_t, index)
 #define MACHINE_MAP_TEXT 8   // code of a file: the machine may show a copy whose `syscall` instructions are jumps to its own entry
 #define MACHINE_MAP_ENTRY 16 // with TEXT, one page: it made many system calls, and is private: make such a copy now
 #define MACHINE_MAP_FILL 32  // the pages have contents, and the program is writing to one after another: map them to the last level now
-MACHINE_OPERATION0(int64_t, space_create)
+// The programs of a space act for a user of the kernel, `user`, at first the one given to `space_create`: the machine lets nothing
+// of what the processor remembers of one user's programs (its branch predictors) work on another's.
+MACHINE_OPERATION1(int64_t, space_create, uint64_t, user)
+MACHINE_OPERATION2(void, space_user, int64_t, space, uint64_t, user)
 MACHINE_OPERATION1(void, space_destroy, int64_t, space)
 MACHINE_OPERATION5(void, space_map, int64_t, space, uint64_t, address, uint64_t, physical, uint64_t, length, uint64_t, protection)
 MACHINE_OPERATION3(void, space_unmap, int64_t, space, uint64_t, address, uint64_t, length)

@@ -31,6 +31,7 @@ enum um_test_switch {
   UM_TEST_UNCONFINED = 16,          // um_confine does nothing
   UM_TEST_NO_GATE = 32,             // every system call traps
   UM_TEST_ALL_QUICK = 64,           // a system call counts as quick however long it took
+  UM_TEST_NO_BARRIER = 128,         // as on a host that grants no branch-predictor barrier
 };
 
 // How a CPU and its user threads wait for each other.
@@ -115,7 +116,8 @@ uint64_t um_interrupts_pending(void);
 int64_t um_cpu_start(uint64_t index);
 void um_cpu_kick(uint64_t index);
 
-int64_t um_space_create(void);
+int64_t um_space_create(uint64_t user);
+void um_space_user(int64_t space, uint64_t user);
 void um_space_destroy(int64_t space);
 void um_space_map(int64_t space, uint64_t address, uint64_t physical, uint64_t length, uint64_t protection);
 void um_space_unmap(int64_t space, uint64_t address, uint64_t length);
@@ -151,6 +153,7 @@ struct um_probe {
   uint64_t signal_frame;    // the largest signal frame (AT_MINSIGSTKSZ)
   uint64_t maximum_areas;   // vm.max_map_count: mappings of one user process
   uint64_t maximum_processes, maximum_files;  // resource limits; UINT64_MAX: none
+  uint32_t barrier;         // 1: branch predictors can be cleared between programs of different users, or need not be
 };
 void um_probe(struct um_probe *probe);
 
@@ -176,6 +179,7 @@ struct um_statistics {
   uint64_t polled_runs, polling_begun, polling_ended;  // runs on two host CPUs, and how often threads went there and back
   uint64_t condemned[UM_REASON_COUNT];  // user processes that were ended, by reason
   uint64_t wakeups_repeated;            // threads that slept through their resumption and were woken again
+  uint64_t barriers;                    // of branch predictors, between programs of different users in one process
   uint64_t processes_discarded;         // processes that a program left behind and that could not be used again
 };
 void um_statistics(struct um_statistics *statistics);
