@@ -66,6 +66,10 @@ if section options; then
   verify "memory 1" 125 '' "*'1' is out of range: the memory of a sandbox is from 16M to 1T*" "$apus" run --memory 1 -- true
   verify "memory 1E" 125 '' "*'1E' is no size*" "$apus" run --memory 1E -- true
   verify "memory without value" 125 '' "*Missing value for '--memory*" "$apus" run --memory
+  verify "no processes" 125 '' 'apus: --pids-limit: 0 is not between 1 and 16384*' "$apus" run --pids-limit 0 -- true
+  verify "too many processes" 125 '' 'apus: --pids-limit: 16385 is not between*' "$apus" run --pids-limit 16385 -- true
+  verify "a limit of processes" 0 '*threads-max 40*' '' "$apus" run --pids-limit 40 -- sh -c 'echo threads-max $(cat /proc/sys/kernel/threads-max)'
+  verify "info tells of control groups" 0 '*control group*' '' "$apus" info
   verify "cpus 0" 125 '' 'apus: --cpus: 0 is not between 1 and 64*' "$apus" run --cpus 0 -- true
   verify "cpus 65" 125 '' 'apus: --cpus: 65 is not between 1 and 64*' "$apus" run --cpus 65 -- true
   verify "a root that is no directory" 125 '' "apus: --root: '/etc/passwd' is not a directory*" "$apus" run --root /etc/passwd -- true

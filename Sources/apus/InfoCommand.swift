@@ -52,6 +52,7 @@ struct InfoCommand: ParsableCommand {
       Fact(key: "maximum_areas", title: "areas in an address space", value: .number(capabilities.maximumAreas)),
       Fact(key: "maximum_processes", title: "process limit", value: number(capabilities.maximumProcesses)),
       Fact(key: "maximum_files", title: "open file limit", value: number(capabilities.maximumFiles)),
+      Fact(key: "control_group", title: "control group", value: .text(ControlGroup.availability)),
       Fact(key: "machine", title: "machine chosen", value: obstacles.isEmpty ? .text("user") : .none),
       Fact(
         key: "obstacles", title: "what is missing",

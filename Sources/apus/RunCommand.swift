@@ -69,9 +69,17 @@ struct RunCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Memory of the sandbox, \(MemorySize.allowed), committed only as touched. Suffixes K, M, G, T are powers of 1024.",
+      "Memory of the sandbox, \(MemorySize.allowed), committed only as touched. Suffixes K, M, G, T are powers of 1024. It "
+        + "holds all that programs make the kernel allocate; Documentation/limits.md says what the host pays beside it.",
       valueName: "size"), transform: MemorySize.init)
   var memory = MemorySize(bytes: 1 << 30)
+
+  @Option(
+    help: ArgumentHelp(
+      "Processes and threads of the sandbox, \(MachineConfiguration.pidsLimits.lowerBound) to "
+        + "\(MachineConfiguration.pidsLimits.upperBound); beyond it fork and clone fail with EAGAIN. "
+        + "Beside --memory each process costs the host some 140 KiB, each further thread 40 KiB.", valueName: "n"))
+  var pidsLimit = 4096
 
   @Option(
     help: ArgumentHelp(
@@ -190,6 +198,12 @@ struct RunCommand: ParsableCommand {
     var configuration = MachineConfiguration(kernelPath: "", arguments: command)
     configuration.machine = machine
     configuration.memoryBytes = memory.bytes
+    guard MachineConfiguration.pidsLimits.contains(pidsLimit) else {
+      throw MonitorFailure(
+        "--pids-limit: \(pidsLimit) is not between \(MachineConfiguration.pidsLimits.lowerBound) and "
+          + "\(MachineConfiguration.pidsLimits.upperBound)")
+    }
+    configuration.pidsLimit = pidsLimit
     configuration.cpus = try cpuCount()
     configuration.environment = try environment()
     configuration.workingDirectory = try workingDirectory()

@@ -24,12 +24,12 @@ static inline void find_stub_sites(void) {
     if (code[i] == 0x0f && code[i + 1] == 0x05) stub_sites[stub_site_count++] = UM_CODE + i;
 }
 
-// The three that guest threads can reach: wake the kernel process, wait for a resumption, return from a signal.
-enum { STUB_WAKE, STUB_WAIT, STUB_RETURN };
+// The four that guest threads can reach: wake the kernel process, wait for a resumption, return from a signal, end the thread.
+enum { STUB_WAKE, STUB_WAIT, STUB_RETURN, STUB_EXIT };
 static inline uint64_t stub_site(int which) {
   if (stub_site_count == 0) find_stub_sites();
-  if (stub_site_count < 3) _exit(98);
-  return stub_sites[stub_site_count - 3 + which];
+  if (stub_site_count < 4) _exit(98);
+  return stub_sites[stub_site_count - 4 + which];
 }
 
 // Offsets in the host's ucontext that layout.h does not name.

@@ -9,7 +9,12 @@ import UserMachineTestSupport
 
 @testable import UserMachine
 
-private let textAddress: UInt64 = 0x60_0000
+private let textBase: UInt64 = 0x60_0000
+/// Where the program begins: behind code that leaves no doubt about where instructions begin.
+private let lead: UInt64 = 16
+private let textAddress = textBase + lead
+/// The owner of the copies.
+private let owner: UInt64 = 1
 private let textPage: UInt64 = 2 * page
 private let longFill: [UInt8] = [0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0]
 
@@ -23,13 +28,14 @@ private let program: [UInt8] =
 private let behindFirst = textAddress + 7
 private let behindSecond = textAddress + 15
 
-private func rights(_ more: Int32 = 0) -> UInt64 { UInt64(5 | MACHINE_MAP_TEXT | more) }
+private func rights() -> UInt64 { UInt64(5 | MACHINE_MAP_TEXT) }
 
 /// A space with the program, as a page of a file.
 private func textSpace() -> Space {
   let space = Space()
-  for (index, byte) in program.enumerated() { UserMachine.memory[Int(textPage) + index] = byte }
-  um_space_map(space.handle, textAddress, textPage, page, rights())
+  for index in 0..<Int(lead) { UserMachine.memory[Int(textPage) + index] = 0xf8 }
+  for (index, byte) in program.enumerated() { UserMachine.memory[Int(textPage + lead) + index] = byte }
+  um_space_map(space.handle, textBase, textPage, page, rights())
   return space
 }
 
@@ -45,7 +51,7 @@ private func warmUp(_ space: Space, _ guest: Guest) {
   for _ in 0..<40 {
     guard guest.run() == MACHINE_EVENT_SYSCALL else { return }
     if guest.event.vector == 1 {
-      um_space_map(space.handle, textAddress, textPage, page, rights(MACHINE_MAP_ENTRY))
+      um_text_replace(space.handle, textBase, textPage, owner)
     }
   }
 }
@@ -86,7 +92,7 @@ extension UserMachineTests {
         }
         #expect(UserMachine.statistics.gate_calls == before + 100)
         // The page itself is as it was.
-        for (index, byte) in program.enumerated() { #expect(UserMachine.memory[Int(textPage) + index] == byte) }
+        for (index, byte) in program.enumerated() { #expect(UserMachine.memory[Int(textPage + lead) + index] == byte) }
         // Calls that need a signal frame trap in the gate; a program that uses GS traps as well.
         guest.registers.r15 = 60
         repeat { guest.run() } while guest.registers.rip != behindSecond
@@ -98,16 +104,21 @@ extension UserMachineTests {
         #expect(guest.registers.gs_base == dataAddress && UserMachine.statistics.gate_calls == traps)
         // Another space finds the copy when it maps the page, once it has asked for one.
         let other = Space()
-        um_space_map(other.handle, textAddress + 16 * page, textPage, page, rights(MACHINE_MAP_ENTRY))
-        um_space_map(other.handle, textAddress + 16 * page, textPage, page, rights())
+        um_space_map(other.handle, textBase + 16 * page, textPage, page, rights())
+        let stranger = textGuest(other)
+        stranger.registers.rip = textAddress + 16 * page
+        while stranger.run() == MACHINE_EVENT_SYSCALL, stranger.event.vector == 0 {}
+        um_text_replace(other.handle, textBase + 16 * page, textPage, owner)
+        um_user_destroy(stranger.handle)
+        um_space_map(other.handle, textBase + 16 * page, textPage, page, rights())
         let second = textGuest(other)
         second.registers.rip = textAddress + 16 * page
         #expect(second.run() == MACHINE_EVENT_SYSCALL)
         #expect(second.registers.rip == textAddress + 16 * page + 7)
         #expect(UserMachine.statistics.gate_calls == traps + 1)
         // A page whose contents are others is shown as it is.
-        UserMachine.memory[Int(textPage) + 1] = 40
-        um_space_map(other.handle, textAddress + 16 * page, textPage, page, rights())
+        UserMachine.memory[Int(textPage + lead) + 1] = 40
+        um_space_map(other.handle, textBase + 16 * page, textPage, page, rights())
         second.registers.rip = textAddress + 16 * page
         #expect(second.run() == MACHINE_EVENT_SYSCALL)
         #expect(second.registers.orig_rax == 40 && UserMachine.statistics.gate_calls == traps + 1)
@@ -181,7 +192,7 @@ extension UserMachineTests {
         ]
         for place in places {
           let space = Space()
-          um_space_map(space.handle, textAddress, textPage, page, rights())
+          um_space_map(space.handle, textBase, textPage, page, rights())
           let guest = textGuest(space)
           guest.registers.gs_base = place
           let kind = guest.run(deadline: now() + oneSecond / 20)
@@ -192,10 +203,10 @@ extension UserMachineTests {
         // The table and the copies cannot be written, and the table not be mapped over.
         for place in [0x10000, textAddress] {
           let space = Space()
-          um_space_map(space.handle, textAddress, textPage, page, rights())
+          um_space_map(space.handle, textBase, textPage, page, rights())
           um_space_map(space.handle, 0x10000, textPage, page, 3)
           #expect(um_space_commit(space.handle) != 0)
-          um_space_protect(space.handle, textAddress, page, 7)
+          um_space_protect(space.handle, textBase, page, 7)
           #expect(um_space_commit(space.handle) == 0)
           let guest = Guest(space, GUEST_STORE)
           guest.registers.rsi = place

@@ -247,13 +247,14 @@ extension UserMachineTests {
       }
     }
 
-    @Test func `a kernel stack has a guard page below`() throws {
+    @Test func `a kernel stack is guest memory with a guard below`() throws {
       try withMachine {
         let stack = um_thread_stack(32768, 0)
         try #require(stack != 0)
         let memory = UnsafeMutablePointer<UInt8>(bitPattern: UInt(stack))!
         memory[0] = 1
-        memory[32767] = 1
+        memory[32767] = 2
+        #expect(UserMachine.memory[32768] == 1 && UserMachine.memory[65535] == 2)
         var pipes: [Int32] = [0, 0]
         #expect(pipe(&pipes) == 0)
         // The host answers EFAULT for memory that cannot be read.
@@ -261,9 +262,10 @@ extension UserMachineTests {
         #expect(write(pipes[1], memory, 1) == 1)
         close(pipes[0])
         close(pipes[1])
-        #expect(um_thread_stack(0, stack) == 0)
+        #expect(um_thread_stack(0, stack) == 32768)
         #expect(um_thread_stack(32768, 0) == stack)
-        #expect(um_thread_stack(0, stack) == 0)
+        #expect(um_thread_stack(0, stack) == 32768)
+        #expect(um_thread_stack(4096, 0) == 0 && um_thread_stack(64 << 20, 0) == 0)
       }
     }
 

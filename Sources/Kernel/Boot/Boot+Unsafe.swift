@@ -5,6 +5,7 @@ import KernelCore
 import LinuxABI
 import Machine
 import PhysicalMemory
+import Process
 import Scheduling
 import VirtualMemory
 
@@ -28,6 +29,7 @@ public func boot(_ info: UnsafePointer<machine_boot_info>) {
     if let level = BootParameters.number("loglevel").flatMap({ LogLevel(rawValue: UInt8(clamping: $0)) }) {
       Log.consoleLevel = level
     }
+    if let limit = BootParameters.number("pids") { ProcessTable.taskLimit = Int(clamping: limit) }
     Reclaim.initialize()
     // Early, while memory is in one piece.
     if let pages = unsafe BootParameters.option("hugepages=", of: info) {

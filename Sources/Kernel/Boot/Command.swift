@@ -44,8 +44,8 @@ enum Command {
     }
   }
 
-  /// The default limit of processes for each user: half of what the memory could hold, as Linux has it.
-  private static var maximumThreads: UInt64 { 4096 }
+  /// The default limit of processes for each user: half of what the machine may have, as on Linux.
+  private static var maximumThreads: UInt64 { UInt64(max(ProcessTable.taskLimit / 2, 1)) }
 
   /// `user=UID:GID`.
   private static func identity() -> Credentials {

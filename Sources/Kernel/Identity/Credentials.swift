@@ -54,6 +54,17 @@ public final class Credentials: Sendable {
   /// PR_SET_NO_NEW_PRIVS: exec grants nothing.
   public var noNewPrivileges: Bool { parts.noNewPrivileges }
 
+  /// Programs with the same owner may share code that one of them has caused to be changed: each could change the other
+  /// anyway (ptrace(2), PTRACE_MODE_ATTACH). nil while the thread has more than one identity, or privileges beyond those of
+  /// its user: it shares code with none. Never 0.
+  @export(interface)
+  public var codeOwner: UInt64? {
+    guard realUser == effectiveUser, realUser == savedUser, realUser == fileSystemUser, realGroup == effectiveGroup,
+      realGroup == savedGroup, realGroup == fileSystemGroup, realUser == 0 || permitted.isEmpty
+    else { return nil }
+    return (UInt64(realUser) << 32 | UInt64(realGroup)) &+ 1
+  }
+
   /// Whether the thread may use this privilege.
   public func has(_ capability: Capability) -> Bool { parts.effective.has(capability) }
 

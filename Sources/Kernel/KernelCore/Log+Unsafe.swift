@@ -11,6 +11,49 @@ public enum LogLevel: UInt8, Comparable, Sendable {
   public static func < (left: LogLevel, right: LogLevel) -> Bool { left.rawValue < right.rawValue }
 }
 
+/// Where a message of the kernel log comes from. Each source has an allowance of lines for the machine's console.
+public enum LogSource: Int, CaseIterable, Sendable {
+  /// The kernel's own.
+  case kernel
+  /// The ends of processes for lack of memory.
+  case memory
+  /// Programs (/dev/kmsg).
+  case user
+
+  var name: StaticString {
+    switch self {
+    case .kernel: "of the kernel"
+    case .memory: "about memory"
+    case .user: "of programs"
+    }
+  }
+}
+
+/// An allowance of messages: so many in a period, as printk_ratelimit has it on Linux.
+struct MessageAllowance {
+  static let burst = 10
+  static let period: UInt64 = 5_000_000_000
+  private var begin: UInt64 = 0
+  private var admitted = 0
+  /// Messages suppressed since the last one that was admitted.
+  private(set) var suppressed = 0
+
+  /// Whether a message may be shown at `time`, in nanoseconds; and how many were suppressed before it.
+  mutating func admit(at time: UInt64) -> (shown: Bool, suppressed: Int) {
+    if time &- begin >= Self.period {
+      begin = time
+      admitted = 0
+    }
+    guard admitted < Self.burst else {
+      suppressed += 1
+      return (false, 0)
+    }
+    admitted += 1
+    defer { suppressed = 0 }
+    return (true, suppressed)
+  }
+}
+
 /// A line of the kernel log.
 public struct LogRecord: Sendable {
   public var sequence: UInt64
@@ -30,11 +73,14 @@ public enum Log {
   private struct State {
     var records: [LogRecord] = []
     var next: UInt64 = 0
+    var allowances = [MessageAllowance](repeating: MessageAllowance(), count: LogSource.allCases.count)
   }
   private static let state = SpinLock(State(), rank: .log)
 
   @export(interface)
-  public static func error(_ message: String) { write(.error, message) }
+  public static func error(_ message: String, from source: LogSource = .kernel) {
+    write(.error, message, from: source)
+  }
   @export(interface)
   public static func warning(_ message: String) { write(.warning, message) }
   @export(interface)
@@ -43,12 +89,17 @@ public enum Log {
   public static func debug(_ message: String) { write(.debug, message) }
 
   /// Appends a line to the log. Messages quote names that programs chose, and programs write messages of their own: what
-  /// is not printable is escaped.
+  /// is not printable is escaped. What is severe enough for the console goes there within the allowance of its source; of
+  /// programs, only what is within the allowance is kept at all.
   @export(interface)
-  public static func write(_ level: LogLevel, _ message: String) {
+  public static func write(_ level: LogLevel, _ message: String, from source: LogSource = .kernel) {
     let text = ByteString(message).printable
     let time = Clock.monotonicNanoseconds
-    state.withLock { state in
+    let forConsole = level <= consoleLevel
+    let (shown, suppressed): (Bool, Int) = state.withLock { state in
+      let admission =
+        forConsole || source == .user ? state.allowances[source.rawValue].admit(at: time) : (shown: true, suppressed: 0)
+      if source == .user, !admission.shown { return (false, 0) }
       let record = LogRecord(sequence: state.next, level: level, time: time, text: text)
       if state.records.count < capacity {
         state.records.append(record)
@@ -56,8 +107,11 @@ public enum Log {
         state.records[Int(state.next % UInt64(capacity))] = record
       }
       state.next += 1
+      return admission
     }
-    if level <= consoleLevel { printLine(time: time, text) }
+    guard forConsole, shown else { return }
+    if suppressed > 0 { printLine(time: time, ByteString("\(suppressed) messages \(source.name) suppressed")) }
+    printLine(time: time, text)
   }
 
   /// The records that are still kept, oldest first, from sequence number `first` on.

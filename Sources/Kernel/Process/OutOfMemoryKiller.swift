@@ -54,7 +54,9 @@ public final class OutOfMemoryKiller: OutOfMemoryPolicy {
     guard let victim else { return false }
     kills.add(1, ordering: .relaxed)
     let name = victim.anyTask?.commandName.string ?? "?"
-    Log.error("Out of memory: killed process \(victim.pid) (\(name)), anon-rss:\(UInt64(pages) * pageSize / 1024)kB")
+    Log.error(
+      "Out of memory: killed process \(victim.pid) (\(name)), anon-rss:\(UInt64(pages) * pageSize / 1024)kB",
+      from: .memory)
     victim.beginExit(.killed(SIGKILL))
     return !Thread.current.hasFatalSignal
   }
@@ -62,7 +64,7 @@ public final class OutOfMemoryKiller: OutOfMemoryPolicy {
   /// Memory for a fault of `task` could not be found: it cannot go on.
   func endCurrent(_ task: Task) {
     guard !task.hasFatalSignal else { return }
-    Log.error("Out of memory: killed process \(task.process.pid) (\(task.commandName.string))")
+    Log.error("Out of memory: killed process \(task.process.pid) (\(task.commandName.string))", from: .memory)
     kills.add(1, ordering: .relaxed)
     task.process.beginExit(.killed(SIGKILL))
   }

@@ -19,6 +19,9 @@ struct ProcessQuota {
 public enum ProcessTable {
   public static let reaperPid: Int32 = 1
 
+  /// How many threads there can be, those of all processes together. Set at boot (`pids`).
+  public nonisolated(unsafe) static var taskLimit = 4096
+
   /// What one identifier names.
   struct Entry {
     var task: Task?
@@ -34,8 +37,15 @@ public enum ProcessTable {
     var taskCount = 0
     var forks: UInt64 = 0
 
-    /// Throws EAGAIN when the user of `quota` has as many threads as it may have. Zombies count, as on Linux.
+    /// Throws EAGAIN when there are as many threads as the machine may have, or as the user of `quota` may have. Zombies
+    /// count, as on Linux.
     func check(_ quota: ProcessQuota?) throws(Errno) {
+      // Each thread has an identifier, but not each identifier a thread: there is no need to count below the limit.
+      if identifiers.count >= ProcessTable.taskLimit {
+        var count = 0
+        for entry in identifiers.all where entry.task != nil { count += 1 }
+        if count >= ProcessTable.taskLimit { throw .EAGAIN }
+      }
       guard let quota else { return }
       var count: UInt64 = 0
       for entry in identifiers.all {
@@ -96,6 +106,14 @@ public enum ProcessTable {
   }
 
   // MARK: Threads come and go
+
+  /// Whether another thread may be made. What the answer promises is checked again when the thread is entered; this saves
+  /// the work for one that cannot be.
+  ///
+  /// - Throws: EAGAIN as for `add`.
+  static func checkRoom(_ quota: ProcessQuota?) throws(Errno) {
+    try state.withLock { state throws(Errno) in try state.check(quota) }
+  }
 
   /// Enters a new thread of an existing process.
   ///
@@ -167,7 +185,7 @@ public enum ProcessTable {
   private static func makeReaper() -> Process {
     let session = Session(identifier: 0)
     let group = ProcessGroup(identifier: 0, session: session)
-    let process = Process(group: group, limits: .init(threads: 4096))
+    let process = Process(group: group, limits: .init(threads: UInt64(max(taskLimit / 2, 1))))
     state.withLock { state in
       let pid = try? state.identifiers.allocate(Entry(process: process))
       process.pid = pid ?? reaperPid

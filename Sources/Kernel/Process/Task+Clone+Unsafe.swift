@@ -56,6 +56,7 @@ extension Task {
     try request.validate()
     // A signal sent to a group during a fork must reach the child as well: take it first (POSIX, fork).
     if hasPendingSignal { throw .ERESTARTNOINTR }
+    try ProcessTable.checkRoom(processQuota)
     let child = try makeChild(request)
     do throws(Errno) {
       try child.makeMachineThread(from: self, request)

@@ -36,7 +36,7 @@ extension Task {
       switch machine_event_kind(event.kind) {
       case MACHINE_EVENT_INTERRUPT: unsafe registers.pointee.orig_rax = .max
       case MACHINE_EVENT_SYSCALL:
-        if event.vector != 0 { unsafe runningAddressSpace.offerEntry(at: registers.pointee.rip &- 2) }
+        if event.vector != 0 { unsafe offerReplacement(at: registers.pointee.rip &- 2) }
         Task.systemCallEntry?(self)
         // A restart code is for the signal code, even if the signal that caused it has gone to another thread meanwhile.
         if unsafe RestartDecision.isRestartCode(Int64(bitPattern: registers.pointee.rax)) {
@@ -58,6 +58,12 @@ extension Task {
       if process.timers.watchesProcessorTime { process.timers.checkProcessorTime(process) }
     }
     finish()
+  }
+
+  /// A system call that the machine could make cheaper, if programs of this one's owner may share its code.
+  private func offerReplacement(at address: UInt64) {
+    guard let owner = credentials.codeOwner else { return }
+    runningAddressSpace.offerReplacement(at: address, owner: owner)
   }
 
   /// The instant at which user code must come back to the kernel.

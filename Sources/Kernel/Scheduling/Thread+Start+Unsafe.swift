@@ -3,11 +3,12 @@
 import KernelCore
 import LinuxABI
 import Machine
+import PhysicalMemory
 import Synchronization
 
 extension Thread {
   /// Bytes of a kernel stack.
-  public static var kernelStackSize: UInt64 { 32 << 10 }
+  public static var kernelStackSize: UInt64 { MACHINE_STACK_SIZE }
 
   /// The thread that runs the caller.
   public static var current: Thread {
@@ -87,15 +88,22 @@ private func threadEntry(_ argument: UnsafeMutableRawPointer?) {
   #endif
 }
 
-/// Kernel stacks, each with a guard page below; a few are kept for the next thread.
+/// Kernel stacks: blocks of frames, which the machine maps behind a guard. A few are kept for the next thread.
 enum KernelStacks {
   private static let kept = SpinLock([UInt64](), rank: .slab)
-  private static let keepAtMost = 32
+  private static let keepAtMost = 16
+  /// 2 to this power page frames make a stack.
+  private static let order = 3
 
+  /// - Throws: ENOMEM. May sleep.
   static func allocate() throws(Errno) -> UInt64 {
     if let stack = kept.withLock({ $0.popLast() }) { return stack }
-    let stack = machine_thread_stack(Thread.kernelStackSize, 0)
-    guard stack != 0 else { throw .ENOMEM }
+    let frames = try FrameAllocator.allocate(order: order, options: .mayReclaim)
+    let stack = machine_thread_stack(frames.rawValue << 12, 0)
+    guard stack != 0 else {
+      FrameAllocator.free(frames)
+      throw .ENOMEM
+    }
     return stack
   }
 
@@ -105,6 +113,6 @@ enum KernelStacks {
       stacks.append(stack)
       return true
     }
-    if !isKept { _ = machine_thread_stack(0, stack) }
+    if !isKept { FrameAllocator.free(PageFrameNumber(machine_thread_stack(0, stack) >> 12)) }
   }
 }

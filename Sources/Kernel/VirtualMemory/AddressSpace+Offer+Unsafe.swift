@@ -44,19 +44,19 @@ extension AddressSpace {
   }
 
   /// Code at `address` makes system calls that the machine could make cheaper: lets it replace them in its copy of the
-  /// page, when that is a file's and nobody but programs that map it privately can see the difference.
+  /// page, when that is a file's and nobody but programs that map it privately can see the difference. The copy is shared
+  /// by programs of the same owner, an identity other than 0.
   ///
   /// - Locks: the area lock for reading. May sleep.
   @export(interface)
-  public func offerEntry(at address: UInt64) {
+  public func offerReplacement(at address: UInt64, owner: UInt64) {
     let page = address & ~pageMask
     areas.withReadLock { state in
       guard let area = state.map.find(page), !area.isShared, area.object?.hasStore == true else { return }
       tables.withLock { tables in
         let entry = tables.entry(page)
         guard entry.isPresent, entry.machineRights & UInt64(MACHINE_MAP_TEXT) != 0 else { return }
-        machine_space_map(
-          machineSpace, page, entry.frame.rawValue << 12, pageSize, entry.machineRights | UInt64(MACHINE_MAP_ENTRY))
+        machine_text_replace(machineSpace, page, entry.frame.rawValue << 12, owner)
       }
     }
   }

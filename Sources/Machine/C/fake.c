@@ -71,11 +71,9 @@ void machine_console_write(const uint8_t *bytes, uint64_t count) { if (write(2, 
 void machine_random(void *buffer, uint64_t count) { if (getrandom(buffer, count, 0) < 0) abort(); }
 void machine_power_off(uint64_t status) { exit((int)(status >> 8)); }
 int64_t machine_memory_release(uint64_t p, uint64_t l) { (void)p, (void)l; COUNT(releases); return 0; }
+void machine_text_replace(int64_t s, uint64_t a, uint64_t p, uint64_t o) { (void)s, (void)a, (void)p, (void)o; }
 int64_t machine_memory_enlarge(uint64_t p, uint64_t l) { (void)p, (void)l; COUNT(enlargements); return 0; }
-uint64_t machine_thread_stack(uint64_t size, uint64_t old) {
-  if (old) free((void *)old);
-  return size ? (uint64_t)aligned_alloc(4096, size) : 0;
-}
+uint64_t machine_thread_stack(uint64_t p, uint64_t old) { (void)p, (void)old; return 0; }
 
 int64_t machine_text_seal(void) { return 0; }
 

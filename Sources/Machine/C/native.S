@@ -91,7 +91,7 @@ machine_native_\name:
   .irp name, clock_monotonic, clock_realtime, idle, cpu_start, cpu_kick, space_create, space_destroy, space_map, \
     space_unmap, space_protect, space_commit, user_create, user_destroy, user_run, user_xstate_read, \
     user_xstate_write, user_xstate_copy, device_queue, device_kick, console_write, random, power_off, memory_release, \
-    interrupts_pending, thread_stack, text_seal, memory_enlarge, space_user
+    interrupts_pending, thread_stack, text_seal, memory_enlarge, space_user, text_replace
   absent \name
   .endr
   ud2

@@ -58,6 +58,7 @@ enum BootRecord {
     add("cwd", configuration.workingDirectory)
     add("user", "\(configuration.user.user):\(configuration.user.group)")
     add("hostname", configuration.hostname)
+    add("pids", "\(configuration.pidsLimit)")
     add("root", configuration.root.isWritable ? "virtiofs" : "overlay")
     for (index, bind) in configuration.binds.enumerated() {
       add("bind", "bind\(index):\(bind.destination):\(bind.isReadOnly ? "ro" : "rw")")

@@ -112,6 +112,9 @@ public struct MachineConfiguration: Sendable, Equatable {
   public var machine: MachineKind = .auto
   /// Bytes of guest memory, a multiple of the page size. Committed only as touched.
   public var memoryBytes: UInt64 = 1 << 30
+  /// How many threads the sandbox can have, those of all its processes together. Each costs memory of the host's kernel.
+  public var pidsLimit = 4096
+  public static let pidsLimits = 1...16384
   /// Number of vCPUs, 1…64.
   public var cpus: Int = 1
   public var root = Root()

@@ -19,6 +19,7 @@ public enum Monitor {
     if configuration.showsStatistics { RunStatistics.begin() }
     let image = try KernelImage(path: configuration.kernelPath)
     SymbolTable.map(path: configuration.kernelPath)
+    ControlGroup.join(configuration)
     // In this order: what names can give is opened, then the process gives up what it can name, and then it gets threads and
     // children, which inherit that.
     let devices = try openDevices(configuration)
@@ -65,6 +66,9 @@ public enum Monitor {
     machine.zygote_namespaces = isolation.missingNamespaces
     machine.memory_size = configuration.memoryBytes
     machine.cpu_count = UInt32(configuration.cpus)
+    // Beside those that run: threads and processes that wait for the next one, and those that are just ending.
+    machine.maximum_threads = UInt32(configuration.pidsLimit + 128)
+    machine.maximum_spaces = UInt32(min(Int(UM_MAX_SPACES), 2 * configuration.pidsLimit + 128))
     unsafe machine.cpu_main = { index in monitor_cpu_main(index) }
     var failure = unsafe um_failure()
     let error = unsafe um_initialize(&machine, &failure)

@@ -68,20 +68,20 @@ enum RunStatistics {
 /// Ends the process with the exit status that stands for the machine's end, a status word as of waitpid(2).
 func powerOff(_ status: UInt64) -> Never {
   Devices.shutDown()
+  writeAll(LogLimit.rest())
   RunStatistics.report()
   let signal = Int32(truncatingIfNeeded: status & 0x7f)
   // The user processes end with this one (PR_SET_PDEATHSIG); nothing that exit handlers do is of use any more.
   _exit(signal != 0 ? 128 + signal : Int32(truncatingIfNeeded: (status >> 8) & 0xff))
 }
 
-/// The kernel's console: standard error. The lines of a backtrace get the names of their functions.
+/// The kernel's console: standard error, within limits (`LogLimit`). The lines of a backtrace get the names of their functions.
 func writeToLog(_ bytes: UnsafePointer<UInt8>?, _ count: Int) {
   // SAFETY: the kernel passed `count` readable bytes.
   let text = unsafe UnsafeBufferPointer(start: bytes, count: count)
-  guard unsafe text.starts(with: "  at image+0x".utf8) || text.starts(with: "  from image+0x".utf8) else {
-    return unsafe writeAll(text)
-  }
-  writeAll(SymbolTable.annotated(unsafe String(decoding: text, as: UTF8.self)))
+  let line = unsafe String(decoding: text, as: UTF8.self)
+  let isFrame = unsafe text.starts(with: "  at image+0x".utf8) || text.starts(with: "  from image+0x".utf8)
+  writeAll(LogLimit.admitted(isFrame ? SymbolTable.annotated(line) : line))
 }
 
 func writeAll(_ text: String) {

@@ -50,6 +50,7 @@ static uint64_t function_of(unsigned operation) {
       FUNCTION(interrupts_pending, um_interrupts_pending), FUNCTION(thread_stack, um_thread_stack),
       FUNCTION(text_seal, text_seal), FUNCTION(memory_enlarge, um_memory_enlarge),
       FUNCTION(space_user, um_space_user),
+      FUNCTION(text_replace, um_text_replace),
   };
   return functions[operation];
 }
@@ -85,7 +86,7 @@ enum { FIRST_STACK = 64 << 10 };
 
 static _Noreturn void enter(uint64_t index, uint64_t entry, uint64_t argument) {
   struct machine_cpu *cpu = aligned_alloc(64, (sizeof *cpu + 63) & ~(size_t)63);
-  uint64_t stack = um_thread_stack(FIRST_STACK, 0);
+  uint64_t stack = um_first_stack(FIRST_STACK);
   if (!cpu || !stack) abort();
   *cpu = (struct machine_cpu){.self = cpu, .index = index};
   monitor_enter_kernel(cpu, entry, argument, stack + FIRST_STACK);

@@ -81,6 +81,7 @@ static void kernel_rules(struct program *p) {
   close_block(p);
   // Preemption of a user thread; otherwise only what we do to ourselves (abort, a terminal's signal passed on).
   allow_word(p, SYS_tgkill, 2, UM_PREEMPT_SIGNAL);
+  allow_word(p, SYS_tgkill, 2, 0);  // whether a thread has ended
   allow_word(p, SYS_tgkill, 0, (uint32_t)getpid());
   // More filters, which can only take away (um_confine_text, um_confine_thread).
   for (uint32_t flags = 0; flags <= SECCOMP_FILTER_FLAG_TSYNC; flags++) {

@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
-extern const uint8_t um_stub_start[], um_stub_site_wake[], um_stub_site_wait[], um_stub_site_return[];
+extern const uint8_t um_stub_start[], um_stub_site_wake[], um_stub_site_wait[], um_stub_site_return[], um_stub_site_exit[];
 
 // MARK: The filter of user threads
 
@@ -32,11 +32,12 @@ static void require_report(struct program *p) {
 
 // A system call that a guest program makes traps even where the stub's own would pass: what counts is the place. At
 // these places a guest with registers of its choice can wait for words of its own reports, without a time limit, wake who waits there,
-// or load a context: all its own affair.
+// load a context, or end its own thread: all its own affair.
 static void user_filter(struct program *p) {
   uint64_t wake = UM_CODE + (uint64_t)(um_stub_site_wake - um_stub_start);
   uint64_t wait = UM_CODE + (uint64_t)(um_stub_site_wait - um_stub_start);
   uint64_t back = UM_CODE + (uint64_t)(um_stub_site_return - um_stub_start);
+  uint64_t end = UM_CODE + (uint64_t)(um_stub_site_exit - um_stub_start);
   size_t place = offsetof(struct seccomp_data, instruction_pointer);
   begin(p);
   open_block(p, SYS_futex);
@@ -58,6 +59,12 @@ static void user_filter(struct program *p) {
   require(p, (uint32_t)(UM_CODE >> 32));
   load(p, place);
   require(p, (uint32_t)back);
+  close_block(p);
+  open_block(p, SYS_exit);
+  load(p, place + 4);
+  require(p, (uint32_t)(UM_CODE >> 32));
+  load(p, place);
+  require(p, (uint32_t)end);
   close_block(p);
   trap(p);
 }
@@ -84,6 +91,21 @@ static void require_below_limit(struct program *p, int n) {
   trap(p);
 }
 
+// One report comes into reach, or goes.
+static void match_report(struct program *p, uint32_t protection) {
+  open_case(p, SYS_mprotect);
+  load(p, argument(0) + 4);
+  jump(p, BPF_JEQ, (uint32_t)(UM_REPORTS >> 32), 0, 0);
+  miss(p);
+  load(p, argument(0));
+  statement(p, BPF_ALU | BPF_AND | BPF_K, ~(uint32_t)(UM_REPORTS_SIZE - 1));
+  jump(p, BPF_JEQ, (uint32_t)UM_REPORTS, 0, 0);
+  miss(p);
+  match(p, 1, UM_REPORT_SIZE);
+  match_word(p, 2, protection);
+  close_case(p);
+}
+
 static void mapper_rules(struct program *p) {
   open_block(p, SYS_mmap);
   require_word(p, 4, UM_FD_MEMORY);
@@ -97,6 +119,8 @@ static void mapper_rules(struct program *p) {
   require_below_limit(p, 0);
   require_below_limit(p, 1);
   close_block(p);
+  match_report(p, PROT_READ | PROT_WRITE);
+  match_report(p, PROT_NONE);
   open_block(p, SYS_mprotect);
   require_below_limit(p, 0);
   require_below_limit(p, 1);
@@ -155,7 +179,7 @@ static void zygote_filter(struct program *p) {
   begin(p);
   stub_rules(p);
   match_control(p, UM_RING, 2 * UM_PART, PROT_READ | (open ? PROT_WRITE : 0));
-  match_control(p, UM_REPORTS, UM_REPORTS_SIZE, PROT_READ | PROT_WRITE);
+  match_control(p, UM_REPORTS, UM_REPORTS_SIZE, PROT_NONE);
   open_case(p, SYS_clone);
   for (int i = 0; i < 5; i++) match(p, i, i == 0 ? CLONE_PARENT : 0);
   close_case(p);

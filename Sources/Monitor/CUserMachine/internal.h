@@ -60,6 +60,10 @@ static inline void um_lock_take(um_lock *lock) {
   if (atomic_compare_exchange_strong_explicit(lock, &expected, 1, memory_order_acquire, memory_order_relaxed)) return;
   while (atomic_exchange_explicit(lock, 2, memory_order_acquire) != 0) um_futex_wait(lock, 2, UINT64_MAX);
 }
+static inline bool um_lock_try(um_lock *lock) {
+  uint32_t expected = 0;
+  return atomic_compare_exchange_strong_explicit(lock, &expected, 1, memory_order_acquire, memory_order_relaxed);
+}
 static inline void um_lock_release(um_lock *lock) {
   if (atomic_exchange_explicit(lock, 0, memory_order_release) == 2) um_futex_wake(lock, 1);
 }
@@ -132,7 +136,7 @@ _Static_assert(sizeof(struct um_context) == 304 && sizeof(struct um_frame) == 43
 // MARK: The kernel process
 
 enum um_space_state { UM_SPACE_FREE, UM_SPACE_MAKING, UM_SPACE_READY, UM_SPACE_USED, UM_SPACE_PARKED, UM_SPACE_DYING };
-enum um_thread_state { UM_THREAD_NONE, UM_THREAD_IDLE, UM_THREAD_USED };
+enum um_thread_state { UM_THREAD_NONE, UM_THREAD_IDLE, UM_THREAD_USED, UM_THREAD_ENDING, UM_THREAD_ENDED };
 
 // The thread of a process that waits for the next address space: whether it is at rest in the stub, and whether it has passed through a
 // frame of ours since (recycle.c).
@@ -168,7 +172,12 @@ struct um_space {
   // the latter, and sees its own old mappings for it; so nothing but the way of a resumption depends on it.
   _Atomic uint32_t done;
   uint32_t thread_limit;          // slots above it were never used
-  uint32_t shows_copies;          // 1: of pages of code for which there are copies, it gets those
+  uint32_t thread_count, idle, ending;  // host threads of slots; those in state IDLE but the first, those in state ENDING
+  uint64_t text_owner;            // of pages of code for which this owner has copies, it gets those; 0: none
+  // What its mappings cost the host at most, in bytes, and for which tables it was charged (charge.c).
+  _Atomic uint64_t mapping_cost;
+#define UM_CHARGED_TABLES 128
+  uint32_t charged_tables[UM_CHARGED_TABLES];
   uint32_t uncertain;             // 1: something was unmapped or protected and is not acknowledged
   int32_t error;                  // of commands that nobody waited for; the next commit tells it
   // What the watch (watch.c) compares with the time that the process has used.
@@ -229,6 +238,7 @@ struct um_machine {
   bool ready;
   int memory_fd, control_fd, stub_fd;
   uint8_t *memory, *control;
+  uint8_t *stacks;                // where kernel stacks are mapped (memory.c)
   _Atomic uint8_t *enlarged;      // for each large page of guest memory: 1 when the host has been asked to make it one
   uint64_t control_size;
   struct um_space *spaces;
@@ -246,6 +256,9 @@ struct um_machine {
   int32_t zygote_cpu;             // where it is pinned; -1: nowhere
   uint32_t zygote_published;
   _Atomic uint32_t pool, pool_wanted;  // ready processes; the second is the maker's futex
+  _Atomic uint64_t mapping_cost;  // of all spaces
+  uint64_t mapping_limit, spaces_dropped;
+  _Atomic uint32_t thread_count, idle_threads;  // of all spaces
   _Atomic uint32_t parked, unproved;   // processes in state PARKED, and those of them that are not proved
   uint32_t files_open;                 // call files of processes
   int32_t orphans[64];            // reaped before they were entered in the table
@@ -355,8 +368,22 @@ int64_t um_ring_add(uint32_t index, const struct um_entry *entry);
 void um_ring_publish(uint32_t index);
 int64_t um_ring_acknowledge(uint32_t index, uint32_t command);
 void um_place(int32_t *placed, int32_t thread, int32_t host_cpu);
-// thread.c
+// charge.c
+#define UM_MAPPING_BASE 0x2000000ull
+void um_charge_start(void);
+void um_charge(struct um_space *space, uint64_t address, uint64_t length);
+void um_charge_forget(struct um_space *space);    // it has no mappings
+// memory.c
+bool um_stacks_reserve(void);
+void um_stacks_release(void);
+// host_threads.c: under the space lock, but for the last
 int64_t um_thread_make(uint32_t index, uint32_t thread);
+void um_report_protect(uint32_t index, uint32_t slot, uint64_t protection);
+void um_thread_retire(uint32_t index, uint32_t slot);   // its user thread has ended
+void um_thread_employ(uint32_t index, uint32_t slot);   // an idle one gets the next
+void um_threads_collect(uint32_t index);
+void um_threads_forget(uint32_t index);
+// thread.c
 void um_thread_rest_frame(uint32_t index);        // writes a frame that leads the first thread to the stub's report and sleep
 // adapt.c
 #define UM_MISS 8  // what polling in vain weighs against a call that came in time
@@ -365,12 +392,13 @@ void um_adapt(struct um_cpu *cpu, struct um_thread *thread, bool polling, bool c
 // patch.c, text.c: code in which SYSCALL instructions have been replaced
 bool um_gate_serves(uint32_t number);             // whether calls with this number may come through the gate
 bool um_text_is_hot(struct um_cpu *cpu, int64_t space, uint64_t address);  // counts a trap
-#define UM_TEXT_SIZE 0x400000ull                  // behind guest memory, in its file
+#define UM_TEXT_SIZE 0x800000ull                  // behind guest memory, in its file
 bool um_text_start(void);
 void um_text_stop(void);
-uint64_t um_text_find(uint64_t physical);         // where the copy of a page lies in the memory file; or `physical`
+// Where the owner's copy of a page lies in the memory file; or `physical`.
+uint64_t um_text_find(uint64_t owner, uint64_t physical);
 // Makes a copy with the site at `offset` replaced; whether there is a copy, this or an older one.
-bool um_text_patch(struct um_cpu *cpu, uint64_t physical, uint64_t offset);
+bool um_text_patch(struct um_cpu *cpu, uint64_t owner, uint64_t physical, uint64_t offset);
 // host_clock.c
 void um_host_clock_find(void);                    // in the monitor, before the zygote is forked
 bool um_host_clock_move(void);                    // in the zygote: system calls only

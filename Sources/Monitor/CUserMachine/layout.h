@@ -7,7 +7,9 @@
 //   UM_ZYGOTE_RING commands for the zygote (mapped in the zygote only)
 //   UM_RING        commands for the mapper: read-only here, written by the kernel process
 //   UM_PARAMETERS  64 bytes for each thread: read-only here, written by the kernel process
-//   UM_REPORTS     16 KiB for each thread, read-write on both sides: the event and the alternate signal stack
+//   UM_REPORTS     16 KiB for each thread, read-write on both sides while the thread exists: the event and the alternate
+//                  signal stack. Out of reach, and without memory, otherwise: what a process can write here is charged
+//                  by its threads
 //   UM_HOST_CLOCK  the host's vDSO with its data before it, read-execute and read-only; absent where it is odd
 //
 // The stub memfd holds code and constants, and is sealed: nothing can change it, the kernel process included. The control
@@ -84,8 +86,9 @@
 #define UM_PARAMETER_SPIN 8      // TSC ticks
 #define UM_PARAMETER_FS 16
 #define UM_PARAMETER_GS 24
-#define UM_PARAMETER_FRAME 32    // the ucontext to continue with; 0: return through the gate
+#define UM_PARAMETER_FRAME 32    // the ucontext to continue with; 0: return through the gate; UM_FRAME_END: end the thread
 #define UM_PARAMETER_RESULT 40   // rax for that
+#define UM_FRAME_END 1           // odd, as no ucontext's address is
 
 // Report of a thread. The alternate signal stack begins at UM_REPORT_STACK, and nothing but the host writes above it: where
 // the kernel process builds a frame of its own, and where the gate saves the extended state, lie below, because in the gate

@@ -87,6 +87,8 @@ void um_statistics(struct um_statistics *s) {
   s->barriers = um.barriers;
   s->kicks = um.kicks;
   s->sites_replaced = um.sites_replaced;
+  s->spaces_dropped = um.spaces_dropped;
+  s->mapping_cost = atomic_load(&um.mapping_cost);
   s->commands = um.commands;
   s->acknowledgements = um.acknowledgements;
   for (uint32_t i = 0; i < um.config.cpu_count; i++) {
@@ -173,7 +175,8 @@ static int64_t start(const char **step) {
   if (error) return error;
   um.spaces = reserve(um.config.maximum_spaces * sizeof(struct um_space));
   um.threads = reserve((uint64_t)um.config.maximum_spaces * UM_MAX_THREADS_PER_SPACE * sizeof(struct um_thread));
-  if (!um.spaces || !um.threads || !um_text_start()) return -ENOMEM;
+  if (!um.spaces || !um.threads || !um_text_start() || !um_stacks_reserve()) return -ENOMEM;
+  um_charge_start();
   um.enlarged = reserve(um.config.memory_size / UM_LARGE_PAGE + 1);
   if (!um.enlarged) return -ENOMEM;
   *step = "making the code of user processes";
@@ -228,6 +231,7 @@ static void release(void) {
   if (um.threads)
     munmap(um.threads, (uint64_t)um.config.maximum_spaces * UM_MAX_THREADS_PER_SPACE * sizeof(struct um_thread));
   um_text_stop();
+  um_stacks_release();
   if (um.enlarged) munmap((void *)um.enlarged, um.config.memory_size / UM_LARGE_PAGE + 1);
   if (um.memory_fd >= 0) close(um.memory_fd);
   if (um.control_fd >= 0) close(um.control_fd);

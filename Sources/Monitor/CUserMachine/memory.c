@@ -3,6 +3,7 @@
 #include "internal.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -66,55 +67,38 @@ int64_t um_memory_enlarge(uint64_t physical, uint64_t length) {
 
 // MARK: Stacks
 //
-// A stack lies behind a guard page, and that behind a page with its size. Stacks that are given back wait in a list for
-// the next thread: most have one size, and making one costs several faults.
+// Stacks of kernel threads are guest memory, so that they are charged to it. Each block of their size has its place in a
+// range of addresses, behind a guard of the same size, where it is mapped a second time while it is a stack.
 
-struct stack_header {
-  uint64_t size;
-  struct stack_header *next;
-};
-#define STACK_PREFIX (2 * MACHINE_PAGE_SIZE)
-#define STACKS_KEPT 64
+#define STACK_STRIDE (2 * MACHINE_STACK_SIZE)
 
-static um_lock stack_lock;
-static struct stack_header *kept;
-static uint32_t kept_count;
+static uint64_t stack_range_size(void) { return um.config.memory_size / MACHINE_STACK_SIZE * STACK_STRIDE; }
 
-static uint64_t make_stack(uint64_t size) {
-  um_lock_take(&stack_lock);
-  struct stack_header **place = &kept, *found = NULL;
-  while (*place && (*place)->size != size) place = &(*place)->next;
-  if (*place) {
-    found = *place;
-    *place = found->next;
-    kept_count--;
-  }
-  um_lock_release(&stack_lock);
-  if (!found) {
-    found = mmap(NULL, STACK_PREFIX + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (found == MAP_FAILED) return 0;
-    if (mprotect((uint8_t *)found + MACHINE_PAGE_SIZE, MACHINE_PAGE_SIZE, PROT_NONE) != 0) {
-      munmap(found, STACK_PREFIX + size);
-      return 0;
-    }
-    found->size = size;
-  }
-  return (uint64_t)found + STACK_PREFIX;
+bool um_stacks_reserve(void) {
+  void *range = mmap(NULL, stack_range_size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  um.stacks = range == MAP_FAILED ? NULL : range;
+  return um.stacks;
 }
 
-uint64_t um_thread_stack(uint64_t size, uint64_t old) {
+void um_stacks_release(void) {
+  if (um.stacks) munmap(um.stacks, stack_range_size());
+}
+
+uint64_t um_thread_stack(uint64_t physical, uint64_t old) {
   if (old) {
-    struct stack_header *header = (struct stack_header *)(old - STACK_PREFIX);
-    um_lock_take(&stack_lock);
-    bool keep = kept_count < STACKS_KEPT;
-    if (keep) {
-      header->next = kept;
-      kept = header;
-      kept_count++;
-    }
-    um_lock_release(&stack_lock);
-    if (!keep) munmap(header, STACK_PREFIX + header->size);
+    uint8_t *stack = (uint8_t *)old;
+    if (mmap(stack, MACHINE_STACK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != stack)
+      abort();  // the frames would be used again while they can be reached as a stack
+    return (uint64_t)(stack - um.stacks) / STACK_STRIDE * MACHINE_STACK_SIZE;
   }
-  if (size == 0 || size > 1ull << 30) return 0;
-  return make_stack((size + MACHINE_PAGE_SIZE - 1) & ~(uint64_t)(MACHINE_PAGE_SIZE - 1));
+  if (physical % MACHINE_STACK_SIZE || physical / MACHINE_STACK_SIZE >= um.config.memory_size / MACHINE_STACK_SIZE) return 0;
+  uint8_t *stack = um.stacks + physical / MACHINE_STACK_SIZE * STACK_STRIDE + MACHINE_STACK_SIZE;
+  void *made = mmap(stack, MACHINE_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, um.memory_fd, (off_t)physical);
+  return made == stack ? (uint64_t)stack : 0;
+}
+
+uint64_t um_first_stack(uint64_t size) {
+  uint8_t *range = mmap(NULL, MACHINE_PAGE_SIZE + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (range == MAP_FAILED || mprotect(range, MACHINE_PAGE_SIZE, PROT_NONE) != 0) return 0;
+  return (uint64_t)range + MACHINE_PAGE_SIZE;
 }

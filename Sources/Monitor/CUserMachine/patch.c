@@ -8,9 +8,13 @@
 // address behind the SYSCALL in rcx, as the processor would, and jumps through the table at UM_GATE, which has an entry
 // for each number. It lies in the same page, so that a copy is good wherever the page is mapped.
 //
-// Trampolines use bytes that no program executes: no-operations which fill the gap behind a return or jump up to an
-// address divisible by 16. Whether bytes are that depends on where instructions begin; so they are looked for by decoding
-// all instructions from one that is known to be one, the SYSCALL that trapped.
+// Where instructions begin is found without the program's help. A program can jump to any byte of a page, and execute a
+// SYSCALL that is part of another instruction: what it executes proves nothing. An instruction has at most 15 bytes, so one
+// begins among any 15 bytes of code. All 15 are taken for beginnings and decoded from; where all of these chains have met,
+// an instruction begins, and from there on the chain is the one that the code means. A SYSCALL that is not in it stays.
+//
+// Trampolines use bytes that no program executes: no-operations of that chain which fill the gap behind a return or jump
+// up to an address divisible by 16, and to which no jump of the page leads.
 
 #include "internal.h"
 
@@ -71,14 +75,27 @@ struct instruction {
   uint32_t length;  // 0: not known
   bool ends;        // control never goes on behind it
   bool fills;       // does nothing
+  bool undefined;   // no instruction of this mode: not code
+  bool jumps;       // to `target`, from the instruction's first byte on
+  int64_t target;
 };
+
+// Opcodes that are undefined in 64-bit mode, on all processors.
+static bool is_undefined(uint8_t op) {
+  switch (op) {
+    case 0x06: case 0x07: case 0x0e: case 0x16: case 0x17: case 0x1e: case 0x1f: case 0x27: case 0x2f: case 0x37: case 0x3f:
+    case 0x60: case 0x61: case 0x82: case 0x9a: case 0xce: case 0xd4: case 0xd6: case 0xea: return true;
+    default: return false;
+  }
+}
 
 static struct instruction decode(const uint8_t *at, uint32_t available) {
   struct instruction result = {0}, none = {0};
   uint32_t i = 0;
   bool narrow = false, wide = false;
   while (i < available && (at[i] == 0x66 || at[i] == 0xf2 || at[i] == 0xf3 || at[i] == 0x2e || at[i] == 0x36 ||
-                           at[i] == 0x3e || at[i] == 0x26 || at[i] == 0x64 || at[i] == 0x65 || at[i] == 0xf0)) {
+                           at[i] == 0x3e || at[i] == 0x26 || at[i] == 0x64 || at[i] == 0x65 || at[i] == 0x67 ||
+                           at[i] == 0xf0)) {
     narrow |= at[i] == 0x66;
     if (++i > 12) return none;
   }
@@ -93,6 +110,7 @@ static struct instruction decode(const uint8_t *at, uint32_t available) {
       i++;
     } else {
       operands = two_byte(op);
+      result.jumps = op >= 0x80 && op < 0x90;
       result.ends = op == 0x0b;
       result.fills = op == 0x1f;
     }
@@ -105,6 +123,12 @@ static struct instruction decode(const uint8_t *at, uint32_t available) {
     operands = map == 1 ? two_byte(op) & ~(unsigned)LONG : map == 2 ? MODRM : MODRM | BYTE;
   } else {
     operands = one_byte(op);
+    if (is_undefined(op)) {
+      result.undefined = true;
+      return result;
+    }
+    result.jumps = (op >= 0x70 && op < 0x80) || (op >= 0xe0 && op < 0xe4) || op == 0xe8 || op == 0xe9 || op == 0xeb;
+    if (op == 0x8f && i < available && at[i] & 0x38) return none;  // a prefix of AMD's XOP instructions
     result.ends = op == 0xc3 || op == 0xc2 || op == 0xe9 || op == 0xeb || op == 0xf4;
     result.fills = op == 0x90 || op == 0xcc;
     if (op == 0xf6 && i < available && (at[i] & 0x38) < 0x10) operands |= BYTE;
@@ -112,7 +136,8 @@ static struct instruction decode(const uint8_t *at, uint32_t available) {
     if (op == 0xff && i < available && (at[i] & 0x30) == 0x20) result.ends = true;
     if (op >= 0xb8 && op < 0xc0 && wide) i += 4;
   }
-  if (operands & UNKNOWN) return none;
+  // Processors differ about what a jump with this prefix is.
+  if (operands & UNKNOWN || (result.jumps && narrow && !wide)) return none;
   if (operands & MODRM) {
     if (i + 2 > available) return none;
     uint8_t modrm = at[i++], mode = modrm >> 6;
@@ -126,10 +151,61 @@ static struct instruction decode(const uint8_t *at, uint32_t available) {
   i += operands & LONG ? (narrow && !wide ? 2 : 4) : 0;
   if (i > available || i > 15) return none;
   result.length = i;
+  if (result.jumps) {
+    int32_t distance = (int8_t)at[i - 1];
+    if (operands & LONG) memcpy(&distance, at + i - 4, 4);
+    result.target = (int64_t)i + distance;
+  }
   return result;
 }
 
 uint32_t um_instruction_length(const uint8_t *at, uint32_t available) { return decode(at, available).length; }
+
+// MARK: Boundaries
+
+#define LONGEST 15  // bytes of an instruction
+
+// The first boundary on which the chains from each of the 15 bytes at `start` agree; PAGE when they do not.
+static uint32_t meeting(const uint8_t *page, uint32_t start) {
+  uint32_t at[LONGEST], count = LONGEST;
+  for (uint32_t i = 0; i < LONGEST; i++) at[i] = start + i;
+  for (;;) {
+    uint32_t lowest = 0, highest = 0;
+    for (uint32_t i = 1; i < count; i++) {
+      if (at[i] < at[lowest]) lowest = i;
+      if (at[i] > at[highest]) highest = i;
+    }
+    if (at[lowest] == at[highest]) return at[lowest];
+    struct instruction one = decode(page + at[lowest], PAGE - at[lowest]);
+    if (one.undefined) {
+      at[lowest] = at[--count];  // this one was no chain of instructions
+      continue;
+    }
+    if (one.length == 0) return PAGE;
+    at[lowest] += one.length;
+    if (at[lowest] >= PAGE) return PAGE;
+  }
+}
+
+// Looks for a boundary from which decoding leads to `site`; false when there is none for certain. *before becomes the
+// beginning of the instruction before the site, or the site.
+static bool find_boundary(const uint8_t *page, uint32_t site, uint32_t *boundary, uint32_t *before) {
+  for (uint32_t start = 0; start + LONGEST <= site; start += 8) {
+    uint32_t at = meeting(page, start);
+    if (at > site) continue;
+    *boundary = *before = at;
+    while (at < site) {
+      struct instruction one = decode(page + at, PAGE - at);
+      if (one.length == 0) break;
+      *before = at;
+      at += one.length;
+    }
+    if (at == site) return true;
+    if (at > site) return false;
+    start = at & ~7u;  // behind what is not known
+  }
+  return false;
+}
 
 // MARK: Gaps
 
@@ -141,25 +217,34 @@ struct gaps {
   uint32_t count;
 };
 
-// The gaps behind `from`, a boundary between instructions. What a trampoline has been put into is none any more. False
-// when `through` turns out to be no boundary, or was not reached.
-static bool find(struct gaps *gaps, const uint8_t *original, const uint8_t *page, uint32_t from, uint32_t through) {
-  bool ended = false, reached = false;
-  gaps->count = 0;
-  for (uint32_t at = from; at < PAGE && gaps->count < MAXIMUM_GAPS;) {
-    reached |= at == through;
+// The gaps behind `from`, a boundary between instructions. What a trampoline has been put into is none any more.
+static void find(struct gaps *gaps, const uint8_t *original, const uint8_t *page, uint32_t from) {
+  uint8_t targets[PAGE / 8] = {0};
+  for (uint32_t at = from; at < PAGE;) {
     struct instruction one = decode(original + at, PAGE - at);
     if (one.length == 0) break;
-    if (ended && one.fills) {
-      uint32_t end = at;
-      while (one.length && one.fills && (end & 15 || end == at)) {
+    int64_t target = at + one.target;
+    if (one.jumps && target >= 0 && target < PAGE) targets[target / 8] |= (uint8_t)(1 << target % 8);
+    at += one.length;
+  }
+  bool ended = false;
+  gaps->count = 0;
+  for (uint32_t at = from; at < PAGE && gaps->count < MAXIMUM_GAPS;) {
+    struct instruction one = decode(original + at, PAGE - at);
+    if (one.length == 0) break;
+    // At an address divisible by 16 begins what is executed.
+    if (ended && one.fills && at & 15) {
+      uint32_t end = at, start = at;
+      bool reached = false;
+      do {
+        for (uint32_t i = end; i < end + one.length; i++) {
+          reached |= targets[i / 8] >> i % 8 & 1;
+          if (page[i] != original[i]) start = i + 1;
+        }
         end += one.length;
-        one = decode(original + end, end < PAGE ? PAGE - end : 0);
-      }
-      uint32_t start = at;
-      for (uint32_t i = at; i < end && i < PAGE; i++)
-        if (page[i] != original[i]) start = i + 1;
-      if (end % 16 == 0 && end <= PAGE && end > start) gaps->list[gaps->count++] = (struct gap){start, end};
+        one = decode(original + end, PAGE - end);
+      } while (one.length && one.fills && end & 15);
+      if (end % 16 == 0 && end > start && !reached) gaps->list[gaps->count++] = (struct gap){start, end};
       at = end;
       ended = false;
       continue;
@@ -167,7 +252,6 @@ static bool find(struct gaps *gaps, const uint8_t *original, const uint8_t *page
     at += one.length;
     ended = one.ends;
   }
-  return reached;
 }
 
 // The tightest gap of `size` bytes that begins in the range; NULL when there is none.
@@ -242,8 +326,8 @@ static uint32_t put_trampoline(uint8_t *page, struct gaps *gaps, int64_t low, in
 
 static bool is_call(const uint8_t *page, uint32_t site) { return page[site] == 0x0f && page[site + 1] == 0x05; }
 
-static bool replace_with_number(uint8_t *page, struct gaps *gaps, uint32_t site) {
-  if (site < 5 || page[site - 5] != 0xb8) return false;
+static bool replace_with_number(uint8_t *page, struct gaps *gaps, uint32_t site, uint32_t before) {
+  if (before + 5 != site || page[before] != 0xb8) return false;
   uint32_t number;
   memcpy(&number, page + site - 4, 4);
   if (!um_gate_serves(number)) return false;
@@ -271,10 +355,9 @@ bool um_patch_page(const uint8_t *original, uint8_t *page, uint32_t site) {
   // Not the last bytes of the page: what follows them may be anything.
   if (site + 2 >= PAGE || !is_call(original, site) || !is_call(page, site)) return false;
   if (site >= 5 && page[site - 5] == 0xe9 && original[site - 5] == 0xb8) return false;
-  // The first seven bytes that are never anything else than a call tell as well where instructions begin.
-  uint32_t first = 5;
-  while (first < site && !(is_call(original, first) && original[first - 5] == 0xb8 && original[first - 2] == 0)) first++;
+  uint32_t boundary, before;
+  if (!find_boundary(original, site, &boundary, &before)) return false;
   struct gaps gaps;
-  if (first >= site || !find(&gaps, original, page, first, site)) find(&gaps, original, page, site, site);
-  return replace_with_number(page, &gaps, site) || replace_alone(page, &gaps, site);
+  find(&gaps, original, page, boundary);
+  return replace_with_number(page, &gaps, site, before) || replace_alone(page, &gaps, site);
 }

@@ -3,8 +3,8 @@
 // A process may be used again when it is certain that nothing of the old program can act in it. The proof:
 //
 //   1. Memory. The mapper has dropped everything below the limit and said so through an eventfd. What is above the limit
-//      cannot be written by the process, except the reports: the kernel process puts zeros there, and also over the ring
-//      and the parameters, which the next program could read.
+//      cannot be written by the process, except the one report: the kernel process puts zeros there, and also over the
+//      ring and the parameters, which the next program could read.
 //   2. Code. The only threads are the mapper, which runs the ring's commands and nothing else, and one user thread (a
 //      process that ever had more is killed: one thread could wake another between two looks). The host's
 //      /proc/…/syscall shows the user thread asleep in a system call, with its arguments and program counter: futex
@@ -135,12 +135,6 @@ static void clean(uint32_t index) {
   atomic_store(&report->awake, 0);
   memset(um_thread_parameters(index, 0), 0, sizeof(struct um_parameters));
   memset(um_space_ring(index)->entries, 0, sizeof um_space_ring(index)->entries);
-  // The reports of threads that never existed: the old program may have written there all the same.
-  uint64_t start = UM_CONTROL_SLOTS + (uint64_t)index * UM_SLOT_SIZE + UM_SLOT_REPORTS;
-  uint64_t rest = start + UM_REPORT_SIZE, end = start + UM_REPORTS_SIZE;
-  int64_t data = um_call3(SYS_lseek, um.control_fd, rest, SEEK_DATA);
-  if (data != -ENXIO && (data < 0 || (uint64_t)data < end))
-    um_call4(SYS_fallocate, um.control_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, rest, end - rest);
   space->error = 0;
   space->uncertain = 0;
 }

@@ -117,7 +117,7 @@ int64_t um_space_create(uint64_t user) {
   int64_t index = um_process_take(user);
   if (index < 0) return index;
   um.spaces_created++;
-  um.spaces[index].shows_copies = 0;
+  um.spaces[index].text_owner = 0;
   change_user(&um.spaces[index], user);
   return um_space_handle((uint32_t)index);
 }
@@ -139,6 +139,7 @@ void um_space_destroy(int64_t handle) {
   um_ring_add(index, &entry);
   int64_t result = um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
   um.spaces_destroyed++;
+  um_charge_forget(space);
   space->generation++;
   if (result != 0 || !um_process_park(index)) um_process_kill(index);
   um_lock_release(&space->lock);
@@ -146,10 +147,12 @@ void um_space_destroy(int64_t handle) {
 
 // One command, or the growth of the last one. `physical` is an offset in the memory file, `protection` as in the interface.
 static void map(struct um_space *space, uint64_t address, uint64_t physical, uint64_t length, uint64_t protection) {
-  struct um_entry *before = last(space, SYS_mmap);
   bool fill = protection & MACHINE_MAP_FILL, writes = protection & MACHINE_ACCESS_WRITE;
   uint64_t populate = writes && (fill || length <= POPULATE_LIMIT) ? MAP_POPULATE : 0;
   protection &= 7;
+  // What is dropped for its cost is dropped before this.
+  um_charge(space, address, length);
+  struct um_entry *before = last(space, SYS_mmap);
   if (before && before->arguments[0] + before->arguments[1] == address && before->arguments[2] == protection &&
       before->arguments[5] + before->arguments[1] == physical) {
     before->arguments[1] += length;
@@ -167,19 +170,29 @@ void um_space_map(int64_t handle, uint64_t address, uint64_t physical, uint64_t 
   uint64_t rights = protection & 7;
   bool text = protection & MACHINE_MAP_TEXT && !(rights & MACHINE_ACCESS_WRITE) && um.gate;
   if (outside(address, length, UM_LIMIT) || address < UM_USER_START || outside(physical, length, um.config.memory_size) ||
-      protection & ~63ull) {
+      protection & ~31ull) {
     space->error = -EINVAL;
-  } else if (text && protection & MACHINE_MAP_ENTRY) {
-    uint64_t site = um_this_cpu ? um_this_cpu->hot_site - 2 : 0;
-    space->shows_copies = 1;
-    if (site - address < MACHINE_PAGE_SIZE && um_text_patch(um_this_cpu, physical, site - address))
-      map(space, address, um_text_find(physical), MACHINE_PAGE_SIZE, rights);
-  } else if (text && space->shows_copies) {
+  } else if (text && space->text_owner) {
     // Each copy among its neighbours costs two commands more: too much for a program that hardly makes a call.
     for (uint64_t at = 0; at < length; at += MACHINE_PAGE_SIZE)
-      map(space, address + at, um_text_find(physical + at), MACHINE_PAGE_SIZE, rights);
+      map(space, address + at, um_text_find(space->text_owner, physical + at), MACHINE_PAGE_SIZE, rights);
   } else {
     map(space, address, physical, length, protection);
+  }
+  um_lock_release(&space->lock);
+}
+
+void um_text_replace(int64_t handle, uint64_t address, uint64_t physical, uint64_t owner) {
+  struct um_space *space = um_space_take(handle);
+  if (!space) return;
+  uint64_t site = um_this_cpu ? um_this_cpu->hot_site - 2 : 0;
+  if (outside(address, MACHINE_PAGE_SIZE, UM_LIMIT) || address < UM_USER_START ||
+      outside(physical, MACHINE_PAGE_SIZE, um.config.memory_size) || owner == 0) {
+    space->error = -EINVAL;
+  } else if (um.gate && site - address < MACHINE_PAGE_SIZE) {
+    space->text_owner = owner;
+    if (um_text_patch(um_this_cpu, owner, physical, site - address))
+      map(space, address, um_text_find(owner, physical), MACHINE_PAGE_SIZE, MACHINE_ACCESS_READ | MACHINE_ACCESS_EXECUTE);
   }
   um_lock_release(&space->lock);
 }

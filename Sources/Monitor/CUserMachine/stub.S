@@ -67,7 +67,12 @@ um_stub_load:
   // unmap of the same range, and an unmap or map that fails drops everything and tries again.
   mov UM_ENTRY_NUMBER(%rbx), %rcx
   cmp $__NR_mprotect, %rcx
-  je 2f
+  jne 4f
+  movabs $UM_LIMIT, %rax              // the reports are no cache: there the protection itself counts
+  cmp %rax, %rdi
+  jb 2f
+  jmp 3f
+4:
   cmp $__NR_munmap, %rcx
   je 3f
   cmp $__NR_mmap, %rcx
@@ -86,8 +91,8 @@ um_stub_load:
   test %rax, %rax
   js um_stub_error
   mov UM_ENTRY_NUMBER(%rbx), %rax
-  cmp $__NR_mmap, %rax
-  jne um_stub_loop
+  cmp $__NR_munmap, %rax
+  je um_stub_loop
   mov UM_ENTRY_ARGUMENTS(%rbx), %rdi
   mov UM_ENTRY_ARGUMENTS+8(%rbx), %rsi
   mov UM_ENTRY_ARGUMENTS+16(%rbx), %rdx
@@ -389,6 +394,8 @@ um_stub_continue:
   mov UM_PARAMETER_FRAME(%r12), %rsp
   test %rsp, %rsp
   jz um_gate_return
+  test $UM_FRAME_END, %spl
+  jnz um_stub_exit
   xor %eax, %eax                      // selectors are in no frame, and a thread serves one program after another
   mov %eax, %ds
   mov %eax, %es
@@ -403,6 +410,15 @@ um_stub_return:
   syscall
   .globl um_stub_site_return
 um_stub_site_return:
+  ud2
+
+// The kernel process has no use for this thread any more (host_threads.c).
+um_stub_exit:
+  mov $__NR_exit, %eax
+  xor %edi, %edi
+  syscall
+  .globl um_stub_site_exit
+um_stub_site_exit:
   ud2
 
 um_stub_again:

@@ -31,46 +31,22 @@ extern const uint8_t um_stub_start[], um_gate_trapped[], um_stub_publish[];
 
 // MARK: Creation
 
-// Has the mapper make the host thread of a slot. Under the space lock.
-int64_t um_thread_make(uint32_t index, uint32_t slot) {
-  struct um_space *space = &um.spaces[index];
-  struct um_entry entry = {
-      UM_COMMAND_THREAD,
-      {CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM},
-      um_parameters_address(slot)};
-  um_ring_add(index, &entry);
-  int64_t low = um_ring_acknowledge(index, UM_COMMAND_REPORT_LOW);
-  if (low < 0) return low;
-  int64_t high = um_ring_acknowledge(index, UM_COMMAND_REPORT_HIGH);
-  if (high < 0) return high;
-  int64_t id = ((int64_t)((uint64_t)(low | high << 12) << 40)) >> 40;  // a signed number of 24 bits
-  // The error is told by the result, and no longer by the next acknowledgement.
-  if (id < 0) {
-    um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
-    return id;
-  }
-  struct um_thread *thread = um_thread_at(index, slot);
-  thread->host_cpu = -1;
-  atomic_store(&thread->sequence, 0);
-  thread->frame = 0;
-  thread->in_gate = 0;
-  atomic_store(&thread->id, (int32_t)id);
-  um_ask_for_slices((int32_t)id, UM_USER_SLICE);
-  atomic_store(&thread->state, UM_THREAD_IDLE);
-  if (slot >= space->thread_limit) space->thread_limit = slot + 1;
-  um.threads_made++;
-  return 0;
-}
-
 int64_t um_user_create(int64_t handle) {
   struct um_space *space = um_space_take(handle);
   if (!space) return -EBADF;
   uint32_t index = (uint32_t)(space - um.spaces);
   int64_t result = -EAGAIN;
   uint32_t slot = 0;
+  if (space->ending) um_threads_collect(index);
   while (slot < space->thread_limit && atomic_load(&um_thread_at(index, slot)->state) != UM_THREAD_IDLE) slot++;
-  if (slot < space->thread_limit) result = 0;
-  else if (slot < UM_MAX_THREADS_PER_SPACE) result = um_thread_make(index, slot);
+  if (slot < space->thread_limit) {
+    um_thread_employ(index, slot);
+    result = 0;
+  } else {
+    slot = 0;
+    while (slot < space->thread_limit && atomic_load(&um_thread_at(index, slot)->state) != UM_THREAD_NONE) slot++;
+    if (slot < UM_MAX_THREADS_PER_SPACE) result = um_thread_make(index, slot);
+  }
   if (result == 0) {
     struct um_thread *thread = um_thread_at(index, slot);
     thread->frame = 0;
@@ -83,13 +59,13 @@ int64_t um_user_create(int64_t handle) {
   return result;
 }
 
-// The host thread stays asleep in the stub and serves the next thread of this space.
+// The host thread stays asleep in the stub and serves the next thread of this space, or ends.
 void um_user_destroy(int64_t user) {
   struct um_space *space = um_space_take(user >> 10);
   if (!space) return;
   uint32_t index, slot;
   struct um_thread *thread = um_thread_find(user, &index, &slot);
-  if (thread) atomic_store(&thread->state, UM_THREAD_IDLE);
+  if (thread) um_thread_retire(index, slot);
   um_lock_release(&space->lock);
 }
 

@@ -159,6 +159,8 @@ static void free_slot(uint32_t index) {
   memset(um.threads + (uint64_t)index * UM_MAX_THREADS_PER_SPACE, 0, space->thread_limit * sizeof(struct um_thread));
   space->queued = space->published = space->acknowledged = space->done = 0;
   space->thread_limit = space->uncertain = 0;
+  um_threads_forget(index);
+  um_charge_forget(space);
   space->error = 0;
   space->mixed = 0;
   space->barriers = 0;
@@ -282,7 +284,7 @@ static int64_t make_process(void) {
   uint64_t offset = UM_CONTROL_SLOTS + (uint64_t)index * UM_SLOT_SIZE;
   zygote_add(SYS_mmap, UM_RING, 2 * UM_PART, PROT_READ | (open ? PROT_WRITE : 0), MAP_SHARED | MAP_FIXED, UM_FD_CONTROL,
              offset, 0);
-  zygote_add(SYS_mmap, UM_REPORTS, UM_REPORTS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, UM_FD_CONTROL,
+  zygote_add(SYS_mmap, UM_REPORTS, UM_REPORTS_SIZE, PROT_NONE, MAP_SHARED | MAP_FIXED, UM_FD_CONTROL,
              offset + UM_SLOT_REPORTS, 0);
   zygote_add(UM_COMMAND_PROCESS, CLONE_PARENT, 0, 0, 0, 0, 0, UM_RING);
   int64_t low = zygote_result(UM_COMMAND_REPORT_LOW);

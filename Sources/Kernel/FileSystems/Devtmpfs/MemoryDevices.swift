@@ -122,7 +122,7 @@ final class KernelLogDevice: OpenFile {
       text.removeFirst(end + 1)
     }
     if text.last == 0x0a { text.removeLast() }
-    Log.write(level, ByteString(text).string)
+    Log.write(level, ByteString(text).string, from: .user)
     return count
   }
 

@@ -29,7 +29,7 @@ enum SystemControl {
       .text("domainname", 0o644, sink: { name throws(Errno) in HostIdentity.setDomain(try checked(name)) }) {
         () throws(Errno) in SystemFormat.line(HostIdentity.domain)
       },
-      number("pid_max", 32768), number("threads-max", 32768), number("ngroups_max", 65536),
+      number("pid_max", 32768), number("threads-max", ProcessTable.taskLimit), number("ngroups_max", 65536),
       number("cap_last_cap", Capability.allCases.count - 1), number("overflowuid", 65534),
       number("overflowgid", 65534), number("tainted", 0),
       parameter("randomize_va_space", 0...2, MappingLayout.randomization) { MappingLayout.randomization = $0 },

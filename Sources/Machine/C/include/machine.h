@@ -101,7 +101,7 @@ enum machine_access {
 
 struct machine_event {
   uint32_t kind;
-  uint32_t vector;      // SYSCALL: 1 when the call would be cheaper if its page were mapped with MACHINE_MAP_ENTRY; TRAP, FOREIGN
+  uint32_t vector;      // SYSCALL: 1 when the call would be cheaper after text_replace for its page; TRAP, FOREIGN
   uint32_t access;      // one of machine_access; READ also stands for "unknown, not a write"
   uint32_t error_code;  // the processor's page-fault error code
   uint64_t address;
@@ -134,7 +134,7 @@ struct machine_rom_entry {
   X(space_create) X(space_destroy) X(space_map) X(space_unmap) X(space_protect) X(space_commit)                     \
   X(user_create) X(user_destroy) X(user_run) X(user_xstate_read) X(user_xstate_write)                               \
   X(device_queue) X(device_kick) X(console_write) X(random) X(power_off) X(memory_release) X(interrupts_pending)    \
-  X(thread_stack) X(user_xstate_copy) X(text_seal) X(memory_enlarge) X(space_user)
+  X(thread_stack) X(user_xstate_copy) X(text_seal) X(memory_enlarge) X(space_user) X(text_replace)
 
 enum machine_operation {
 #define X(name) MACHINE_OP_##name,
@@ -187,8 +187,7 @@ MACHINE_OPERATION1(void, cpu_kick, uint64_t, index)
 // machine_access and of the marks below. unmap and protect queue an invalidation, which is in force for a user thread when it runs
 // next; `space_commit` returns when all that were queued for the space are in force on every CPU: only then may a frame be used again.
 #define MACHINE_MAP_TEXT 8   // code of a file: the machine may show a copy whose `syscall` instructions are jumps to its own entry
-#define MACHINE_MAP_ENTRY 16 // with TEXT, one page: it made many system calls, and is private: make such a copy now
-#define MACHINE_MAP_FILL 32  // the pages have contents, and the program is writing to one after another: map them to the last level now
+#define MACHINE_MAP_FILL 16  // the pages have contents, and the program is writing to one after another: map them to the last level now
 // The programs of a space act for a user of the kernel, `user`, at first the one given to `space_create`: the machine lets nothing
 // of what the processor remembers of one user's programs (its branch predictors) work on another's.
 MACHINE_OPERATION1(int64_t, space_create, uint64_t, user)
@@ -198,6 +197,11 @@ MACHINE_OPERATION5(void, space_map, int64_t, space, uint64_t, address, uint64_t,
 MACHINE_OPERATION3(void, space_unmap, int64_t, space, uint64_t, address, uint64_t, length)
 MACHINE_OPERATION4(void, space_protect, int64_t, space, uint64_t, address, uint64_t, length, uint64_t, protection)
 MACHINE_OPERATION1(int64_t, space_commit, int64_t, space)
+
+// After an event whose `vector` says so: the page at `address`, code of a file that is mapped privately, is the page
+// `physical`; the call may be replaced in a copy, and the copy mapped. Copies belong to `owner`, not 0: they are shown in no
+// space but those for which an owner's replacement was asked last. Programs of one owner may harm each other anyway.
+MACHINE_OPERATION4(void, text_replace, int64_t, space, uint64_t, address, uint64_t, physical, uint64_t, owner)
 
 // A user thread of a space: a negative error number or a handle. It runs with the registers given, until `event`. The
 // thread's extended state stays with the handle; a new handle has the processor's initial state.
@@ -225,9 +229,11 @@ MACHINE_OPERATION2(int64_t, memory_release, uint64_t, physical, uint64_t, length
 // The frames of these 2 MiB extents, aligned to 2 MiB, will be used together: the machine puts large pages behind them
 // if it can, and answers how many of the extents have one. Contents stay as they are.
 MACHINE_OPERATION2(int64_t, memory_enlarge, uint64_t, physical, uint64_t, length)
-// Memory for a kernel stack of `size` bytes, with a guard page below; its lowest usable address, or 0. Size 0 and an
-// earlier result in `old` give it back.
-MACHINE_OPERATION2(uint64_t, thread_stack, uint64_t, size, uint64_t, old)
+// A kernel stack out of guest memory: maps the MACHINE_STACK_SIZE bytes at `physical`, a multiple of that, a second time, with
+// a guard below; the lowest usable address, or 0. With an earlier result in `old` it takes that mapping away, and returns the
+// guest-physical address.
+#define MACHINE_STACK_SIZE 0x8000ull
+MACHINE_OPERATION2(uint64_t, thread_stack, uint64_t, physical, uint64_t, old)
 
 // Makes the image's code unwritable, once its sites have been patched.
 MACHINE_OPERATION0(int64_t, text_seal)

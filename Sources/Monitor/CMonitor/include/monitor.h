@@ -44,6 +44,13 @@ struct monitor_disk {
 enum { MONITOR_MOST_DISKS = 8 };
 int64_t monitor_confine(int writes, const struct monitor_disk *disks, size_t count);
 
+// Has a child of this process put it into a control group with these limits, where the host permits one, and remove the group
+// when this process has ended. `tells` 1: the child says on standard error what came of it. To be called before there are
+// other threads. 0 or a negative error number.
+int monitor_control_group(uint64_t memory, uint64_t tasks, int tells);
+// Whether a group could be made: 0 and the version of control groups, or a negative error number and version 0.
+int monitor_control_group_probe(int *version);
+
 // Ends the machine with waitpid status `status` after `nanoseconds`, from a thread of its own.
 int monitor_set_timeout(uint64_t nanoseconds, uint64_t status);
 

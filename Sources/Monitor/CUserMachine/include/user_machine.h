@@ -47,6 +47,8 @@ struct um_config {
   uint32_t cpu_count;       // 1 … MACHINE_MAX_CPUS
   uint32_t maximum_spaces;  // 0: UM_MAX_SPACES
   uint32_t pool_size;       // empty user processes kept ready; 0: 4
+  uint32_t maximum_threads; // host threads for user threads, in all spaces together; 0: no limit
+  uint64_t mapping_limit;   // bytes that the mappings of user processes may cost the host's kernel; 0: an eighth of memory and 32 MiB
   uint32_t test_switches;   // a set of um_test_switch; 0 in production
   uint32_t hand_over;       // enum um_hand_over
   uint32_t zygote_namespaces;  // CLONE_NEW… flags: what user processes leave of the host, as far as it permits
@@ -80,6 +82,8 @@ void um_set_kernel(uint64_t image_base, uint64_t image_end, void (*trap)(struct 
 // Makes the calling thread CPU `index`: pins it to a host CPU and gives it an alternate signal stack.
 int64_t um_cpu_attach(uint64_t index);
 void um_cpu_detach(void);
+// The stack with which a CPU enters the kernel, of `size` bytes, with a guard below; its lowest usable address, or 0.
+uint64_t um_first_stack(uint64_t size);
 // The index of the calling thread's CPU, or -1.
 int64_t um_cpu_index(void);
 // Waits until the threads made by um_cpu_start have returned from cpu_main.
@@ -123,6 +127,7 @@ void um_space_map(int64_t space, uint64_t address, uint64_t physical, uint64_t l
 void um_space_unmap(int64_t space, uint64_t address, uint64_t length);
 void um_space_protect(int64_t space, uint64_t address, uint64_t length, uint64_t protection);
 int64_t um_space_commit(int64_t space);
+void um_text_replace(int64_t space, uint64_t address, uint64_t physical, uint64_t owner);
 
 int64_t um_user_create(int64_t space);
 void um_user_destroy(int64_t user);
@@ -134,7 +139,7 @@ int64_t um_user_xstate_copy(int64_t from, int64_t to);
 void um_random(void *buffer, uint64_t count);
 int64_t um_memory_release(uint64_t physical, uint64_t length);
 int64_t um_memory_enlarge(uint64_t physical, uint64_t length);
-uint64_t um_thread_stack(uint64_t size, uint64_t old);
+uint64_t um_thread_stack(uint64_t physical, uint64_t old);
 
 // Values of machine_event.vector in a MACHINE_EVENT_FOREIGN.
 enum um_foreign_entry { UM_FOREIGN_INT80 = 0x80, UM_FOREIGN_X32 = 0x32, UM_FOREIGN_VSYSCALL = 0xff };
@@ -175,6 +180,7 @@ enum um_reason {
 struct um_statistics {
   uint64_t spaces_created, spaces_destroyed, processes_made, processes_reaped, processes_reused, threads_made;
   uint64_t runs, syscalls, faults, interrupts, kicks, commands, acknowledgements;
+  uint64_t spaces_dropped, mapping_cost;  // spaces that lost their mappings for their cost, and what all cost now
   uint64_t gate_calls, sites_replaced;  // system calls that came without a trap, and the places where they were made
   uint64_t polled_runs, polling_begun, polling_ended;  // runs on two host CPUs, and how often threads went there and back
   uint64_t condemned[UM_REASON_COUNT];  // user processes that were ended, by reason
