@@ -19,8 +19,6 @@ private final class ModelFile {
   var mode: UInt32
   var links = 1
   var attributes: [String: String] = [:]
-  /// A directory that has a part in the lower layer.
-  var isJoined = false
   /// As first seen; 0 before.
   var number: UInt64 = 0
 
@@ -52,17 +50,24 @@ private struct Run {
   init(_ name: StaticString) throws {
     var random = SeededGenerator(name)
     let root = ModelFile(.directory)
-    root.isJoined = true
-    overlay = try OverlayTree { lower in try Run.fill(lower, root, "", 3, &random) }
+    var files: [(path: String, model: ModelFile)] = []
+    overlay = try OverlayTree { lower in try Run.fill(lower, root, "", 3, &files, &random) }
     self.root = root
     self.random = random
   }
 
   private static func fill(
-    _ lower: TestTree, _ directory: ModelFile, _ path: String, _ depth: Int, _ random: inout SeededGenerator
+    _ lower: TestTree, _ directory: ModelFile, _ path: String, _ depth: Int,
+    _ files: inout [(path: String, model: ModelFile)], _ random: inout SeededGenerator
   ) throws {
     for name in names where random.below(4) > 0 {
       let child = path + "/" + name
+      if random.below(5) == 0, let (other, model) = files.randomElement(using: &random) {
+        try lower.link(other, child)
+        model.links += 1
+        directory.children[name] = model
+        continue
+      }
       let model: ModelFile
       switch random.below(depth > 0 ? 5 : 3) {
       case 0:
@@ -79,11 +84,11 @@ private struct Run {
           try file.inode.setExtendedAttribute("user.low", ByteString(model.attributes["user.low"]!), .create)
         }
         file.release()
+        files.append((child, model))
       default:
         model = ModelFile(.directory)
-        model.isJoined = true
         try lower.makeDirectory(child)
-        try fill(lower, model, child, depth - 1, &random)
+        try fill(lower, model, child, depth - 1, &files, &random)
       }
       directory.children[name] = model
     }
@@ -279,7 +284,6 @@ private struct Run {
       if source.kind == .directory, target.kind != .directory { return .ENOTDIR }
       if source.kind != .directory, target.kind == .directory { return .EISDIR }
     }
-    if source.isJoined || (flags == .exchange && target!.isJoined) { return .EXDEV }
     if flags != .exchange, let target, !target.children.isEmpty { return .ENOTEMPTY }
     return nil
   }

@@ -140,21 +140,72 @@ import Tmpfs
     try overlay.expectLowerUnchanged()
   }
 
-  @Test func `directories with a lower part do not move, others do`() throws {
+  @Test func `a directory with a lower part moves with all that is in it`() throws {
     let overlay = try OverlayTree { lower in
       try lower.makeDirectory("/low")
-      try lower.put("/low/f", "")
+      try lower.put("/low/f", "below")
+      try lower.makeDirectory("/low/deep")
+      try lower.put("/low/deep/g", "deeper")
+      try lower.makeDirectory("/other")
+      try lower.put("/other/hidden", "")
     }
     let tree = overlay.tree
-    #expect(error { () throws(Errno) in try tree.rename("/low", "/moved") } == .EXDEV)
-    try tree.makeDirectory("/high")
-    try tree.put("/high/f", "")
-    #expect(error { () throws(Errno) in try tree.rename("/high", "/low", .exchange) } == .EXDEV)
-    #expect(error { () throws(Errno) in try tree.rename("/high", "/low") } == .ENOTEMPTY)
-    try tree.unlink("/low/f")
-    try tree.rename("/high", "/low")
-    #expect(try tree.names("/") == ["low"])
+    let number = try tree.attributes("/low").number
+    try tree.rename("/low", "/moved")
+    #expect(try tree.names("/") == ["moved", "other"])
+    #expect(try tree.names("/moved") == ["deep", "f"])
+    #expect(try tree.text("/moved/deep/g") == "deeper")
+    #expect(try tree.attributes("/moved").number == number)
+    // The old name is free, and what is made there is empty.
+    try tree.makeDirectory("/low")
+    #expect(try tree.names("/low") == [])
+    // What moves to the place of a lower directory does not join it.
+    try tree.unlink("/other/hidden")
+    try tree.rename("/moved", "/other")
+    #expect(try tree.names("/other") == ["deep", "f"])
+    try tree.put("/low/new", "above")
+    try tree.rename("/low", "/other", .exchange)
+    #expect(try tree.names("/other") == ["new"])
+    #expect(try tree.names("/low") == ["deep", "f"])
+    try tree.put("/low/deep/g", "changed")
+    try tree.rename("/low/deep", "/deep")
+    #expect(try tree.text("/deep/g") == "changed")
     #expect(try tree.names("/low") == ["f"])
+    #expect(error { () throws(Errno) in try tree.rename("/deep", "/low") } == .ENOTEMPTY)
+    try tree.unlink("/low/f")
+    try tree.rename("/deep", "/low")
+    #expect(try tree.names("/low") == ["g"])
+    try overlay.expectLowerUnchanged()
+  }
+
+  @Test func `the names of a file of the lower layer stay names of one file`() throws {
+    let overlay = try OverlayTree { lower in
+      try lower.put("/a", "one")
+      try lower.link("/a", "/b")
+      try lower.makeDirectory("/d")
+      try lower.link("/a", "/d/c")
+    }
+    let tree = overlay.tree
+    let names = ["/a", "/b", "/d/c"]
+    #expect(Set(try names.map { ObjectIdentifier(try tree.place($0).inode) }).count == 1)
+    try tree.put("/b", "two")
+    for name in names {
+      #expect(try tree.text(name) == "two")
+      #expect(try tree.attributes(name).linkCount == 3)
+    }
+    // A name that only the lower layer has is renamed, removed, replaced and linked like any other.
+    try tree.rename("/d/c", "/e")
+    try tree.put("/e", "three")
+    #expect(try tree.text("/a") == "three")
+    #expect(try tree.attributes("/a").linkCount == 3)
+    try tree.unlink("/a")
+    #expect(try tree.attributes("/b").linkCount == 2)
+    try tree.put("/new", "other")
+    try tree.rename("/new", "/b")
+    #expect(try tree.text("/b") == "other")
+    #expect(try tree.attributes("/e").linkCount == 1)
+    try tree.link("/e", "/a")
+    #expect(try tree.attributes("/e").linkCount == 2)
     try overlay.expectLowerUnchanged()
   }
 

@@ -39,7 +39,12 @@ extension OverlayInode {
       copy = try overlay.upperRoot.makeTemporary(permissions: attributes.permissions, owner: attributes.owner)
       try fill(copy, from: lower, attributes, keeping: size)
     }
-    layers.withLock { $0.upper = copy }
+    layers.withLock { layers in
+      layers.upper = copy
+      let names = attributes.linkCount - min(attributes.linkCount, layers.removedNames)
+      layers.lowerNames = names - min(names, place == nil ? 0 : 1)
+    }
+    if kind != .directory, attributes.linkCount > 1 { overlay.keep(self) }
     return copy
   }
 

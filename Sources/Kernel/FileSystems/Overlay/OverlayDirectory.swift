@@ -28,22 +28,36 @@ public final class OverlayDirectory: OverlayInode {
     let place = Place(parent: self, name: name)
     if let found = try upper?.entry(name) {
       if OverlayMark.isWhiteout(found) { throw .ENOENT }
-      return try inode(upper: found, beneath: lower, place)
+      if found.kind != .directory { return try file(found, place, number: OverlayMark.number(ofUpper: found)) }
+      let below = try lowerPart(of: found, name, beneath: lower)
+      return make(upper: found, lower: below, place, number: below?.number ?? OverlayMark.number(ofUpper: found))
     }
     guard let found = try lower?.entry(name) else { throw .ENOENT }
-    return make(found.kind, upper: nil, lower: found, place, number: found.number)
+    if found.kind != .directory { return try file(found, place, number: found.number) }
+    return make(upper: nil, lower: found, place, number: found.number)
   }
 
-  private func inode(upper: Inode, beneath lower: Inode?, _ place: Place) throws(Errno) -> Inode {
-    let number = OverlayMark.number(ofUpper: upper)
-    guard upper.kind == .directory, !OverlayMark.isOpaque(upper), let below = try lower?.entry(place.name),
-      below.kind == .directory
-    else { return make(upper.kind, upper: upper, lower: nil, place, number: number) }
-    return make(.directory, upper: upper, lower: below, place, number: below.number)
+  /// The lower directory that is joined with a directory of the upper layer.
+  private func lowerPart(of upper: Inode, _ name: ByteString, beneath lower: Inode?) throws(Errno) -> Inode? {
+    if let redirected = overlay.redirect(of: upper) { return redirected }
+    guard !OverlayMark.isOpaque(upper), let below = try lower?.entry(name), below.kind == .directory else { return nil }
+    return below
   }
 
-  private func make(_ kind: FileKind, upper: Inode?, lower: Inode?, _ place: Place?, number: UInt64) -> OverlayInode {
-    switch kind {
+  /// The inode of a file that was found in a layer: the one that stands for it already, if it has several names.
+  private func file(_ found: Inode, _ place: Place, number: UInt64) throws(Errno) -> Inode {
+    if let known = overlay.known(found) {
+      known.wasFound(place)
+      return known
+    }
+    let isBelow = found.superblock !== overlay.upperRoot.superblock
+    let inode = make(upper: isBelow ? nil : found, lower: isBelow ? found : nil, place, number: number)
+    return try found.attributes().linkCount > 1 ? overlay.keep(inode) : inode
+  }
+
+  private func make(upper: Inode?, lower: Inode?, _ place: Place?, number: UInt64) -> OverlayInode {
+    guard let kind = (upper ?? lower)?.kind else { panic("an overlay inode without a layer") }
+    return switch kind {
     case .directory: OverlayDirectory(upper: upper, lower: lower, place: place, number: number, on: superblock)
     case .regular:
       OverlayFile(kind: kind, upper: upper, lower: lower, place: place, number: number, on: superblock)
@@ -85,7 +99,7 @@ public final class OverlayDirectory: OverlayInode {
 
   public override func makeTemporary(permissions: UInt32, owner: Owner) throws(Errno) -> Inode {
     let file = try copyUp().makeTemporary(permissions: permissions, owner: owner)
-    return make(.regular, upper: file, lower: nil, nil, number: OverlayMark.number(ofUpper: file))
+    return make(upper: file, lower: nil, nil, number: OverlayMark.number(ofUpper: file))
   }
 
   public override func link(_ inode: Inode, as name: ByteString) throws(Errno) {
@@ -93,13 +107,13 @@ public final class OverlayDirectory: OverlayInode {
     let source = try file.copyUp()
     try replacingWhiteout(name) { upper throws(Errno) in try upper.link(source, as: name) }
     file.didMove(into: self, as: name)
+    overlay.keep(file)
   }
 
   private func add(_ name: ByteString, _ create: (Inode) throws(Errno) -> Inode) throws(Errno) -> Inode {
     let upper = try replacingWhiteout(name, create)
     return make(
-      upper.kind, upper: upper, lower: nil, Place(parent: self, name: name),
-      number: OverlayMark.number(ofUpper: upper))
+      upper: upper, lower: nil, Place(parent: self, name: name), number: OverlayMark.number(ofUpper: upper))
   }
 
   /// Runs `body` on the upper directory without the whiteout of that name; if it fails the whiteout comes back.
@@ -127,7 +141,11 @@ public final class OverlayDirectory: OverlayInode {
     guard let file = inode as? OverlayInode else { throw .EIO }
     let upper = try copyUp()
     let hides = try lowerHas(name)
-    if let entry = try upper.entry(name) { try upper.unlink(name, entry) }
+    if let entry = try upper.entry(name) {
+      try upper.unlink(name, entry)
+    } else {
+      file.didLoseLowerName()
+    }
     if hides { try cover(name, in: upper) }
     file.didRemove(name, from: self)
   }
@@ -140,6 +158,7 @@ public final class OverlayDirectory: OverlayInode {
     if let entry = directory.upper {
       try directory.removeWhiteouts()
       try upper.removeDirectory(name, entry)
+      overlay.setRedirect(of: entry, to: nil)
     }
     if hides { try cover(name, in: upper) }
     directory.didRemove(name, from: self)
@@ -166,32 +185,57 @@ public final class OverlayDirectory: OverlayInode {
     guard let target = directory as? OverlayDirectory, target.superblock === superblock else { throw .EXDEV }
     guard !flags.contains(.whiteout) else { throw .EINVAL }
     let (fromUpper, toUpper) = (try copyUp(), try target.copyUp())
-    guard let source = try fromUpper.entry(name) else { throw .EIO }
+    let source = try bringUp(name)
     let (hidesSource, hidesTarget) = (try lowerHas(name), try target.lowerHas(newName))
     var upperFlags = flags
     if flags.contains(.exchange) {
-      // Both are in the upper layer (`willMove`).
-      if let other = try toUpper.entry(newName), other.kind == .directory, hidesSource { try makeOpaque(other) }
+      let other = try target.bringUp(newName)
+      if other.kind == .directory { try target.detach(other, newName, over: hidesSource) }
     } else {
-      if let replaced = try target.entry(newName) as? OverlayDirectory {
-        try target.prepareReplacing(newName, replaced)
-      }
+      try target.prepareReplacing(newName)
       if hidesSource { upperFlags.insert(.whiteout) }
     }
-    if source.kind == .directory, hidesTarget { try makeOpaque(source) }
+    if source.kind == .directory { try detach(source, name, over: hidesTarget) }
     try fromUpper.rename(name, into: toUpper, as: newName, upperFlags)
+  }
+
+  /// The upper layer's entry for a name, made if a file with several names has none under this one yet.
+  private func bringUp(_ name: ByteString) throws(Errno) -> Inode {
+    let upper = try copyUp()
+    if let entry = try upper.entry(name) { return entry }
+    guard let file = try lookup(name) as? OverlayInode else { throw .EIO }
+    let copy = try file.copyUp()
+    if let entry = try upper.entry(name) { return entry }
+    try upper.link(copy, as: name)
+    file.didLoseLowerName()
+    return copy
+  }
+
+  /// A directory of the upper layer leaves this one: it stays joined with what it is joined with now, and with nothing that
+  /// the lower layer has in its new place.
+  private func detach(_ entry: Inode, _ name: ByteString, over hidesPlace: Bool) throws(Errno) {
+    if let below = try lowerPart(of: entry, name, beneath: lower) { overlay.setRedirect(of: entry, to: below) }
+    if hidesPlace { try makeOpaque(entry) }
   }
 
   private func makeOpaque(_ directory: Inode) throws(Errno) {
     try directory.setExtendedAttribute(OverlayMark.opaque, "y", .createOrReplace)
   }
 
-  /// Takes an empty directory out of the upper layer, whose own rename knows nothing of whiteouts.
-  private func prepareReplacing(_ name: ByteString, _ directory: OverlayDirectory) throws(Errno) {
+  /// Prepares for a rename over `name`: counts a name that only the lower layer has, and takes an empty directory out of the
+  /// upper layer, whose own rename knows nothing of whiteouts.
+  private func prepareReplacing(_ name: ByteString) throws(Errno) {
+    guard let replaced = try entry(name) as? OverlayInode else { return }
+    let upper = try copyUp()
+    guard let directory = replaced as? OverlayDirectory else {
+      if replaced.upper != nil, try upper.entry(name) == nil { replaced.didLoseLowerName() }
+      return
+    }
     guard try directory.isEmpty() else { throw .ENOTEMPTY }
     guard let entry = directory.upper else { return }
     try directory.removeWhiteouts()
-    try copyUp().removeDirectory(name, entry)
-    if try lowerHas(name) { try cover(name, in: try copyUp()) }
+    try upper.removeDirectory(name, entry)
+    overlay.setRedirect(of: entry, to: nil)
+    if try lowerHas(name) { try cover(name, in: upper) }
   }
 }

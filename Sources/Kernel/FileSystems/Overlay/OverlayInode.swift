@@ -19,6 +19,8 @@ public class OverlayInode: Inode {
     var place: Place?
     /// Names removed while the file was in the lower layer, whose link count does not change.
     var removedNames: UInt64 = 0
+    /// Once there is a copy: the names that only the lower layer has.
+    var lowerNames: UInt64 = 0
   }
   let layers: SpinLock<Layers>
 
@@ -43,12 +45,18 @@ public class OverlayInode: Inode {
   // MARK: Reading: whichever layer has it
 
   public override func attributes() throws(Errno) -> Attributes {
-    let (real, removed) = layers.withLock { ($0.upper ?? $0.lower, $0.upper == nil ? $0.removedNames : 0) }
-    guard let real else { throw .EIO }
+    let layers = layers.withLock { $0 }
+    guard let real = layers.upper ?? layers.lower else { throw .EIO }
     var attributes = try real.attributes()
     attributes.number = number
     attributes.device = superblock.device
-    attributes.linkCount -= min(attributes.linkCount, removed)
+    if kind != .directory {
+      if layers.upper == nil {
+        attributes.linkCount -= min(attributes.linkCount, layers.removedNames)
+      } else {
+        attributes.linkCount += layers.lowerNames
+      }
+    }
     // Flags (chattr) guard the file below, which no change here touches.
     (attributes.flags, attributes.knownFlags) = (0, 0)
     return attributes
@@ -90,13 +98,7 @@ public class OverlayInode: Inode {
   }
 
   /// A rename takes the file away from its place: from now on it must be in the upper layer.
-  public override func willMove() throws(Errno) {
-    if kind == .directory, lower != nil {
-      // As Linux without redirect_dir: the parts of a joined directory cannot move together.
-      throw .EXDEV
-    }
-    try copyUp()
-  }
+  public override func willMove() throws(Errno) { try copyUp() }
 
   public override func didMove(into directory: Inode, as name: ByteString) {
     guard let parent = directory as? OverlayDirectory else { return }
@@ -104,14 +106,34 @@ public class OverlayInode: Inode {
   }
 
   public override func wasReplaced(as name: ByteString, in directory: Inode) {
-    if let directory = directory as? OverlayDirectory { didRemove(name, from: directory) }
+    guard let directory = directory as? OverlayDirectory else { return }
+    // Of a file with a copy, the rename has counted the name.
+    if upper == nil { didLoseLowerName() }
+    didRemove(name, from: directory)
   }
 
   /// A name of this file has been removed.
   final func didRemove(_ name: ByteString, from directory: OverlayDirectory) {
     layers.withLock { layers in
-      layers.removedNames += 1
       if let place = layers.place, place.parent === directory, place.name == name { layers.place = nil }
+    }
+  }
+
+  /// A name that only the lower layer had is covered, or has got an entry in the upper layer.
+  final func didLoseLowerName() {
+    layers.withLock { layers in
+      if layers.upper == nil {
+        layers.removedNames += 1
+      } else if layers.lowerNames > 0 {
+        layers.lowerNames -= 1
+      }
+    }
+  }
+
+  /// The file has been found under a name: its copy goes there if it has lost the place where it would have gone.
+  final func wasFound(_ place: Place) {
+    layers.withLock { layers in
+      if layers.upper == nil, layers.place == nil { layers.place = place }
     }
   }
 }

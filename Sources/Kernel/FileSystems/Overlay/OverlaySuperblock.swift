@@ -17,6 +17,12 @@ public final class OverlaySuperblock: Superblock {
   let lowerRoot: Inode
   /// One copy at a time: a copy may need copies of its parents, and nothing is gained by racing.
   let copyUpLock = SleepLock()
+  /// A lock that is held for a few dictionary accesses; it sleeps because those allocate.
+  private let tablesLock = SleepLock()
+  private var linked = LinkedFiles()
+  /// Directories of the upper layer that were renamed: the lower directory that each goes on being joined with. The entry
+  /// holds the upper directory, so that its identity stays its own.
+  private var redirects: [ObjectIdentifier: (upper: Inode, lower: Inode)] = [:]
   let options: ByteString
 
   /// - Parameters:
@@ -47,6 +53,44 @@ public final class OverlaySuperblock: Superblock {
   }
 
   public override func sync() throws(Errno) { try upperRoot.superblock.sync() }
+
+  // MARK: Files with several names
+
+  /// The inode that stands for a file of either layer already.
+  func known(_ file: Inode) -> OverlayInode? {
+    tablesLock.acquire()
+    defer { tablesLock.release() }
+    return linked.find(file)
+  }
+
+  /// Keeps an inode that is to be found by each name of its file; the one that stands for the file already, if there is one.
+  @discardableResult
+  func keep(_ inode: OverlayInode) -> OverlayInode {
+    var victims: [OverlayInode] = []
+    tablesLock.acquire()
+    let kept = linked.keep(inode, &victims)
+    tablesLock.release()
+    withExtendedLifetime(victims) {}
+    return kept
+  }
+
+  // MARK: Renamed directories
+
+  /// The lower directory with which a renamed directory of the upper layer is joined.
+  func redirect(of upper: Inode) -> Inode? {
+    tablesLock.acquire()
+    defer { tablesLock.release() }
+    return redirects[ObjectIdentifier(upper)]?.lower
+  }
+
+  /// Joins a directory of the upper layer with `lower`, wherever it goes; nil: it is removed.
+  func setRedirect(of upper: Inode, to lower: Inode?) {
+    tablesLock.acquire()
+    let old = redirects.removeValue(forKey: ObjectIdentifier(upper))
+    if let lower { redirects[ObjectIdentifier(upper)] = (upper, lower) }
+    tablesLock.release()
+    withExtendedLifetime(old) {}
+  }
 }
 
 /// The marks and numbers of the upper layer.

@@ -1,0 +1,54 @@
+// Files with several names. Whatever name it is reached by, such a file is one inode: one copy in the upper layer, one lock,
+// one set of watches. The table finds the inode by the file of either layer that stands for it.
+
+import FileSystem
+import KernelCore
+
+/// The inodes of an overlay whose files have more than one name.
+struct LinkedFiles {
+  private var places: [ObjectIdentifier: Int] = [:]
+  private var slots: [OverlayInode?] = []
+  private var free: [Int] = []
+  private var hand = 0
+  /// Inodes beyond this are given up when nothing else refers to them.
+  private static let limit = 1024
+
+  /// The inode for a file of a layer.
+  func find(_ file: Inode) -> OverlayInode? { places[ObjectIdentifier(file)].flatMap { slots[$0] } }
+
+  /// Enters `inode`, or its copy in the upper layer that has been made since, unless another inode stands for the file.
+  /// The table's reference keeps the files of the layers alive, so that no other object takes over their identity.
+  ///
+  /// - Parameter victims: what the caller releases when no lock is held.
+  /// - Returns: the inode that stands for the file.
+  mutating func keep(_ inode: OverlayInode, _ victims: inout [OverlayInode]) -> OverlayInode {
+    let files = inode.layers.withLock { [$0.upper, $0.lower] }.compactMap { $0 }.map { ObjectIdentifier($0) }
+    let known = files.compactMap { places[$0] }.first
+    if let known, let other = slots[known], other !== inode { return other }
+    if known == nil, slots.count - free.count >= Self.limit { evict(&victims) }
+    let place = known ?? free.popLast() ?? slots.count
+    if place == slots.count { slots.append(nil) }
+    slots[place] = inode
+    for file in files { places[file] = place }
+    return inode
+  }
+
+  private mutating func evict(_ victims: inout [OverlayInode]) {
+    for _ in 0..<min(64, slots.count) {
+      if hand >= slots.count { hand = 0 }
+      let place = hand
+      hand += 1
+      guard slots[place] != nil, isKnownUniquelyReferenced(&slots[place]), let inode = slots[place] else { continue }
+      // What the layers alone do not tell must not be forgotten.
+      let (upper, lower, isKnownHereOnly) = inode.layers.withLock { layers in
+        (layers.upper, layers.lower, layers.removedNames > 0 || layers.upper != nil && layers.lowerNames > 0)
+      }
+      if isKnownHereOnly { continue }
+      if let upper { places[ObjectIdentifier(upper)] = nil }
+      if let lower { places[ObjectIdentifier(lower)] = nil }
+      slots[place] = nil
+      free.append(place)
+      victims.append(inode)
+    }
+  }
+}
