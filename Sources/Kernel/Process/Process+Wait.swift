@@ -14,12 +14,15 @@ public struct WaitRequest: Sendable {
     case group(Int32)
   }
   public var target: Target
-  /// WNOHANG, WEXITED, WSTOPPED, WCONTINUED, WNOWAIT, __WALL, __WCLONE.
+  /// WNOHANG, WEXITED, WSTOPPED, WCONTINUED, WNOWAIT, __WALL, __WCLONE, __WNOTHREAD.
   public var options: Int32
+  /// The thread that waits: __WNOTHREAD means only the children that this thread has made.
+  public var thread: Int32
 
-  public init(target: Target, options: Int32) {
+  public init(target: Target, options: Int32, thread: Int32) {
     self.target = target
     self.options = options
+    self.thread = thread
   }
 
   func has(_ option: Int32) -> Bool { options & option != 0 }
@@ -31,6 +34,7 @@ public struct WaitRequest: Sendable {
     case .process(let pid): if child.pid != pid { return false }
     case .group(let identifier): if child.group.identifier != identifier { return false }
     }
+    if has(__WNOTHREAD) && child.threadOfParent != thread { return false }
     // A "clone child" is one that ends with another signal than SIGCHLD (wait(2)).
     if has(__WALL) { return true }
     return (child.exitSignal != SIGCHLD) == has(__WCLONE)
@@ -46,6 +50,13 @@ public struct WaitResult: Sendable {
 }
 
 extension Process {
+  /// The thread to which this child belongs: the one that made it or, when that has ended, the parent's oldest one. Under
+  /// the lock of ProcessTable.
+  fileprivate var threadOfParent: Int32 {
+    guard let tasks = parent?.tasks, let oldest = tasks.first else { return 0 }
+    return tasks.contains { $0.tid == parentThread } ? parentThread : oldest.tid
+  }
+
   /// Waits for a child of this process to change state.
   ///
   /// - Returns: nil when WNOHANG is set and nothing has happened.
@@ -70,8 +81,8 @@ extension Process {
     let found: (WaitResult?, Bool) = ProcessTable.state.withLock { state in
       var hasChildren = false
       for child in children where request.matches(child) {
-        hasChildren = true
         if child.isZombie {
+          // A zombie neither stops nor continues: it is no reason to go on waiting for that.
           guard request.has(WEXITED) else { continue }
           let result = child.result(child.status)
           if !request.has(WNOWAIT) {
@@ -80,8 +91,11 @@ extension Process {
           }
           return (result, true)
         }
+        hasChildren = true
         guard let report = child.report else { continue }
         let isContinuation = report == .continued
+        // A stop that SIGCONT has ended meanwhile is no longer reported (POSIX.1, waitid).
+        guard isContinuation || child.isStopped else { continue }
         guard request.has(isContinuation ? WCONTINUED : WSTOPPED) else { continue }
         if !request.has(WNOWAIT) { child.report = nil }
         return (child.result(report), true)

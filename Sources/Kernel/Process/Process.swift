@@ -21,6 +21,8 @@ public final class Process {
   public internal(set) var leader: Task?
   /// The signal that the parent gets when the process ends; 0 for none.
   var exitSignal: Int32 = SIGCHLD
+  /// The thread of the parent that made this process (`__WNOTHREAD`).
+  var parentThread: Int32 = 0
   /// Whether the process ended and waits for its parent.
   public internal(set) var isZombie = false
   /// The final status; valid for zombies.

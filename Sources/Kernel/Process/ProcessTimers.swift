@@ -175,8 +175,10 @@ public final class ProcessTimers {
     watches.store(isNeeded, ordering: .relaxed)
   }
 
-  /// Compares the process's CPU time with what is set, and sends what is due.
-  func checkProcessorTime(_ process: Process) {
+  /// Compares the CPU time of the process of `task`, which has just run, with what is set, and sends what is due: to the
+  /// thread that used the time, if it takes the signal, so that a profiler sees every thread.
+  func checkProcessorTime(_ task: Task) {
+    let process = task.process
     let usage = process.usage
     let hardLimit = process.limits[.processorTime].hard
     var due: [Int32] = []
@@ -197,7 +199,7 @@ public final class ProcessTimers {
       }
       updateWatch(state)
     }
-    for signal in due { Signals.send(.kernel(signal), to: process) }
+    for signal in due { Signals.send(.kernel(signal), to: process, preferring: task) }
   }
 
   // MARK: POSIX timers

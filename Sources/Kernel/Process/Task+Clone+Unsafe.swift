@@ -121,15 +121,18 @@ extension Task {
     child.memoryPolicy = memoryPolicy
     child.schedulingPolicy = schedulingPolicy
     child.schedulingPriority = schedulingPriority
-    child.timerSlack = timerSlack
+    (child.timerSlack, child.defaultTimerSlack) = (timerSlack, timerSlack)
     child.isTraced = isTraced
     try? child.setAffinity(affinity)
     // sigaltstack(2): threads start without an alternate stack; forked and vforked children keep it.
     if !request.has(CLONE_VM) || request.has(CLONE_VFORK) { child.alternateStack = alternateStack }
     if !request.has(CLONE_THREAD) {
       childProcess.exitSignal = request.has(CLONE_PARENT) ? process.exitSignal : request.exitSignal
+      childProcess.parentThread = request.has(CLONE_PARENT) ? process.parentThread : tid
       childProcess.dumpable = process.dumpable
       childProcess.personality = process.personality
+      let processorTime = process.limit(.processorTime)
+      if processorTime != ResourceLimit.infinity { childProcess.limitChanged(.processorTime, to: processorTime) }
       childProcess.outOfMemoryAdjustment.store(
         process.outOfMemoryAdjustment.load(ordering: .relaxed), ordering: .relaxed)
     }

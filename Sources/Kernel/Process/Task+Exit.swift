@@ -122,7 +122,7 @@ extension Process {
       continueOrphanedGroups(orphans)
       guard let parent else { return }
       isAutoReaped = notify(parent, status)
-      if isAutoReaped { reap(&state) }
+      if isAutoReaped { ProcessTable.forget(self, &state) }
       parent.childEvents.wakeAll()
     }
     exitEvents.wakeAll()
@@ -152,9 +152,10 @@ extension Process {
       child.parent = heir
       heir.children.append(child)
       child.exitSignal = SIGCHLD
+      child.parentThread = 0
       child.sendParentDeathSignal()
       guard child.isZombie else { continue }
-      if child.notify(heir, child.status) { child.reap(&state) }
+      if child.notify(heir, child.status) { ProcessTable.forget(child, &state) }
     }
     heir.childEvents.wakeAll()
     return orphans
@@ -206,7 +207,8 @@ extension Process {
     terminal?.sessionEnded()
   }
 
-  /// Removes the zombie and adds its times to the parent's. Under the lock of ProcessTable.
+  /// Removes the zombie that `parent` has waited for, and adds its times to the parent's. The times of a child that
+  /// nobody waits for are lost (getrusage(2), RUSAGE_CHILDREN). Under the lock of ProcessTable.
   func reap(_ state: inout ProcessTable.State) {
     if let parent, parent !== ProcessTable.reaper {
       parent.childrenUsage.add(usage)

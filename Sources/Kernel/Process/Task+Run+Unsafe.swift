@@ -55,7 +55,7 @@ extension Task {
       // What others ran is not the program's time.
       if Scheduler.interruptPoint(now: now) { now = Instant.now() }
       MemoryPressure.balance()
-      if process.timers.watchesProcessorTime { process.timers.checkProcessorTime(process) }
+      if process.timers.watchesProcessorTime { process.timers.checkProcessorTime(self) }
     }
     finish()
   }

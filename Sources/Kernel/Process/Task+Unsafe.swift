@@ -80,7 +80,9 @@ import VirtualMemory
   /// sched_setscheduler(2): kept and reported; the scheduler has one class.
   public var schedulingPolicy: Int32 = SCHED_OTHER
   public var schedulingPriority: Int32 = 0
+  /// PR_SET_TIMERSLACK, in nanoseconds, and the value that PR_SET_TIMERSLACK of 0 restores: what the parent had at fork.
   public var timerSlack: UInt64 = 50_000
+  public var defaultTimerSlack: UInt64 = 50_000
   /// The system call that runs, -1 in user mode (/proc/PID/syscall).
   public var currentSystemCall: Int64 = -1
   /// Whether system calls are written to the trace sink.

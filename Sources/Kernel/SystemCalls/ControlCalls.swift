@@ -60,7 +60,7 @@ public enum ControlCalls {
     case PR_GET_SECUREBITS: return Int64(frame.credentials.secureBits.rawValue)
     case PR_SET_SECUREBITS: task.setCredentials(try frame.credentials.settingSecureBits(frame.uint(1)))
     case PR_GET_TIMERSLACK: return Int64(clamping: task.timerSlack)
-    case PR_SET_TIMERSLACK: task.timerSlack = frame.a1 == 0 ? 50_000 : frame.a1
+    case PR_SET_TIMERSLACK: task.timerSlack = frame.a1 == 0 ? task.defaultTimerSlack : frame.a1
     case PR_SET_CHILD_SUBREAPER: process.isSubreaper = frame.a1 != 0
     case PR_GET_CHILD_SUBREAPER: try UserMemory.write(Int32(process.isSubreaper ? 1 : 0), to: frame.a1)
     case PR_SET_NO_NEW_PRIVS:

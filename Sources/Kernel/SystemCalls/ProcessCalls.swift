@@ -194,7 +194,10 @@ public enum ProcessCalls {
     case 0: target = .group(frame.process.groupIdentifier)
     default: target = .process(pid)
     }
-    guard let result = try frame.process.wait(WaitRequest(target: target, options: options | WEXITED)) else { return 0 }
+    guard
+      let result = try frame.process.wait(
+        WaitRequest(target: target, options: options | WEXITED, thread: frame.task.tid))
+    else { return 0 }
     if frame.a1 != 0 { try UserMemory.write(result.status.rawValue, to: frame.a1) }
     if frame.a3 != 0 { try UserMemory.write(result.usage.abi, to: frame.a3) }
     return Int64(result.pid)
@@ -202,10 +205,11 @@ public enum ProcessCalls {
 
   static func waitid(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let identifier = frame.int(1)
-    let options = frame.int(3)
+    var options = frame.int(3)
     let known = WNOHANG | WEXITED | WSTOPPED | WCONTINUED | WNOWAIT | __WNOTHREAD | __WALL | __WCLONE
     guard options & ~known == 0, options & (WEXITED | WSTOPPED | WCONTINUED) != 0 else { throw .EINVAL }
     let target: WaitRequest.Target
+    var mustNotBlock = false
     switch frame.int(0) {
     case P_ALL: target = .any
     case P_PID:
@@ -216,10 +220,16 @@ public enum ProcessCalls {
       target = .group(identifier == 0 ? frame.process.groupIdentifier : identifier)
     case P_PIDFD:
       guard let file = try frame.descriptors.get(identifier).file as? ProcessFile else { throw .EBADF }
+      // A process that was waited for has no parent; its number may be another one's by now.
+      guard file.process.parentPid != 0 else { throw .ECHILD }
       target = .process(file.process.pid)
+      // pidfd_open(2), PIDFD_NONBLOCK.
+      mustNotBlock = file.flags.contains(.nonBlocking) && options & WNOHANG == 0
+      if mustNotBlock { options |= WNOHANG }
     default: throw .EINVAL
     }
-    let result = try frame.process.wait(WaitRequest(target: target, options: options))
+    let result = try frame.process.wait(WaitRequest(target: target, options: options, thread: frame.task.tid))
+    if result == nil && mustNotBlock { throw .EAGAIN }
     if frame.a2 != 0 {
       var info = linux_siginfo()
       if let result {

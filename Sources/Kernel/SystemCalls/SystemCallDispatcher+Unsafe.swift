@@ -22,7 +22,8 @@ public enum SystemCallDispatcher {
   public static func dispatch(_ task: Task) {
     // SAFETY: the task is the running one, in the kernel.
     let registers = unsafe task.registers
-    let number = unsafe registers.pointee.orig_rax
+    // Linux looks at the low 32 bits of rax only.
+    let number = UInt64(UInt32(truncatingIfNeeded: unsafe registers.pointee.orig_rax))
     if task.isTraced { return dispatchTraced(task, number) }
     task.currentSystemCall = Int64(truncatingIfNeeded: number)
     unsafe registers.pointee.rax = UInt64(bitPattern: perform(number, task))

@@ -20,6 +20,14 @@ struct ExtendedState {
   static let softwareOffset = 464
   static let headerOffset = 512
 
+  /// The state of a thread that has not touched a register: no component present, all exceptions masked.
+  static let initial: ExtendedState = {
+    var state = ExtendedState(bytes: [UInt8](repeating: 0, count: size))
+    state.set(0x37f, at: 0)
+    state.set(0x1f80, at: 24)
+    return state
+  }()
+
   /// The state of the machine's thread `user`; nil when the machine cannot tell.
   static func read(_ user: Int64) -> ExtendedState? {
     var bytes = [UInt8](repeating: 0, count: size)

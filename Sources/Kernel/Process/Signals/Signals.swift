@@ -10,16 +10,18 @@ import Synchronization
 
 /// The ways to send a signal.
 public enum Signals {
-  /// Sends to a process: any of its threads that does not block the signal takes it.
+  /// Sends to a process: any of its threads that does not block the signal takes it, `preferred` before others.
   ///
   /// Callable from timers and with the process table locked; it does not sleep.
   /// - Returns: false when the queue is full and the signal is one that must not get lost (EAGAIN of sigqueue(3)).
   /// - Locks: `signals`.
   @export(interface) @discardableResult
-  public static func send(_ information: SignalInformation, to process: Process) -> Bool {
+  public static func send(
+    _ information: SignalInformation, to process: Process, preferring preferred: Task? = nil
+  ) -> Bool {
     let limit = process.limit(.pendingSignals)
     return process.signals.withLock { state in
-      post(information, to: nil, of: process, &state, limit: limit)
+      post(information, to: nil, of: process, &state, limit: limit, preferring: preferred)
     }
   }
 
@@ -65,7 +67,8 @@ public enum Signals {
   // MARK: Under the lock
 
   private static func post(
-    _ information: SignalInformation, to task: Task?, of process: Process, _ state: inout ProcessSignals, limit: UInt64
+    _ information: SignalInformation, to task: Task?, of process: Process, _ state: inout ProcessSignals, limit: UInt64,
+    preferring preferred: Task? = nil
   ) -> Bool {
     let signal = information.signal
     guard let reference = task ?? state.tasks.first else { return true }
@@ -82,7 +85,7 @@ public enum Signals {
     let outcome = task?.pending.add(information, room: room) ?? state.shared.add(information, room: room)
     if outcome == .refused { return false }
     process.signalArrivals.wakeAll()
-    guard let target = task ?? chooseTarget(signal, state) else { return true }
+    guard let target = task ?? chooseTarget(signal, state, preferred) else { return true }
     guard target.wants(signal) else { return true }
     // A stopped process ends only when it is continued (signal(7)), unless by SIGKILL.
     if action.isFatal(signal), !target.awaited.contains(signal), !state.isStopped {
@@ -94,8 +97,9 @@ public enum Signals {
     return true
   }
 
-  /// A thread that takes the signal: the first that does not block it.
-  private static func chooseTarget(_ signal: Int32, _ state: ProcessSignals) -> Task? {
+  /// A thread that takes the signal: `preferred`, else the first that does not block it.
+  private static func chooseTarget(_ signal: Int32, _ state: ProcessSignals, _ preferred: Task?) -> Task? {
+    if let preferred, preferred.wants(signal) { return preferred }
     for task in state.tasks where task.wants(signal) { return task }
     return nil
   }

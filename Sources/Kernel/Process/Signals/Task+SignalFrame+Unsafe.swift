@@ -52,6 +52,8 @@ extension Task {
     frame.ucontext.mask = (savedMask ?? blocked).rawValue
     fill(&frame.ucontext.context, from: before)
     try UserMemory.write(frame, to: stack)
+    // A handler starts with the initial floating-point and vector state, whatever it interrupts.
+    try ExtendedState.initial.write(user)
     if alternateStack.flags & SS_AUTODISARM != 0 { alternateStack = AlternateStack() }
 
     var after = before
@@ -102,9 +104,15 @@ extension Task {
       let ucontext = try UserMemory.read(stack &+ 8, as: linux_ucontext.self)
       let context = ucontext.context
       setMask(SignalSet(rawValue: ucontext.mask))
-      try restoreExtendedState(context.fpstate)
+      // The registers first: when the rest of the frame is bad, SIGSEGV meets the program where it was interrupted.
       restore(context)
-      restoreAlternateStack(ucontext.stack)
+      do throws(Errno) {
+        try restoreExtendedState(context.fpstate)
+        restoreAlternateStack(ucontext.stack)
+      } catch {
+        try? ExtendedState.initial.write(user)
+        Signals.force(.kernel(SIGSEGV), on: self)
+      }
       return Int64(bitPattern: context.rax)
     } catch {
       Signals.force(.kernel(SIGSEGV), on: self)
@@ -141,12 +149,8 @@ extension Task {
   /// Loads the XSAVE image at `address`; 0 stands for the processor's initial state, an image without the marks for
   /// the old FXSAVE format.
   private func restoreExtendedState(_ address: UInt64) throws(Errno) {
-    var image = ExtendedState(bytes: [UInt8](repeating: 0, count: ExtendedState.size))
-    guard address != 0 else {
-      image.set(0x37f, at: 0)
-      image.set(0x1f80, at: 24)
-      return try image.write(user)
-    }
+    var image = ExtendedState.initial
+    guard address != 0 else { return try image.write(user) }
     try copyIn(address, count: ExtendedState.headerOffset, to: &image)
     let marks = image.word(at: ExtendedState.softwareOffset)
     let features = image.word(at: ExtendedState.softwareOffset + 8)
