@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: help dependencies host image build run test unit models conformance conformance-files attacks fuzz soak bench lint format coverage clean
+.PHONY: help dependencies host image build run test unit models conformance conformance-files attacks torture fuzz soak bench lint format coverage clean
 
 # Product flags: a fully static executable starts about a millisecond earlier than one that loads libstdc++. It is position
 # independent, so that an attacker does not know where the monitor's code lies: 0.1 ms for 39,000 relocations. Such a program may have no rpath.
@@ -52,6 +52,9 @@ conformance: build ## Conformance programs, natively and in Apus (ONLY="name …
 
 attacks: build ## Attack the isolation from inside sandboxes: Tests/Attacks (ONLY="name …")
 	@Scripts/attacks.sh $(ONLY)
+
+torture: build ## Failing allocations, objects without end, hostile numbers, long calls: Tests/Attacks
+	@Scripts/attacks.sh memory_ numbers_ hang_ panic_
 
 fuzz: build ## Random system calls and files inside sandboxes: Tests/Fuzz (SECONDS=… SEED=… JOBS=… ONLY="name …")
 	@SECONDS_EACH=$(SECONDS) SEED=$(SEED) JOBS=$(JOBS) Scripts/fuzz.sh $(ONLY)

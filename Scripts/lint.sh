@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The checks that a reader would otherwise have to make: format, imports, unsafe code, paths of the build machine.
+# The checks that a reader would otherwise have to make: format, imports, unsafe code, numbers of programs, paths of the build
+# machine.
 # Prints one line for each check; the exit status is the number of checks that failed.
 set -u
 cd "$(dirname "$0")/.."
@@ -41,6 +42,16 @@ documented_calls() {
   } | sort -u)
 }
 
+# Arithmetic that traps on a number of a program: an argument of a system call beside + - * <<, or in a conversion that must fit.
+# Such numbers are checked, clamped, or computed with wrapping or reporting operators; times are `Nanoseconds` from the start.
+user_numbers() {
+  local argument='frame\.(a[0-5]|u?int\([0-5]\))'
+  ! { grep -rnE "$argument\)? (\+|-|\*|<<) |[^&](\+|-|\*|<<) $argument|[^a-z]-$argument" Sources/Kernel/SystemCalls
+    grep -rnE '\bU?Int(8|16|32|64)?\((try UserMemory\.read\(|frame\.a[0-5]\))' Sources/Kernel/SystemCalls
+    grep -rnE '[^&]\* (Timespec|Nanoseconds)\.second|[^&]\* 1_000_000(_000)?\b' Sources/Kernel/{SystemCalls,Process,FileSystem}
+  } | grep .
+}
+
 shell_syntax() {
   local script status=0
   while IFS= read -r script; do bash -n "$script" || status=1; done < <(git ls-files '*.sh' .ci/run Tests/Conformance/shell)
@@ -55,6 +66,7 @@ mkdir -p build
 check "format" swift format lint --strict -r Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/*/*.swift
 check "unsafe code" Scripts/check-unsafe.sh
 check "paths of this machine" machine_paths
+check "numbers of programs" user_numbers
 check "shell syntax" shell_syntax
 check "host calls are documented" documented_calls
 [ -n "${SKIP_IMPORTS:-}" ] || check "undeclared imports" undeclared_imports

@@ -106,7 +106,7 @@ private final class FrameModel {
     }
     takeAll([])
     #expect(test.free == minimum + setAside)
-    #expect(test.memory.isExhausted)
+    #expect(test.memory.isExhausted([]))
     #expect(test.memory.isShort)
     #expect(test.memory.takeShortage() > 0)
     #expect(!test.memory.isShort)
@@ -121,7 +121,7 @@ private final class FrameModel {
     for frame in frames { test.memory.free(frame) }
     test.memory.drainLocalFrames()
     #expect(test.free == initial)
-    #expect(!test.memory.isExhausted && test.memory.shortage == 0)
+    #expect(!test.memory.isExhausted([]) && test.memory.shortage == 0)
     test.checkZone()
   }
 

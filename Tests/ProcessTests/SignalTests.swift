@@ -130,9 +130,9 @@ import Testing
   }
 
   @Test func `a process that never dies is never chosen, and the adjustment counts in thousandths of memory`() {
-    #expect(OutOfMemoryKiller.badness(residentPages: 100, totalPages: 1000, adjustment: -1000) == nil)
-    #expect(OutOfMemoryKiller.badness(residentPages: 100, totalPages: 1000, adjustment: 0) == 100)
-    #expect(OutOfMemoryKiller.badness(residentPages: 100, totalPages: 1000, adjustment: 500) == 600)
-    #expect(OutOfMemoryKiller.badness(residentPages: 1, totalPages: 1000, adjustment: -500) == 1)
+    #expect(OutOfMemoryKiller.badness(pages: 100, totalPages: 1000, adjustment: -1000) == nil)
+    #expect(OutOfMemoryKiller.badness(pages: 100, totalPages: 1000, adjustment: 0) == 100)
+    #expect(OutOfMemoryKiller.badness(pages: 100, totalPages: 1000, adjustment: 500) == 600)
+    #expect(OutOfMemoryKiller.badness(pages: 1, totalPages: 1000, adjustment: -500) == 1)
   }
 }

@@ -141,6 +141,25 @@ import Testing
     #expect(try file.writeBytes([1], at: 65535) == 1)
   }
 
+  @Test func `further names and attributes take from the limits, and give back`() throws {
+    let tree = try TestTree("size=64k,nr_inodes=5")
+    let file = try tree.open("/f", [.create, .writeOnly])
+    let superblock = file.path.mount.superblock
+    let (inodes, blocks) = (try superblock.statistics().freeFiles, try superblock.statistics().freeBlocks)
+    for name in ["/1", "/2", "/3"] { try FileTree.link(file.path, to: ByteString(name), by: tree.caller) }
+    #expect(error { () throws(Errno) in try FileTree.link(file.path, to: "/4", by: tree.caller) } == .ENOSPC)
+    for name in ["/1", "/2", "/3"] { try FileTree.unlink(ByteString(name), by: tree.caller) }
+    #expect(try superblock.statistics().freeFiles == inodes)
+    let value = ByteString([UInt8](repeating: 1, count: 40_000))
+    try file.inode.setExtendedAttribute("user.a", value, .create)
+    #expect(error { () throws(Errno) in try file.inode.setExtendedAttribute("user.b", value, .create) } == .ENOSPC)
+    try file.inode.setExtendedAttribute("user.a", ByteString(), .replace)
+    try file.inode.setExtendedAttribute("user.b", value, .create)
+    try file.inode.removeExtendedAttribute("user.b")
+    try file.inode.removeExtendedAttribute("user.a")
+    #expect(try superblock.statistics().freeBlocks == blocks)
+  }
+
   @Test func `exchanging and hard links keep their counts`() throws {
     let tree = try TestTree()
     try FileTree.makeDirectory("/d", permissions: 0o755, by: tree.caller)

@@ -35,6 +35,7 @@ public func boot(_ info: UnsafePointer<machine_boot_info>) {
     if let pages = unsafe BootParameters.option("hugepages=", of: info) {
       HugePagePool.resize(to: Int(clamping: pages))
     }
+    KernelAccount.limit = MemoryStatistics.snapshot().total / 4 * PhysicalMemory.pageSize
     KernelHeap.outOfMemoryHandler = { MemoryPressure.relieveKernel() }
     Scheduler.adoptCPU()
     do throws(Errno) {
@@ -43,7 +44,10 @@ public func boot(_ info: UnsafePointer<machine_boot_info>) {
       panic("no memory to start with")
     }
     for index in 1..<max(CPU.count, 1) where machine_cpu_start(UInt64(index)) < 0 {
-      panic("CPU \(index) does not start")
+      panic { line in
+        line.append("a CPU does not start: ")
+        line.append(decimal: index)
+      }
     }
     Scheduler.idleLoop()
   #endif

@@ -5,6 +5,7 @@ import FileSystem
 import Identity
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Process
 import Scheduling
 import SystemCalls
@@ -44,8 +45,11 @@ enum Command {
     }
   }
 
-  /// The default limit of processes for each user: half of what the machine may have, as on Linux.
-  private static var maximumThreads: UInt64 { UInt64(max(ProcessTable.taskLimit / 2, 1)) }
+  /// The default limit of processes for each user, and of signals that wait in a process: half of what the machine may have
+  /// and the memory could hold, as on Linux.
+  private static var maximumThreads: UInt64 {
+    UInt64(max(min(ProcessTable.taskLimit / 2, Int(clamping: MemoryStatistics.snapshot().total) / 8), 1))
+  }
 
   /// `user=UID:GID`.
   private static func identity() -> Credentials {

@@ -11,15 +11,14 @@ import Scheduling
 public func kernelTrap(_ frame: UnsafePointer<machine_trap_frame>) {
   // SAFETY: the machine built the frame on this stack, below everything in use.
   let trap = unsafe frame.pointee
-  var text = TextBuffer()
-  text.append("apus: kernel bug: ")
-  text.append(describe(trap))
-  text.append(" at ip 0x")
-  text.append(hex: trap.registers.rip)
-  text.append(" on CPU ")
-  text.append(decimal: CPU.currentIndex)
-  text.append("\n")
-  Log.console(text.byteString)
+  Panic.endIfPanicking()
+  var line = ConsoleLine("apus: kernel bug: ")
+  describe(trap, in: &line)
+  line.append(" at ip 0x")
+  line.append(hex: trap.registers.rip)
+  line.append(" on CPU ")
+  line.append(decimal: CPU.currentIndex)
+  line.print()
   Backtrace.print(from: trap.registers.rbp, at: trap.registers.rip)
   guard CPU.lockDepth == 0, let endThread = Panic.endThread else {
     panic("the bug was in code that cannot be given up")
@@ -28,18 +27,16 @@ public func kernelTrap(_ frame: UnsafePointer<machine_trap_frame>) {
   panic("the thread with the bug went on")
 }
 
-private func describe(_ trap: machine_trap_frame) -> ByteString {
-  var text = TextBuffer()
+private func describe(_ trap: machine_trap_frame, in line: inout ConsoleLine) {
   switch trap.vector {
-  case 0: text.append("division by zero")
-  case 6: text.append("runtime check failed (undefined instruction)")
-  case 13: text.append("general protection")
+  case 0: line.append("division by zero")
+  case 6: line.append("runtime check failed (undefined instruction)")
+  case 13: line.append("general protection")
   case 14:
-    text.append("bad memory access to 0x")
-    text.append(hex: trap.address)
+    line.append("bad memory access to 0x")
+    line.append(hex: trap.address)
   default:
-    text.append("processor exception ")
-    text.append(decimal: trap.vector)
+    line.append("processor exception ")
+    line.append(decimal: UInt64(trap.vector))
   }
-  return text.byteString
 }

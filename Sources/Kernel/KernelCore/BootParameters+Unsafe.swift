@@ -31,6 +31,13 @@ public enum BootParameters {
   @export(interface)
   public static func number(_ key: StaticString) -> UInt64? { value(key)?.decimal() }
 
+  /// Whether the kernel's options have this word.
+  @export(interface)
+  public static func hasOption(_ name: StaticString) -> Bool {
+    guard let info = unsafe info else { return false }
+    return unsafe option(name, of: info) != nil
+  }
+
   /// Looks for a word of the kernel's options (`append=…`, words separated by spaces), before there is a heap. A name
   /// that ends with "=" stands for a number behind it.
   ///

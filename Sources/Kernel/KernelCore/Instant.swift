@@ -53,11 +53,10 @@ public enum Clock {
   public static var monotonicNanoseconds: UInt64 { Instant.now().nanoseconds(since: boot) }
 
   /// The machine's instant for a CLOCK_MONOTONIC time of a program.
-  public static func instant(monotonicNanoseconds time: UInt64) -> Instant { boot.advanced(byNanoseconds: time) }
+  public static func instant(monotonic time: Nanoseconds) -> Instant { boot.advanced(by: time) }
 
-  /// The machine's instant at which CLOCK_REALTIME reads `time`, as things stand.
-  public static func instant(realtimeNanoseconds time: UInt64) -> Instant {
-    let now = realtimeNanoseconds
-    return time <= now ? .now() : Instant.now().advanced(byNanoseconds: time &- now)
+  /// The machine's instant at which CLOCK_REALTIME reads `time`, as things stand; now for a time that has passed.
+  public static func instant(realtime time: Nanoseconds) -> Instant {
+    Instant.now().advanced(by: time - Nanoseconds(realtimeNanoseconds))
   }
 }

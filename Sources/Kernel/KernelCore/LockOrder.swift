@@ -58,7 +58,13 @@ enum LockOrder {
     private static func report(_ rank: LockRank) -> Never {
       let first = CPU.currentIndex << 8
       let lowest = (0...Int(rank.order)).first { counts[first | $0] > 0 } ?? 0
-      panic("a lock of rank \(rank.order) is taken while one of rank \(lowest) is held (LockRank.swift)")
+      panic { line in
+        line.append("a lock of rank ")
+        line.append(decimal: Int(rank.order))
+        line.append(" is taken while one of rank ")
+        line.append(decimal: lowest)
+        line.append(" is held (LockRank.swift)")
+      }
     }
   #endif
 }

@@ -125,6 +125,12 @@ public enum Log {
     }
   }
 
+  /// For tests of panics: ends the kernel with the log locked.
+  @export(interface)
+  public static func panicWithinLock() -> Never {
+    state.withLock { _ in panic("a panic was asked for within the log") }
+  }
+
   /// Writes bytes to the machine's console at once, without the log.
   @export(interface)
   public static func console(_ text: ByteString) {

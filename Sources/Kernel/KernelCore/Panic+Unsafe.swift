@@ -1,17 +1,25 @@
 // The end of the kernel (panic) and of a thread that hit a kernel bug (oops). Both print the reason and a backtrace by
 // return addresses, relative to the image; `apus` turns them into names with the image's own symbol table.
+//
+// A panic takes no lock and allocates nothing, because it may come from within the heap or the log. The first CPU that
+// panics ends the machine; another one that panics meanwhile stops, and a bug within a panic ends the machine at once.
 
 import Machine
+import Synchronization
 
 /// Ends the kernel: prints `message` and a backtrace, and stops the machine with status 125.
 @export(interface)
-public func panic(_ message: String) -> Never {
-  Log.console("apus: kernel panic: ")
-  Log.console(ByteString(message))
-  Log.console("\n")
+public func panic(_ message: StaticString) -> Never { panic { line in line.append(message) } }
+
+/// The same, with a message of several parts.
+@export(interface)
+public func panic(_ describe: (inout ConsoleLine) -> Void) -> Never {
+  Panic.begin()
+  var line = ConsoleLine("apus: kernel panic: ")
+  describe(&line)
+  line.print()
   Backtrace.print(from: Backtrace.framePointer())
-  machine_power_off(UInt64(Panic.exitStatus) << 8)
-  while true { machine_idle(.max) }
+  Panic.end()
 }
 
 /// What happens on a kernel bug in a thread.
@@ -21,6 +29,33 @@ public enum Panic {
 
   /// Installed by Scheduling: ends the current thread, which hit a kernel bug; nil before threads exist.
   public nonisolated(unsafe) static var endThread: (() -> Void)?
+
+  /// 1 + the index of the CPU that panics; 0 while none does.
+  private static let owner = Atomic<Int>(0)
+
+  /// Makes this CPU the one that ends the machine. Returns on one CPU, and once.
+  @export(interface)
+  public static func begin() {
+    let own = CPU.currentIndex &+ 1
+    let (isFirst, first) = owner.compareExchange(expected: 0, desired: own, ordering: .acquiringAndReleasing)
+    if isFirst { return }
+    if first == own { end() }
+    stop()
+  }
+
+  /// Ends the machine if this CPU is panicking already, and stops this CPU if another one is. The first thing that the
+  /// handler of kernel traps does: a panic that traps must not come back to itself.
+  @export(interface)
+  public static func endIfPanicking() {
+    if owner.load(ordering: .acquiring) != 0 { begin() }
+  }
+
+  static func end() -> Never {
+    machine_power_off(UInt64(exitStatus) << 8)
+    stop()
+  }
+
+  private static func stop() -> Never { while true { machine_idle(.max) } }
 }
 
 /// Frame-pointer walks of kernel stacks.
@@ -54,10 +89,8 @@ public enum Backtrace {
 
   // The monitor knows these lines by their beginnings, and a return address by its "from".
   private static func printAddress(_ address: UInt64, _ label: StaticString) {
-    var line = TextBuffer()
-    line.append(label)
+    var line = ConsoleLine(label)
     line.append(hex: address &- imageBase)
-    line.append("\n")
-    Log.console(line.byteString)
+    line.print()
   }
 }

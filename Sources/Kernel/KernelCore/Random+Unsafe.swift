@@ -11,6 +11,15 @@ public enum Random {
     if let base = buffer.baseAddress { unsafe machine_random(base, UInt64(buffer.count)) }
   }
 
+  /// Makes `bytes` an array of `count` random bytes, in the place that it has.
+  @export(interface)
+  public static func fill(_ bytes: inout [UInt8], count: Int) {
+    if bytes.count > count { bytes.removeLast(bytes.count - count) }
+    while bytes.count < count { bytes.append(0) }
+    // SAFETY: the buffer is filled inside the closure.
+    unsafe bytes.withUnsafeMutableBytes { unsafe fill($0) }
+  }
+
   @export(interface)
   public static func next() -> UInt64 {
     var value: UInt64 = 0

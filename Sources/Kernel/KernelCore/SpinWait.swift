@@ -31,7 +31,10 @@ public struct SpinWait {
     start = .max
     // The others that wait for the same thing have nothing to add; nor has the report, should it wait itself.
     guard Self.reports.add(1, ordering: .relaxed).oldValue < CPU.count else { return }
-    Log.console(ByteString("apus: CPU \(CPU.currentIndex) has been waiting for another one for 20 s\n"))
+    var line = ConsoleLine("apus: CPU ")
+    line.append(decimal: CPU.currentIndex)
+    line.append(" has been waiting for another one for 20 s")
+    line.print()
     Backtrace.print(from: Backtrace.framePointer())
   }
 }

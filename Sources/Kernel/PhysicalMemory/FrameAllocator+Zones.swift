@@ -38,7 +38,7 @@ extension PhysicalMemory {
   /// Whether an allocation may use everything, the frames set aside included.
   @inline(__always)
   func mayUseAll(_ options: AllocationOptions) -> Bool {
-    unsafe options.contains(.reserved) || state.pointee.isFailing.load(ordering: .relaxed)
+    options.contains(.reserved)
   }
 
   /// How many frames of the zone an allocation may have.
@@ -49,11 +49,23 @@ extension PhysicalMemory {
       &- (options.contains(.atomic) ? minimum / 2 : minimum &+ zone.pointee.protection)
   }
 
-  var isExhausted: Bool {
+  func isExhausted(_ options: AllocationOptions) -> Bool {
     for place in 0..<(unsafe state.pointee.zoneCount) {
-      if unsafe available(state.pointee.zones + place, []) > 0 { return false }
+      if unsafe available(state.pointee.zones + place, options) > 0 { return false }
     }
     return true
+  }
+
+  func hasRun(of bytes: Int) -> Bool {
+    let count = max(1, (bytes &+ Self.pageSize &- 1) / Self.pageSize)
+    let order = Int.bitWidth &- (count &- 1).leadingZeroBitCount
+    for place in 0..<(unsafe state.pointee.zoneCount) {
+      let zone = unsafe state.pointee.zones + place
+      // Runs beyond the largest block are looked for among its neighbours.
+      let block = min(order, Self.maximumOrder)
+      if unsafe available(zone, .atomic) > count && zone.pointee.hasBlock(order: block) { return true }
+    }
+    return false
   }
 
   var shortage: Int { shortage(of: nil) }

@@ -44,9 +44,7 @@ public enum FrameAllocator {
   /// - Locks: zone (rarely, for order 0).
   @export(interface)
   public static func allocate(order: Int = 0, options: AllocationOptions = []) throws(Errno) -> PageFrameNumber {
-    #if !hasFeature(Embedded)
-      try AllocationFailure.check(options)
-    #endif
+    if !options.contains(.reserved) { try AllocationFailure.check() }
     return try PhysicalMemory.system.allocate(order: order, options: options)
   }
 
@@ -61,7 +59,8 @@ public enum FrameAllocator {
   public static func allocateContiguousRun(count: Int, alignment: Int = 1, options: AllocationOptions = [])
     throws(Errno) -> PageFrameNumber
   {
-    try PhysicalMemory.system.allocateRun(count: count, alignment: alignment, options: options)
+    if !options.contains(.reserved) { try AllocationFailure.check() }
+    return try PhysicalMemory.system.allocateRun(count: count, alignment: alignment, options: options)
   }
 
   /// Makes the frames of a block independent: each is as if allocated by itself.
@@ -80,9 +79,15 @@ public enum FrameAllocator {
   /// Gives what is left of this CPU's frames put aside back.
   @export(interface) public static func releaseLocalReservation() { PhysicalMemory.system.releaseLocalReservation() }
 
-  /// Whether ordinary allocations fail now. System calls that would create objects check it: objects come from the
-  /// reserve then, and cannot fail.
-  public static var isExhausted: Bool { @export(interface) get { PhysicalMemory.system.isExhausted } }
+  /// Whether ordinary allocations fail now.
+  public static var isExhausted: Bool { @export(interface) get { PhysicalMemory.system.isExhausted([]) } }
+
+  /// Whether half of what ordinary allocations leave is gone, too. What would make kernel objects is not begun then
+  /// (`KernelMemory.admit`): they come from what is left.
+  public static var isNearlyEmpty: Bool { @export(interface) get { PhysicalMemory.system.isExhausted(.atomic) } }
+
+  /// Whether a run of frames for `bytes` bytes could be had without the last of the memory. Without a lock: a guess.
+  @export(interface) public static func hasRun(of bytes: Int) -> Bool { PhysicalMemory.system.hasRun(of: bytes) }
 
   /// Frames that reclaim should free now; 0 while there is enough.
   public static var shortage: Int { @export(interface) get { PhysicalMemory.system.shortage } }

@@ -6,7 +6,7 @@
 // Swift has no way to report that an object could not be made. The heap therefore takes from the reserve below the
 // zone's minimum, which frames for user programs may not touch, when ordinary memory is gone; and when the reserve is
 // gone too, it calls the out-of-memory handler, which frees something or ends the kernel. Code that allocates on behalf
-// of a user program asks `FrameAllocator.isExhausted` first and fails with ENOMEM.
+// of a user program is admitted first (`KernelMemory` of VirtualMemory) and fails with ENOMEM.
 
 import KernelCore
 import LinuxABI
@@ -21,6 +21,7 @@ public enum KernelHeap {
   @export(interface)
   public static func allocate(size: Int, alignment: Int = 16) throws(Errno) -> UnsafeMutableRawPointer {
     guard size >= 0, alignment > 0, alignment & (alignment &- 1) == 0 else { throw .EINVAL }
+    try AllocationFailure.check()
     guard
       let object = unsafe PhysicalMemory.system.heapAllocate(size: size, alignment: alignment, options: [])
     else { throw .ENOMEM }
@@ -46,6 +47,17 @@ public enum KernelHeap {
   @export(interface) public static func trim() {
     PhysicalMemory.system.trimCaches()
     PhysicalMemory.system.drainLocalFrames()
+  }
+}
+
+extension KernelHeap {
+  /// For tests of panics: ends the kernel with all size classes locked.
+  @export(interface)
+  public static func panicWithinLock() -> Never {
+    let memory = PhysicalMemory.system
+    unsafe memory.state.pointee.slob.pointee.lock.acquire()
+    for index in 0..<SizeClass.count { unsafe memory.cache(index).pointee.lock.acquire() }
+    memory.fail("a panic was asked for within the heap")
   }
 }
 

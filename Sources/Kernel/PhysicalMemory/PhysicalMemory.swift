@@ -47,7 +47,6 @@ import Synchronization
     var localMemory: UnsafeMutableRawPointer
     var cpuCount: Int
     let heapPageFrames: Atomic<Int>  // in large objects of the heap
-    let isFailing: Atomic<Bool>  // the kernel is panicking: nothing is held back any more
     let isShort: Atomic<Bool>  // a zone fell below its low watermark
     let wantedOrder: Atomic<Int>  // the largest order that was short since reclaim looked last
     let wakeIsDue: Atomic<Bool>  // the waker has not been told of it yet
@@ -124,7 +123,12 @@ import Synchronization
     // SAFETY: all offsets are below `end`, which is checked against the size of the memory before anything is written.
     // Zeroed memory is a valid value of FrameDescriptor and LocalMemory.
     guard reserved < frameCount, frameCount &- reserved >= 64 else {
-      panic("too little memory: the machine has \(size) bytes, the kernel needs \((reserved &+ 64) << Self.pageShift)")
+      panic { line in
+        line.append("too little memory: the machine has ")
+        line.append(decimal: size)
+        line.append(" bytes, the kernel needs ")
+        line.append(decimal: (reserved &+ 64) << Self.pageShift)
+      }
     }
     unsafe state = (base + Int(stateOffset)).bindMemory(to: State.self, capacity: 1)
     let slob = unsafe (base + Int(slobOffset)).bindMemory(to: SlobState.self, capacity: 1)
@@ -143,7 +147,7 @@ import Synchronization
         batch: max(4, min(FrameStock.capacity / 2, Int(frameCount / 1024))),
         caches: (base + Int(cachesOffset)).bindMemory(to: SlabCacheState.self, capacity: Self.maximumCaches),
         cacheCount: Atomic(0), cacheLock: AllocatorLock(), localMemory: base + Int(localOffset), cpuCount: cpuCount,
-        heapPageFrames: Atomic(0), isFailing: Atomic(false), isShort: Atomic(false), wantedOrder: Atomic(0),
+        heapPageFrames: Atomic(0), isShort: Atomic(false), wantedOrder: Atomic(0),
         wakeIsDue: Atomic(false), waker: nil, usesSlob: usesSlob, slob: slob))
     makeZones(nodes: wantedNodes)
     initializeHeap()
@@ -172,9 +176,11 @@ import Synchronization
     unsafe UInt64(UInt(bitPattern: pointer) &- UInt(bitPattern: state.pointee.directMap))
   }
 
-  /// Ends the kernel: its memory is damaged, or there is none left. From here on allocations may use everything.
+  /// Ends the kernel: its memory is damaged, or there is none left.
   @inline(never) func fail(_ message: StaticString) -> Never {
-    unsafe state.pointee.isFailing.store(true, ordering: .relaxed)
-    panic("memory: \(message)")
+    panic { line in
+      line.append("memory: ")
+      line.append(message)
+    }
   }
 }

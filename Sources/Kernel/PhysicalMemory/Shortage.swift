@@ -21,6 +21,7 @@ extension PhysicalMemory {
 
   func takeShortage() -> Int {
     unsafe state.pointee.isShort.store(false, ordering: .relaxed)
+    AdmissionGate.open(.shortage)
     unsafe state.pointee.wakeIsDue.store(false, ordering: .relaxed)
     return shortage
   }
@@ -42,6 +43,7 @@ extension PhysicalMemory {
     if isMore { unsafe state.pointee.wantedOrder.store(order, ordering: .relaxed) }
     if unsafe !state.pointee.isShort.load(ordering: .relaxed) || isMore {
       unsafe state.pointee.isShort.store(true, ordering: .relaxed)
+      AdmissionGate.close(.shortage)
       unsafe state.pointee.wakeIsDue.store(true, ordering: .relaxed)
     }
     if CPU.lockDepth == 0, !options.contains(.holdsHeapLock) { wakeReclaim() }

@@ -56,6 +56,7 @@ public struct SlabCache {
   ///
   /// - Throws: ENOMEM.
   @export(interface) public func allocate(options: AllocationOptions = []) throws(Errno) -> UnsafeMutableRawPointer {
+    if !options.contains(.reserved) { try AllocationFailure.check() }
     guard let object = unsafe memory.allocateObject(cache: index, options: options) else { throw .ENOMEM }
     return unsafe object
   }

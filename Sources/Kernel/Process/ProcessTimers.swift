@@ -7,14 +7,14 @@ import LinuxABI
 import Scheduling
 import Synchronization
 
-/// An interval timer's setting, in nanoseconds.
+/// An interval timer's setting.
 public struct TimerSetting: Equatable, Sendable {
   /// Until the next expiry; 0 when the timer is off.
-  public var value: UInt64
+  public var value: Nanoseconds
   /// Between expiries; 0 for a single one.
-  public var interval: UInt64
+  public var interval: Nanoseconds
 
-  public init(value: UInt64 = 0, interval: UInt64 = 0) {
+  public init(value: Nanoseconds = .zero, interval: Nanoseconds = .zero) {
     self.value = value
     self.interval = interval
   }
@@ -29,7 +29,7 @@ final class PosixTimer {
   let signal: Int32
   let value: UInt64
   let target: Int32
-  var interval: UInt64 = 0
+  var interval = Nanoseconds.zero
   var deadline = Instant.never
   /// Whether a signal of the timer is on its way.
   var isSignalled = false
@@ -37,6 +37,8 @@ final class PosixTimer {
   var overrun: UInt64 = 0
   var deliveredOverrun: Int32 = 0
   var timer: Timer?
+  private let account = Thread.current.account
+  static var kernelBytes: Int { 512 }
 
   init(identifier: Int32, clock: Int32, notification: Int32, signal: Int32, value: UInt64, target: Int32) {
     self.identifier = identifier
@@ -45,7 +47,10 @@ final class PosixTimer {
     self.signal = signal
     self.value = value
     self.target = target
+    account.charge(Self.kernelBytes)
   }
+
+  deinit { account.release(Self.kernelBytes) }
 }
 
 /// All timers of a process.
@@ -55,10 +60,10 @@ public final class ProcessTimers {
     var realDeadline = Instant.never
     var realTimer: Timer?
     /// ITIMER_VIRTUAL and ITIMER_PROF: the CPU time at which they expire, 0 for never, and the interval.
-    var virtualExpiry: UInt64 = 0, virtualInterval: UInt64 = 0
-    var profileExpiry: UInt64 = 0, profileInterval: UInt64 = 0
-    /// RLIMIT_CPU: when to send the next SIGXCPU, in nanoseconds of CPU time.
-    var limitWarning: UInt64 = 0
+    var virtualExpiry = Nanoseconds.zero, virtualInterval = Nanoseconds.zero
+    var profileExpiry = Nanoseconds.zero, profileInterval = Nanoseconds.zero
+    /// RLIMIT_CPU: the CPU time at which to send the next SIGXCPU, 0 for never.
+    var limitWarning = Nanoseconds.zero
     var posix: [Int32: PosixTimer] = [:]
     var nextIdentifier: Int32 = 0
   }
@@ -68,11 +73,16 @@ public final class ProcessTimers {
   /// How often CPU time is compared while a timer of it is set, in nanoseconds.
   static let processorTimeGranularity: UInt64 = 1_000_000
   /// A repeating timer expires at most this often; what lies between is counted as overrun.
-  private static let shortestPeriod: UInt64 = 50_000
+  private static let shortestPeriod = Nanoseconds(50_000)
   private static let timerLimit = 4096
+  /// What timer_getoverrun(2) can report.
+  private static let mostOverruns = UInt64(Int32.max)
 
   /// Whether CPU time must be compared.
   var watchesProcessorTime: Bool { watches.load(ordering: .relaxed) }
+
+  /// What the timers cost the kernel, in bytes.
+  var heldBytes: Int { state.withLock { $0.posix.count } * PosixTimer.kernelBytes }
 
   // MARK: ITIMER_REAL
 
@@ -83,11 +93,11 @@ public final class ProcessTimers {
     return state.withLock { state in
       let old = ProcessTimers.remaining(state.real.interval, state.realDeadline, now)
       state.real = new
-      if new.value == 0 {
+      if new.value == .zero {
         state.realDeadline = .never
         state.realTimer?.cancel()
       } else {
-        state.realDeadline = now.advanced(byNanoseconds: new.value)
+        state.realDeadline = now.advanced(by: new.value)
         let timer = state.realTimer ?? Timer { [self] in realExpired(process) }
         state.realTimer = timer
         timer.start(at: state.realDeadline)
@@ -102,22 +112,21 @@ public final class ProcessTimers {
     return state.withLock { ProcessTimers.remaining($0.real.interval, $0.realDeadline, now) }
   }
 
-  private static func remaining(_ interval: UInt64, _ deadline: Instant, _ now: Instant) -> TimerSetting {
-    guard deadline != .never else { return TimerSetting(value: 0, interval: interval) }
+  private static func remaining(_ interval: Nanoseconds, _ deadline: Instant, _ now: Instant) -> TimerSetting {
+    guard deadline != .never else { return TimerSetting(interval: interval) }
     // A timer that is about to expire is still running.
-    return TimerSetting(value: max(1, deadline.nanoseconds(since: now)), interval: interval)
+    return TimerSetting(value: max(Nanoseconds(1), deadline.since(now)), interval: interval)
   }
 
   private func realExpired(_ process: Process) {
     let now = Instant.now()
     let isDue: Bool = state.withLock { state in
       guard state.realDeadline <= now else { return false }
-      if state.real.interval == 0 {
+      if state.real.interval == .zero {
         state.realDeadline = .never
       } else {
         let period = max(state.real.interval, ProcessTimers.shortestPeriod)
-        let missed = now.nanoseconds(since: state.realDeadline) / period
-        state.realDeadline = state.realDeadline.advanced(byNanoseconds: (missed + 1) &* period)
+        state.realDeadline = state.realDeadline.nextExpiry(every: period, after: now).instant
         state.realTimer?.start(at: state.realDeadline)
       }
       return true
@@ -129,10 +138,10 @@ public final class ProcessTimers {
 
   /// setitimer(ITIMER_VIRTUAL or ITIMER_PROF); `time` is the CPU time used so far. Returns the setting before.
   @export(interface)
-  public func setProcessorTimer(_ which: Int32, _ new: TimerSetting, at time: UInt64) -> TimerSetting {
+  public func setProcessorTimer(_ which: Int32, _ new: TimerSetting, at time: Nanoseconds) -> TimerSetting {
     state.withLock { state in
       let old = ProcessTimers.processorTimer(state, which, time)
-      let expiry = new.value == 0 ? 0 : time &+ new.value
+      let expiry = new.value == .zero ? .zero : time + new.value
       if which == ITIMER_VIRTUAL {
         (state.virtualExpiry, state.virtualInterval) = (expiry, new.interval)
       } else {
@@ -144,34 +153,29 @@ public final class ProcessTimers {
   }
 
   @export(interface)
-  public func processorTimer(_ which: Int32, at time: UInt64) -> TimerSetting {
+  public func processorTimer(_ which: Int32, at time: Nanoseconds) -> TimerSetting {
     state.withLock { ProcessTimers.processorTimer($0, which, time) }
   }
 
-  private static func processorTimer(_ state: State, _ which: Int32, _ time: UInt64) -> TimerSetting {
+  private static func processorTimer(_ state: State, _ which: Int32, _ time: Nanoseconds) -> TimerSetting {
     let (expiry, interval) =
       which == ITIMER_VIRTUAL
       ? (state.virtualExpiry, state.virtualInterval) : (state.profileExpiry, state.profileInterval)
-    if expiry == 0 { return TimerSetting(value: 0, interval: interval) }
-    return TimerSetting(value: expiry > time ? expiry - time : 1, interval: interval)
+    if expiry == .zero { return TimerSetting(interval: interval) }
+    return TimerSetting(value: max(Nanoseconds(1), expiry - time), interval: interval)
   }
 
   /// RLIMIT_CPU changed: `seconds` of CPU time until SIGXCPU, 0 for no limit.
   @export(interface)
   public func setProcessorLimit(seconds: UInt64) {
     state.withLock { state in
-      guard seconds != 0 else {
-        state.limitWarning = 0
-        return updateWatch(state)
-      }
-      let (time, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-      state.limitWarning = overflow ? 0 : max(1, time)
+      state.limitWarning = Nanoseconds(seconds: seconds)
       updateWatch(state)
     }
   }
 
   private func updateWatch(_ state: State) {
-    let isNeeded = state.virtualExpiry != 0 || state.profileExpiry != 0 || state.limitWarning != 0
+    let isNeeded = state.virtualExpiry != .zero || state.profileExpiry != .zero || state.limitWarning != .zero
     watches.store(isNeeded, ordering: .relaxed)
   }
 
@@ -180,22 +184,22 @@ public final class ProcessTimers {
   func checkProcessorTime(_ task: Task) {
     let process = task.process
     let usage = process.usage
+    let (userTime, totalTime) = (Nanoseconds(usage.userTime), Nanoseconds(usage.totalTime))
     let hardLimit = process.limits[.processorTime].hard
     var due: [Int32] = []
     state.withLock { state in
-      if state.virtualExpiry != 0, usage.userTime >= state.virtualExpiry {
+      if state.virtualExpiry != .zero, userTime >= state.virtualExpiry {
         due.append(SIGVTALRM)
-        state.virtualExpiry = state.virtualInterval == 0 ? 0 : usage.userTime &+ state.virtualInterval
+        state.virtualExpiry = state.virtualInterval == .zero ? .zero : userTime + state.virtualInterval
       }
-      if state.profileExpiry != 0, usage.totalTime >= state.profileExpiry {
+      if state.profileExpiry != .zero, totalTime >= state.profileExpiry {
         due.append(SIGPROF)
-        state.profileExpiry = state.profileInterval == 0 ? 0 : usage.totalTime &+ state.profileInterval
+        state.profileExpiry = state.profileInterval == .zero ? .zero : totalTime + state.profileInterval
       }
-      if state.limitWarning != 0, usage.totalTime >= state.limitWarning {
+      if state.limitWarning != .zero, totalTime >= state.limitWarning {
         // The soft limit warns each second, the hard one kills (setrlimit(2)).
-        let isHard = usage.totalTime / 1_000_000_000 >= hardLimit
-        due.append(isHard ? SIGKILL : SIGXCPU)
-        state.limitWarning = usage.totalTime &+ 1_000_000_000
+        due.append(totalTime.seconds >= hardLimit ? SIGKILL : SIGXCPU)
+        state.limitWarning = totalTime + Nanoseconds(seconds: 1)
       }
       updateWatch(state)
     }
@@ -251,7 +255,7 @@ public final class ProcessTimers {
   /// timer_settime(2): expires first at `deadline` (never: off), then every `interval`. Returns the setting before.
   @export(interface)
   public func set(
-    _ identifier: Int32, deadline: Instant, interval: UInt64, of process: Process
+    _ identifier: Int32, deadline: Instant, interval: Nanoseconds, of process: Process
   ) throws(Errno) -> TimerSetting {
     let now = Instant.now()
     return try state.withLock { state throws(Errno) in
@@ -297,25 +301,21 @@ public final class ProcessTimers {
     state.withLock { state in
       guard let timer = state.posix[identifier], timer.deadline <= now else { return }
       var expiries: UInt64 = 1
-      if timer.interval == 0 {
+      if timer.interval == .zero {
         timer.deadline = .never
       } else {
-        let missed = now.nanoseconds(since: timer.deadline) / timer.interval
-        expiries = missed + 1
-        // Not sooner than the shortest period, but on the timer's own grid.
-        let steps = max(expiries, (ProcessTimers.shortestPeriod + timer.interval - 1) / timer.interval)
-        let (distance, overflow) = timer.interval.multipliedReportingOverflow(by: steps)
-        timer.deadline = overflow ? .never : timer.deadline.advanced(byNanoseconds: distance)
-        timer.timer?.start(at: timer.deadline)
-        expiries = steps
+        let next = timer.deadline.nextExpiry(
+          every: timer.interval, after: now, notWithin: ProcessTimers.shortestPeriod)
+        (timer.deadline, expiries) = (next.instant, next.expiries)
+        timer.timer?.start(at: next.instant)
       }
       guard timer.notification != SIGEV_NONE else { return }
       if timer.isSignalled {
-        timer.overrun &+= expiries
+        timer.overrun = min(timer.overrun + min(expiries, Self.mostOverruns), Self.mostOverruns)
         return
       }
       timer.isSignalled = true
-      timer.overrun = expiries - 1
+      timer.overrun = min(expiries - 1, Self.mostOverruns)
       target = timer.notification == SIGEV_THREAD_ID ? timer.target : 0
       information = .timer(timer.signal, identifier: identifier, overrun: 0, value: timer.value)
     }
@@ -363,7 +363,7 @@ public final class ProcessTimers {
       let timer = state.realTimer
       timer?.cancel()
       state.realTimer = nil
-      (state.virtualExpiry, state.profileExpiry, state.limitWarning) = (0, 0, 0)
+      (state.virtualExpiry, state.profileExpiry, state.limitWarning) = (.zero, .zero, .zero)
       updateWatch(state)
       return timer
     }

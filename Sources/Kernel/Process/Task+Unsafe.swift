@@ -107,11 +107,17 @@ import VirtualMemory
     unsafe registers = .allocate(capacity: 1)
     unsafe registers.initialize(to: machine_registers())
     super.init(name: "task")
+    account = KernelAccount(user: credentials.realUser)
+    account.charge(Task.kernelBytes)
     memoryContext = addressSpace
     unsafe futexWaiter.thread = Unmanaged.passUnretained(self)
   }
 
+  /// What a thread costs the kernel: its stack and its objects, and its share of the process.
+  static var kernelBytes: Int { Int(Thread.kernelStackSize) + 4096 }
+
   deinit {
+    account.release(Task.kernelBytes)
     // SAFETY: nobody runs on a freed task.
     unsafe registers.deallocate()
     if user >= 0 { machine_user_destroy(user) }
@@ -159,6 +165,11 @@ import VirtualMemory
       return old
     }
     if old.effectiveUser != new.effectiveUser { addressSpace?.act(for: new.effectiveUser) }
+    let formerAccount = account
+    account = KernelAccount(user: new.realUser)
+    account.charge(Task.kernelBytes)
+    formerAccount.release(Task.kernelBytes)
+    _ = old
   }
 
   /// Gives the task an address space of its own or takes it away; returns the former one.

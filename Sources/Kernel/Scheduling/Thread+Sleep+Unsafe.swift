@@ -94,6 +94,12 @@ extension Thread {
   /// For long computations in the kernel: runs other threads when this one's slice is over.
   @export(interface)
   public static func checkReschedule() { Scheduler.interruptPoint(now: .now()) }
+
+  /// The same for code that may also run with a spin lock held, where nothing happens.
+  @export(interface)
+  public static func checkRescheduleUnlessLocked() {
+    if CPU.lockDepth == 0 { checkReschedule() }
+  }
 }
 
 /// Wakes a sleeping thread at its deadline. It fires with its queue locked, so that the thread's `cancel` waits for it:

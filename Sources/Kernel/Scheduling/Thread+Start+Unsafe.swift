@@ -49,6 +49,8 @@ extension Thread {
   #if hasFeature(Embedded)
     private final func prepareStack() throws(Errno) {
       stackBase = try KernelStacks.allocate()
+      // Sleeping must not take memory: threads sleep because there is none.
+      _ = sleepTimer
       // The scheduler's reference, given back by `threadDidEnd`.
       let reference = unsafe Unmanaged.passRetained(self).toOpaque()
       savedStack.pointer = unsafe machine_prepare_stack(stackBase + Thread.kernelStackSize, threadEntry, reference)

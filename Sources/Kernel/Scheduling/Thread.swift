@@ -22,8 +22,13 @@ open class Thread {
   /// The CPUs on which the thread may run, a bit each. Change it through `setAffinity`.
   public final private(set) var affinity: UInt64 = .max
 
+  /// To whom the kernel objects that the thread makes are charged. It is the thread's own, and no other changes it.
+  public final var account = KernelAccount.root
+
   /// On which nodes the thread's pages go; it is the thread's own, and no other changes it.
   public final var memoryPolicy = MemoryPolicy()
+  /// Whether the thread is finding memory for an object of the heap: it must not begin again for an object that this needs.
+  public final var isRelievingHeap = false
   /// Whether the thread frees memory on behalf of others (kswapd): for the statistics.
   public final var reclaimsForOthers = false
 

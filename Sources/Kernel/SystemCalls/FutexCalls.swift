@@ -79,9 +79,9 @@ public enum FutexCalls {
     let time = try Timespec.read(frame.a3)
     let deadline: Instant
     if !isBitset {
-      deadline = Instant.now().advanced(byNanoseconds: time)
+      deadline = Instant.now().advanced(by: time)
     } else {
-      deadline = isRealtime ? Clock.instant(realtimeNanoseconds: time) : Clock.instant(monotonicNanoseconds: time)
+      deadline = isRealtime ? Clock.instant(realtime: time) : Clock.instant(monotonic: time)
     }
     return try wait(address, expected, bitset, deadline, scope, frame.task)
   }

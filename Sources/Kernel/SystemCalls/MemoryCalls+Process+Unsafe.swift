@@ -53,6 +53,7 @@ extension MemoryCalls {
           }
           far.consume(pins)
           Thread.checkReschedule()
+          if Thread.current.hasFatalSignal { break }
         }
       })
   }

@@ -5,6 +5,7 @@ import FileSystem
 import Identity
 import LinuxABI
 import Process
+import Scheduling
 import VirtualMemory
 
 /// Mapping, protecting, locking, advising.
@@ -206,11 +207,15 @@ public enum MemoryCalls {
     var position = frame.a0
     var result = frame.a2
     var left = frame.a1
+    var bytes: [UInt8] = []
     while left > 0 {
       let part = min(left, 4096 * pageSize)
-      var bytes: [UInt8] = []
+      bytes.removeAll(keepingCapacity: true)
       try frame.addressSpace.residency(position, part, &bytes)
       try UserMemory.copyOut(to: result, bytes)
+      Thread.checkReschedule()
+      // The answer is whole or none: a signal that ends the program is the only one that is not waited for.
+      if frame.task.hasFatalSignal { throw .EINTR }
       position = position &+ part
       result = result &+ UInt64(bytes.count)
       left -= part

@@ -121,7 +121,7 @@ public enum NodeCalls {
     let end = frame.a0 &+ ((frame.a1 &+ (pageSize - 1)) & ~(pageSize - 1))
     guard end >= frame.a0 else { throw .EINVAL }
     if end == frame.a0 { return 0 }
-    try frame.addressSpace.setHomeNode(frame.a0, end, Int(frame.a2))
+    try frame.addressSpace.setHomeNode(frame.a0, end, Int(clamping: frame.a2))
     return 0
   }
 
@@ -133,6 +133,7 @@ public enum NodeCalls {
     var stayed: Int64 = 0
     var position = start
     while position < end, position < AddressSpace.userLimit {
+      if Thread.current.hasFatalSignal { break }
       for address in space.pages(on: old, from: &position, to: end, limit: 256) {
         guard let new else {
           stayed += 1
@@ -246,7 +247,10 @@ public enum NodeCalls {
         }
       }
       if frame.a4 != 0 { try UserMemory.write(status, to: frame.a4 &+ index &* 4) }
-      if index & 255 == 255 { Thread.checkReschedule() }
+      if index & 255 == 255 {
+        Thread.checkReschedule()
+        if frame.task.hasFatalSignal { throw .EINTR }
+      }
     }
     return elsewhere
   }

@@ -125,7 +125,7 @@ public enum SignalCalls {
     guard frame.a3 == 8 else { throw .EINVAL }
     let set = SignalSet(rawValue: try UserMemory.read(frame.a0, as: UInt64.self))
     var deadline = Instant.never
-    if frame.a2 != 0 { deadline = Instant.now().advanced(byNanoseconds: try Timespec.read(frame.a2)) }
+    if frame.a2 != 0 { deadline = Instant.now().advanced(by: try Timespec.read(frame.a2)) }
     let information = try frame.task.waitForSignal(of: set, until: deadline)
     if frame.a1 != 0 { try UserMemory.write(information.abi, to: frame.a1) }
     return Int64(information.signal)

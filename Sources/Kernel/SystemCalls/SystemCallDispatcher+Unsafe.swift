@@ -40,6 +40,7 @@ public enum SystemCallDispatcher {
     do throws(Errno) {
       // SAFETY: the index was checked against the table's size.
       guard let handler = unsafe SystemCallTable.calls[Int(number)]?.handler else { throw .ENOSYS }
+      try SystemCallAdmission.admit(number)
       return try handler(&frame)
     } catch {
       if error == .EPIPE && !frame.suppressesPipeSignal { raiseBrokenPipe(task) }

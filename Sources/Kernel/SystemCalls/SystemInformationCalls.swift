@@ -82,29 +82,22 @@ public enum SystemInformationCalls {
     guard flags & ~7 == 0, flags & 6 != 6 else { throw .EINVAL }
     let total = min(frame.a1, UInt64(Int32.max))
     var done: UInt64 = 0
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(Int(min(total, 4096)))
     while done < total {
       let count = Int(min(total - done, 4096))
+      Random.fill(&bytes, count: count)
       do throws(Errno) {
-        try UserMemory.copyOut(to: frame.a0 &+ done, randomBytes(count))
+        try UserMemory.copyOut(to: frame.a0 &+ done, bytes)
       } catch {
         if done == 0 { throw error }
         break
       }
       done += UInt64(count)
       if frame.task.hasPendingSignal && done < total { break }
+      Thread.checkReschedule()
     }
     return Int64(done)
-  }
-
-  private static func randomBytes(_ count: Int) -> [UInt8] {
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(count + 7)
-    while bytes.count < count {
-      let word = Random.next()
-      for shift in stride(from: UInt64(0), to: 64, by: 8) { bytes.append(UInt8(truncatingIfNeeded: word >> shift)) }
-    }
-    bytes.removeLast(bytes.count - count)
-    return bytes
   }
 
   // MARK: The log

@@ -85,11 +85,11 @@ public enum TimeCalls {
     return 0
   }
 
-  private static func setRealtime(_ time: UInt64, _ frame: SystemCallFrame) throws(Errno) {
+  private static func setRealtime(_ time: Nanoseconds, _ frame: SystemCallFrame) throws(Errno) {
     guard frame.credentials.has(.setTime) else { throw .EPERM }
-    // Beyond the year 2232 the sum with an uptime of decades would not fit.
-    guard time < UInt64(Int64.max) else { throw .EINVAL }
-    Clock.realtimeOffset &+= Int64(bitPattern: time &- Clock.realtimeNanoseconds)
+    // As on Linux the clock must be able to run on for 30 years (TIME_UPTIME_SEC_MAX).
+    guard time < .longest - Nanoseconds(seconds: 30 * 365 * 86400) else { throw .EINVAL }
+    Clock.realtimeOffset &+= Int64(bitPattern: time.count &- Clock.realtimeNanoseconds)
     VDSO.clockWasSet()
   }
 
@@ -110,7 +110,7 @@ public enum TimeCalls {
 
   static func nanosleep(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let duration = try Timespec.read(frame.a0)
-    return try sleep(until: Instant.now().advanced(byNanoseconds: duration), rest: frame.a1, frame.task)
+    return try sleep(until: Instant.now().advanced(by: duration), rest: frame.a1, frame.task)
   }
 
   static func clockNanosleep(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
@@ -124,9 +124,9 @@ public enum TimeCalls {
     }
     let time = try Timespec.read(frame.a2)
     guard frame.int(1) & TIMER_ABSTIME != 0 else {
-      return try sleep(until: Instant.now().advanced(byNanoseconds: time), rest: frame.a3, frame.task)
+      return try sleep(until: Instant.now().advanced(by: time), rest: frame.a3, frame.task)
     }
-    let deadline = isRealtime ? Clock.instant(realtimeNanoseconds: time) : Clock.instant(monotonicNanoseconds: time)
+    let deadline = isRealtime ? Clock.instant(realtime: time) : Clock.instant(monotonic: time)
     do throws(Errno) {
       try Thread.sleep(until: deadline) { false }
     } catch {

@@ -34,12 +34,11 @@ public enum TimerCalls {
   // MARK: Interval timers
 
   static func alarm(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let seconds = UInt64(frame.uint(0))
-    let old = frame.process.posixTimers.setReal(
-      TimerSetting(value: seconds * Timespec.second), of: frame.process)
+    let value = Nanoseconds(seconds: UInt64(frame.uint(0)))
+    let old = frame.process.posixTimers.setReal(TimerSetting(value: value), of: frame.process)
     // What is left, rounded to seconds, but never down to "no alarm" (alarm(2) of Linux).
-    let rounded = (old.value + Timespec.second / 2) / Timespec.second
-    return Int64(old.value == 0 ? 0 : max(1, rounded))
+    let rounded = (old.value + Nanoseconds(Nanoseconds.second / 2)).seconds
+    return old.value == .zero ? 0 : Int64(max(1, rounded))
   }
 
   static func getInterval(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
@@ -58,8 +57,8 @@ public enum TimerCalls {
     // A null pointer turns the timer off, a misfeature of Linux's that programs rely on (setitimer(2)).
     if frame.a1 != 0 {
       let abi = try UserMemory.read(frame.a1, as: linux_interval.self)
-      new.value = try Timespec.nanoseconds(abi.value, perSecond: 1_000_000)
-      new.interval = try Timespec.nanoseconds(abi.interval, perSecond: 1_000_000)
+      new.value = try Timespec.duration(timeval: abi.value)
+      new.interval = try Timespec.duration(timeval: abi.interval)
     }
     guard which >= ITIMER_REAL, which <= ITIMER_PROF else { throw .EINVAL }
     let timers = frame.process.posixTimers
@@ -71,10 +70,10 @@ public enum TimerCalls {
     return 0
   }
 
-  private static func processorTime(_ which: Int32, _ frame: SystemCallFrame) -> UInt64 {
+  private static func processorTime(_ which: Int32, _ frame: SystemCallFrame) -> Nanoseconds {
     Scheduler.chargeCurrent()
     let usage = frame.process.usage
-    return which == ITIMER_VIRTUAL ? usage.userTime : usage.totalTime
+    return Nanoseconds(which == ITIMER_VIRTUAL ? usage.userTime : usage.totalTime)
   }
 
   private static func interval(_ setting: TimerSetting) -> linux_interval {
@@ -121,17 +120,17 @@ public enum TimerCalls {
   static func setTime(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     guard frame.a2 != 0 else { throw .EINVAL }
     let abi = try UserMemory.read(frame.a2, as: linux_interval.self)
-    let value = try Timespec.nanoseconds(abi.value, perSecond: 1_000_000_000)
-    let interval = try Timespec.nanoseconds(abi.interval, perSecond: 1_000_000_000)
+    let value = try Timespec.duration(timespec: abi.value)
+    let interval = try Timespec.duration(timespec: abi.interval)
     let clock = try frame.process.posixTimers.clock(of: frame.int(0))
     var deadline = Instant.never
-    if value != 0 {
+    if value != .zero {
       if frame.int(1) & TIMER_ABSTIME == 0 {
-        deadline = Instant.now().advanced(byNanoseconds: value)
+        deadline = Instant.now().advanced(by: value)
       } else if clock == CLOCK_REALTIME || clock == CLOCK_TAI {
-        deadline = Clock.instant(realtimeNanoseconds: value)
+        deadline = Clock.instant(realtime: value)
       } else {
-        deadline = Clock.instant(monotonicNanoseconds: value)
+        deadline = Clock.instant(monotonic: value)
       }
     }
     let old = try frame.process.posixTimers.set(

@@ -1,4 +1,4 @@
-// Times as programs pass them, and as the kernel counts: nanoseconds in 64 bits.
+// Times as programs pass them, and as the kernel counts them (`Nanoseconds`).
 
 import CLinuxABI
 import KernelCore
@@ -6,36 +6,42 @@ import LinuxABI
 import VirtualMemory
 
 enum Timespec {
-  static let second: UInt64 = 1_000_000_000
+  static var second: UInt64 { Nanoseconds.second }
 
-  /// struct timespec at `address` in nanoseconds; what is too large for 64 bits is as good as for ever.
+  /// struct timespec at `address`; what is too long is as good as for ever.
   ///
   /// - Throws: EINVAL for a negative time, or a fraction out of range; EFAULT.
   @export(interface)
-  static func read(_ address: UInt64) throws(Errno) -> UInt64 {
-    try nanoseconds(try UserMemory.read(address, as: linux_time_pair.self), perSecond: 1_000_000_000)
+  static func read(_ address: UInt64) throws(Errno) -> Nanoseconds {
+    try duration(timespec: try UserMemory.read(address, as: linux_time_pair.self))
   }
 
-  /// struct timeval at `address` in nanoseconds.
+  /// struct timeval at `address`.
   @export(interface)
-  static func readTimeval(_ address: UInt64) throws(Errno) -> UInt64 {
-    try nanoseconds(try UserMemory.read(address, as: linux_time_pair.self), perSecond: 1_000_000)
+  static func readTimeval(_ address: UInt64) throws(Errno) -> Nanoseconds {
+    try duration(timeval: try UserMemory.read(address, as: linux_time_pair.self))
   }
 
-  static func nanoseconds(_ time: linux_time_pair, perSecond: Int64) throws(Errno) -> UInt64 {
-    guard time.seconds >= 0, time.fraction >= 0, time.fraction < perSecond else { throw .EINVAL }
-    let (whole, overflow) = UInt64(time.seconds).multipliedReportingOverflow(by: second)
-    if overflow { return .max }
-    let (sum, carry) = whole.addingReportingOverflow(UInt64(time.fraction) * (second / UInt64(perSecond)))
-    return carry ? .max : sum
+  static func duration(timespec time: linux_time_pair) throws(Errno) -> Nanoseconds {
+    guard time.seconds >= 0, time.fraction >= 0, time.fraction < Int64(second) else { throw .EINVAL }
+    return Nanoseconds(seconds: UInt64(time.seconds), nanoseconds: UInt64(time.fraction))
   }
 
-  /// Nanoseconds as struct timespec.
-  static func timespec(_ nanoseconds: UInt64) -> linux_time_pair {
-    linux_time_pair(seconds: Int64(nanoseconds / second), fraction: Int64(nanoseconds % second))
+  static func duration(timeval time: linux_time_pair) throws(Errno) -> Nanoseconds {
+    guard time.seconds >= 0, time.fraction >= 0, time.fraction < 1_000_000 else { throw .EINVAL }
+    return Nanoseconds(seconds: UInt64(time.seconds), microseconds: UInt64(time.fraction))
   }
 
-  static func timeval(_ nanoseconds: UInt64) -> linux_time_pair {
-    linux_time_pair(seconds: Int64(nanoseconds / second), fraction: Int64(nanoseconds % second / 1000))
+  /// A time as struct timespec.
+  static func timespec(_ time: Nanoseconds) -> linux_time_pair {
+    linux_time_pair(seconds: Int64(time.seconds), fraction: Int64(time.fraction))
   }
+
+  static func timespec(_ nanoseconds: UInt64) -> linux_time_pair { timespec(Nanoseconds(nanoseconds)) }
+
+  static func timeval(_ time: Nanoseconds) -> linux_time_pair {
+    linux_time_pair(seconds: Int64(time.seconds), fraction: Int64(time.fraction / 1000))
+  }
+
+  static func timeval(_ nanoseconds: UInt64) -> linux_time_pair { timeval(Nanoseconds(nanoseconds)) }
 }

@@ -63,6 +63,7 @@ extension AddressSpace {
         let stop = min(area.end, end)
         try apply(advice, &state, area, start, stop, &gather)
         position = stop
+        Thread.checkReschedule()
       }
       if hasHole { throw .ENOMEM }
     }
@@ -134,6 +135,7 @@ extension AddressSpace {
       guard let part else { break }
       try body(part)
       position = part.upperBound
+      Thread.checkReschedule()
     }
     if hasHole { throw .ENOMEM }
   }
@@ -199,7 +201,12 @@ extension AddressSpace {
           }
         }
         position = position &+ pageSize
+        if position & (PageTables.tableSpan &- 1) == 0 {
+          Thread.checkReschedule()
+          if Thread.current.hasFatalSignal { throw .ENOMEM }
+        }
       }
+      Thread.checkReschedule()
     }
   }
 }

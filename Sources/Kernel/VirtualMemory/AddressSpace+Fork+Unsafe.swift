@@ -53,6 +53,9 @@ extension AddressSpace {
           childState.limits = state.limits
           try state.map.visitAll { area throws(Errno) in
             if area.flags.contains(.notInherited) { return }
+            // Tens of thousands of areas are made in one call.
+            try KernelMemory.check()
+            Thread.checkReschedule()
             let copy = area.copy(start: area.start, end: area.end, in: child)
             copy.flags.subtract([.locked, .lockedOnFault])
             if copy.flags.contains(.accounted) { try child.commit(&childState, copy.pageCount) }

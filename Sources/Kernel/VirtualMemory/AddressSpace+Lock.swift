@@ -90,6 +90,7 @@ extension AddressSpace {
         try setFlags(&state, area, position, stop, area.flags.subtracting([.locked, .lockedOnFault]).union(flags))
       }
       position = stop
+      Thread.checkReschedule()
     }
   }
 

@@ -62,6 +62,7 @@ extension AddressSpace {
           mergeAround(&state, part)
         }
         position = stop
+        Thread.checkReschedule()
       }
     }
   }

@@ -45,6 +45,7 @@ extension AddressSpace {
         let stop = min(area.end, end)
         if area.protection != protection { try change(&state, area, position, stop, protection, &gather) }
         position = stop
+        Thread.checkReschedule()
       }
     }
   }

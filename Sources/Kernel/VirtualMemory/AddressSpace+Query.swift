@@ -82,15 +82,20 @@ extension AddressSpace {
     }
   }
 
-  /// Pages in memory and on swap areas, without waiting for the area lock: for the out-of-memory policy.
-  public var residentPages: Int {
+  /// Pages in memory and on swap areas, page tables, and areas, without waiting for the area lock: for the out-of-memory
+  /// policy.
+  public var heldPages: (resident: Int, tables: Int, areas: Int) {
     @export(interface) get {
-      tables.withLock { tables in
-        let pages = tables.takeCensus().all
-        return pages.anonymous &+ pages.object &+ pages.swapped
+      let (resident, ownTables) = tables.withLock { tables in
+        let census = tables.takeCensus()
+        return (census.all.anonymous &+ census.all.object &+ census.all.swapped, census.tables)
       }
+      return (resident, ownTables, areaCount.value.load(ordering: .relaxed))
     }
   }
+
+  /// What an area costs the kernel, in bytes.
+  public static var areaBytes: Int { VirtualMemoryArea.kernelBytes }
 
   /// How much `areas` finds out.
   public enum SnapshotDetail: Sendable { case names, residency }

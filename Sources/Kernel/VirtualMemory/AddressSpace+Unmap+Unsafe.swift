@@ -46,6 +46,7 @@ extension AddressSpace {
       state.count(area, by: -area.pageCount)
       gather.retire(area)
       forget(&state, area)
+      Thread.checkReschedule()
     }
   }
 

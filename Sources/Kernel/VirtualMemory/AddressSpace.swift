@@ -78,7 +78,7 @@ struct AreaState {
 public final class AddressSpace {
   /// The machine's name for the space (machine_space_create).
   public let machineSpace: Int64
-  let areas = SharedMutex(AreaState())
+  let areas: SharedMutex<AreaState>
   let tables: SpinLock<PageTables>
   /// The spaces that may show the same private pages.
   let family: AddressFamily
@@ -87,6 +87,8 @@ public final class AddressSpace {
   let threads = Atomic<Int>(1)
   /// The user for whom the program acts.
   let user: Atomic<UInt32>
+  /// How many areas there are, for those who do not wait for the area lock.
+  let areaCount: AreaCount
   let faults = Atomic<Int>(0)
   let majorFaults = Atomic<Int>(0)
 
@@ -105,6 +107,9 @@ public final class AddressSpace {
     self.machineSpace = machineSpace
     self.user = Atomic(user)
     self.family = family
+    let state = AreaState()
+    areaCount = state.map.size
+    areas = SharedMutex(state)
     tables = SpinLock(try PageTables(), rank: .pageTable)
     Counters.add(1, to: Counters.spaces)
     family.join(self)
@@ -162,6 +167,7 @@ public final class AddressSpace {
         area.object?.removeMapping(area)
         state.map.remove(area)
         if area.source != nil { retired.append(area) }
+        Thread.checkRescheduleUnlessLocked()
       }
       tables.withLock { $0.takeOutAll(into: &gather) }
       CommitAccounting.uncommit(state.committedPages)

@@ -2,10 +2,18 @@
 // both questions of mmap, what is here and where is room, take O(log n).
 
 import DataStructures
+import Synchronization
+
+/// The number of areas of a map.
+final class AreaCount {
+  let value = Atomic<Int>(0)
+}
 
 /// An ordered map of non-overlapping areas. The space's lock protects it.
 struct AreaMap {
   private let tree = RedBlackTree<AreaMembership>()
+  /// How many areas there are; readable without the lock.
+  let size = AreaCount()
 
   var count: Int { tree.count }
   var first: VirtualMemoryArea? { tree.first }
@@ -32,8 +40,15 @@ struct AreaMap {
   func next(after area: VirtualMemoryArea) -> VirtualMemoryArea? { tree.next(after: area) }
   func previous(before area: VirtualMemoryArea) -> VirtualMemoryArea? { tree.previous(before: area) }
 
-  func insert(_ area: VirtualMemoryArea) { tree.insert(area) }
-  func remove(_ area: VirtualMemoryArea) { tree.remove(area) }
+  func insert(_ area: VirtualMemoryArea) {
+    tree.insert(area)
+    size.value.store(tree.count, ordering: .relaxed)
+  }
+
+  func remove(_ area: VirtualMemoryArea) {
+    tree.remove(area)
+    size.value.store(tree.count, ordering: .relaxed)
+  }
 
   /// Call it after an area's ends or flags changed in place; its order among the others must be the same.
   func didChange(_ area: VirtualMemoryArea) { tree.updateSummaries(from: area) }

@@ -100,6 +100,7 @@ public enum CommitAccounting {
   /// - Throws: ENOMEM.
   static func commit(_ pages: Int, spacePages: Int = 0) throws(Errno) {
     guard pages > 0 else { return }
+    try AllocationFailure.check()
     let sum = Counters.committedPages.add(pages, ordering: .relaxed).newValue
     let isGranted =
       switch mode {

@@ -7,6 +7,7 @@
 
 import Machine
 import PhysicalMemory
+import Scheduling
 
 /// A batch of invalidations and of frames to give back; end it with `finish()`.
 struct MappingGather {
@@ -85,7 +86,10 @@ struct MappingGather {
       Counters.add(1, to: Counters.machineCommits)
       isQueued = false
     }
-    for frame in frames { Frames.release(frame) }
+    for (index, frame) in frames.enumerated() {
+      Frames.release(frame)
+      if index & 4095 == 4095 { Thread.checkRescheduleUnlessLocked() }
+    }
     frames.removeAll(keepingCapacity: true)
     for (table, shift) in tables { PageTables.drop(table, shift) }
     tables.removeAll(keepingCapacity: true)

@@ -5,6 +5,7 @@ import DataStructures
 import KernelCore
 import LinuxABI
 import PhysicalMemory
+import Scheduling
 import Synchronization
 
 /// The areas that map an object.
@@ -183,7 +184,10 @@ extension MemoryObject {
     var frames: [PageFrameNumber] = []
     removePages(from: start, to: end) { frames.append($0) }
     unmapPages(start, end, withCopies: withCopies)
-    for frame in frames { Frames.release(frame) }
+    for (index, frame) in frames.enumerated() {
+      Frames.release(frame)
+      if index & 4095 == 4095 { Thread.checkRescheduleUnlessLocked() }
+    }
     settleHugePages(dropping: start / HugePage.frames..<end / HugePage.frames)
   }
 

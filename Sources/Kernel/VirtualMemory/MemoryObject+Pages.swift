@@ -184,18 +184,34 @@ extension MemoryObject {
   /// - Throws: ENOSPC, for giving memory up would not help.
   func promisePage() throws(Errno) {
     guard chargesPages else { return }
-    do throws(Errno) { try CommitAccounting.commit(1) } catch { throw .ENOSPC }
+    try quota?.take(1)
+    do throws(Errno) { try CommitAccounting.commit(1) } catch {
+      quota?.give(1)
+      throw .ENOSPC
+    }
   }
 
   /// The same for a run; false when it cannot be promised.
   private func promisePages(_ count: Int) -> Bool {
     guard chargesPages else { return true }
-    do throws(Errno) { try CommitAccounting.commit(count) } catch { return false }
+    do throws(Errno) {
+      try quota?.take(count)
+    } catch {
+      return false
+    }
+    do throws(Errno) {
+      try CommitAccounting.commit(count)
+    } catch {
+      quota?.give(count)
+      return false
+    }
     return true
   }
 
   func unpromisePages(_ count: Int) {
-    if chargesPages { CommitAccounting.uncommit(count) }
+    guard chargesPages, count > 0 else { return }
+    CommitAccounting.uncommit(count)
+    quota?.give(count)
   }
 
   func countPages(_ change: Int) {
@@ -364,6 +380,7 @@ extension MemoryObject {
       }
       guard let next, next != 0 else { break }
       position = next
+      Thread.checkRescheduleUnlessLocked()
     }
     countPages(-removed)
     unpromisePages(removed + swapped)

@@ -5,6 +5,7 @@ import DataStructures
 import KernelCore
 import LinuxABI
 import PhysicalMemory
+import Scheduling
 
 extension MemoryObject {
   /// Copies from the object into `buffer`, up to its end or the buffer's; returns the number of bytes.
@@ -34,7 +35,19 @@ extension MemoryObject {
         try buffer.clear(count: count)
       }
       position = position &+ UInt64(count)
+      if Self.isLong(position), !Self.goesOn() { return }
     }
+  }
+
+  /// Whether a transfer has come to the end of a megabyte: time to look at others.
+  @inline(__always)
+  private static func isLong(_ position: UInt64) -> Bool { position & ((1 << 20) &- 1) == 0 }
+
+  /// Lets others run; false when the program is to end.
+  @inline(never)
+  private static func goesOn() -> Bool {
+    Thread.checkReschedule()
+    return !Thread.current.hasFatalSignal
   }
 
   /// The page, with a reference; nil for a hole, which reads as zeros without a frame.
@@ -87,6 +100,7 @@ extension MemoryObject {
       if copied > 0 { extend(to: position) }
       if let failure { throw failure }
       if hasStore { Flusher.throttleWriter() }
+      if Self.isLong(position), !Self.goesOn() { return }
     }
   }
 

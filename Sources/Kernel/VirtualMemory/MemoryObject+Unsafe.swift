@@ -58,6 +58,8 @@ public final class MemoryObject {
   private var committedPages = 0
   /// The object in the reverse mapping, through which reclaim comes from a page to it.
   private(set) var number = OwnerNumber.none
+  /// What bounds the pages of a file without a store.
+  let quota: PageQuota?
   /// Whether pages are promised one by one, when they are made: files of tmpfs, and memory without a reservation.
   var chargesPages: Bool { !hasStore && huge == nil && committedPages == 0 }
 
@@ -65,8 +67,12 @@ public final class MemoryObject {
   ///   - store: nil for memory that is its own store: zero-filled, never written anywhere.
   ///   - size: in bytes. Pages beyond it do not exist; a mapping faults there.
   ///   - isSwappable: whether pages without a store may go to a swap area.
+  ///   - quota: what bounds the number of pages without a store.
   @export(interface)
-  public init(store: (any PageStore)?, size: UInt64, huge: HugePageSupply? = nil, isSwappable: Bool = true) {
+  public init(
+    store: (any PageStore)?, size: UInt64, huge: HugePageSupply? = nil, isSwappable: Bool = true,
+    quota: PageQuota? = nil
+  ) {
     // SAFETY: see `store`.
     unsafe self.store = store
     hasStore = store != nil
@@ -74,6 +80,7 @@ public final class MemoryObject {
     tree = RadixTree(nodes: RadixNodePool.shared)
     pages = SpinLock(ObjectPages(tree: tree), rank: .pageCache)
     self.huge = huge
+    self.quota = quota
     sizeValue = Atomic(size)
     Counters.add(1, to: Counters.objects)
     number = ReverseMap.register(self)

@@ -54,6 +54,13 @@ public enum MemoryPressure {
   @export(interface)
   public static func relieveKernel() -> Bool {
     guard CPU.lockDepth == 0 else { return false }
+    let thread = Thread.current
+    guard !thread.isRelievingHeap else {
+      Thread.yield()
+      return true
+    }
+    thread.isRelievingHeap = true
+    defer { thread.isRelievingHeap = false }
     let turn = kernelReliefs.wrappingAdd(1, ordering: .relaxed).newValue
     // Nothing where another thread is at it, and waits for a disk; or this one, for an object on its way.
     if let found = Shrinkers.reclaimIfFree(frames: 1024) {
@@ -98,7 +105,7 @@ public enum MemoryPressure {
     /// - Returns: whether to try again. Not for a program that has been told to end: its end frees memory.
     @export(interface)
     public mutating func find() -> Bool {
-      if Thread.current.hasFatalSignal { return false }
+      if Thread.current.hasFatalSignal || AllocationFailure.hasFailed { return false }
       ReclaimCounters.add(1, to: ReclaimCounters.stalls)
       // More at each failure: an operation that needs many frames at once begins anew each time.
       let found = Shrinkers.reclaimIfFree(frames: 64 << min(reclaims, 4))

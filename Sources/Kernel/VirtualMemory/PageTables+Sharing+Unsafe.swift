@@ -43,6 +43,7 @@
 
 import LinuxABI
 import PhysicalMemory
+import Scheduling
 
 extension FrameFlags {
   /// The frame is a page table, and the areas of those who share it may differ.
@@ -229,6 +230,8 @@ extension PageTables {
     if table.frame.flags.contains(.objectTable) { return dropObjectTable(table, shift) }
     if Frames.releaseTableUnlessLast(table) { return }
     if shift > middleShift { dropTables(of: table, shift) } else { dropPages(of: table) }
+    // The end of a large space takes long.
+    Thread.checkRescheduleUnlessLocked()
   }
 
   /// Ends a table above the last level, below an entry at `shift`, that nobody else refers to.

@@ -5,6 +5,7 @@ import DataStructures
 import KernelCore
 import LinuxABI
 import PhysicalMemory
+import Scheduling
 
 /// What a file mapping is called and where it comes from, for /proc/PID/maps. Whoever opened the file provides it; the
 /// area's reference to it is what keeps the object's store alive.
@@ -58,6 +59,10 @@ final class VirtualMemoryArea {
   /// The largest hole between two areas of the subtree.
   var subtreeGap: UInt64 = 0
 
+  private let account = Thread.current.account
+  /// What an area costs the kernel.
+  static var kernelBytes: Int { 256 }
+
   init(
     space: AddressSpace, start: UInt64, end: UInt64, protection: Protection, maximumProtection: Protection,
     flags: MappingFlags, object: MemoryObject?, pageOffset: UInt64, source: (any MappingSource)?
@@ -73,9 +78,13 @@ final class VirtualMemoryArea {
     self.pageOffset = pageOffset
     self.source = source
     Counters.add(1, to: Counters.areas)
+    account.charge(Self.kernelBytes)
   }
 
-  deinit { Counters.add(-1, to: Counters.areas) }
+  deinit {
+    account.release(Self.kernelBytes)
+    Counters.add(-1, to: Counters.areas)
+  }
 
   var length: UInt64 { end &- start }
   var pageCount: Int { Int(truncatingIfNeeded: length / pageSize) }

@@ -29,6 +29,8 @@ public final class EventPoll: OpenFile {
   private let queue = WaitQueue()
   /// Serialises epoll_ctl, which walks into files and other instances.
   private static let control = SleepLock()
+  /// How many instances may watch the same one.
+  private static var mostOuterInstances: Int { 4 }
   /// Which items watch a file, so that they end with it. Guards `OpenFile.watchers`.
   private static let watchers = SpinLock((), rank: .fileSystem)
 
@@ -45,16 +47,22 @@ public final class EventPoll: OpenFile {
 
   /// EPOLL_CTL_ADD. The caller uses both files (`FileUse`), so neither is closed before the watch is there; a file that is
   /// closed later takes its watches away (`forget`).
-  /// - Throws: EEXIST, EPERM for files that cannot be watched, ELOOP for instances that would watch each other in a circle
+  /// - Throws: EEXIST, EPERM for files that cannot be watched, EINVAL for an instance that
+  ///   several watch already, ELOOP for instances that would watch each other in a circle
   ///   or more than five deep.
   @export(interface)
   public func add(_ descriptor: Int32, _ file: OpenFile, events: UInt32, data: UInt64) throws(Errno) {
     guard file.isPollable else { throw .EPERM }
     guard file !== self else { throw .EINVAL }
+    // The dictionary and the list of ready items grow under a spin lock.
+    let (count, capacity) = state.withLock { ($0.items.count, min($0.items.capacity, $0.ready.capacity)) }
+    try KernelMemory.admitGrowth(count: count, capacity: capacity, stride: 48)
     Self.control.acquire()
     defer { Self.control.release() }
     if let inner = file.eventPoll {
       if events & EPOLLEXCLUSIVE != 0 { throw .EINVAL }
+      // The paths through instances are walked: few may lead to one (Linux: reverse_path_check).
+      guard Self.watchers.withLock({ _ in file.watchers.count }) < Self.mostOuterInstances else { throw .EINVAL }
       guard inner.depth(below: 5, avoiding: self) else { throw .ELOOP }
     }
     let key = ItemKey(descriptor: descriptor, file: ObjectIdentifier(file))
@@ -155,7 +163,7 @@ public final class EventPoll: OpenFile {
   /// Takes what is ready now.
   private func collect(_ limit: Int) -> [Event] {
     // The candidates leave the list before their files are asked: an event from here on puts them back.
-    var candidates = state.withLock { state in
+    let candidates = state.withLock { state in
       let ready = state.ready
       state.ready = []
       for item in ready { item.isListed = false }
@@ -163,9 +171,11 @@ public final class EventPoll: OpenFile {
     }
     var result: [Event] = []
     var again: [EventPollItem] = []
-    while !candidates.isEmpty {
-      if result.count == limit { break }
-      let item = candidates.removeFirst()
+    var next = 0
+    while next < candidates.count, result.count < limit {
+      let item = candidates[next]
+      next += 1
+      if next & 255 == 0 { Thread.checkReschedule() }
       let found = item.file.poll().rawValue & (item.events | POLLERR | POLLHUP) & 0xffff
       guard found != 0, item.events & 0xffff != 0 || item.events & EPOLLONESHOT == 0 else { continue }
       result.append(Event(events: found, data: item.data))
@@ -176,7 +186,7 @@ public final class EventPoll: OpenFile {
       }
     }
     // Level-triggered items go to the end, so that many ready files all get their turn.
-    let rest = candidates + again
+    let rest = candidates[next...] + again
     if !rest.isEmpty {
       state.withLock { state in
         for item in rest where !item.isListed && item.owner != nil {
@@ -218,6 +228,8 @@ public final class EventPollItem {
   /// Whether the item is on the ready list.
   fileprivate(set) var isListed = false
   private var entries: [(WaitQueue, WaitEntry)] = []
+  private let account = Thread.current.account
+  private static var kernelBytes: Int { 512 }
 
   fileprivate init(_ owner: EventPoll, _ key: EventPoll.ItemKey, _ file: OpenFile, events: UInt32, data: UInt64) {
     self.owner = owner
@@ -225,7 +237,10 @@ public final class EventPollItem {
     self.file = file
     self.events = events
     self.data = data
+    account.charge(Self.kernelBytes)
   }
+
+  deinit { account.release(Self.kernelBytes) }
 
   /// Whether the file has an event that is asked for.
   fileprivate var isReady: Bool {

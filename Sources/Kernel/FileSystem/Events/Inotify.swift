@@ -3,6 +3,7 @@
 
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Scheduling
 import Synchronization
 import VirtualMemory
@@ -45,13 +46,18 @@ final class InodeWatch {
   let inode: Inode
   let instance: InotifyFile
   var mask: FileEvents
+  private let account = Thread.current.account
+  private static var kernelBytes: Int { 512 }
 
   init(descriptor: Int32, inode: Inode, instance: InotifyFile, mask: FileEvents) {
     self.descriptor = descriptor
     self.inode = inode
     self.instance = instance
     self.mask = mask
+    account.charge(Self.kernelBytes)
   }
+
+  deinit { account.release(Self.kernelBytes) }
 }
 
 /// An inotify instance.
@@ -72,8 +78,8 @@ public final class InotifyFile: OpenFile {
   }
   private let state = SpinLock(State(), rank: .pipe)
   private let queue = WaitQueue()
-  /// fs.inotify.max_queued_events.
-  private static var queueLimit: Int { 16384 }
+  /// fs.inotify.max_queued_events; fewer in small memories, because the queue is one array.
+  private static let queueLimit = min(16384, max(256, MemoryStatistics.snapshot().total / 16))
   /// How many watches there are in all: while there are none, nothing is reported.
   public static let watchCount = Atomic<Int>(0)
   /// fs.inotify.max_user_watches, for each instance.
@@ -98,6 +104,9 @@ public final class InotifyFile: OpenFile {
       existing.mask = mask.contains(.maskAdd) ? existing.mask.union(mask) : mask
       return existing.descriptor
     }
+    // The dictionary grows under a spin lock.
+    let (count, capacity) = state.withLock { ($0.watches.count, $0.watches.capacity) }
+    try KernelMemory.admitGrowth(count: count, capacity: capacity, stride: 32)
     let watch: InodeWatch? = state.withLock { state in
       guard state.watches.count < Self.watchLimit else { return nil }
       let watch = InodeWatch(descriptor: state.next, inode: inode, instance: self, mask: mask)

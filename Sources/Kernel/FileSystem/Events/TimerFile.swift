@@ -11,8 +11,8 @@ public enum TimerClock: Sendable { case realtime, monotonic }
 /// A timerfd.
 public final class TimerFile: OpenFile {
   private struct State {
-    /// Nanoseconds between expirations; 0: once.
-    var interval: UInt64 = 0
+    /// The time between expirations; 0: once.
+    var interval = Nanoseconds.zero
     /// The next expiration, or the first that nobody has read yet.
     var deadline = Instant.never
     /// Whether that has passed. The timer rests until somebody reads, however short its interval is: all that expires
@@ -39,7 +39,7 @@ public final class TimerFile: OpenFile {
   /// timerfd_settime(2). `deadline` `.never` disarms.
   /// - Returns: what `remaining()` was before.
   @export(interface)
-  public func set(_ deadline: Instant, interval: UInt64) -> (value: UInt64, interval: UInt64) {
+  public func set(_ deadline: Instant, interval: Nanoseconds) -> (value: Nanoseconds, interval: Nanoseconds) {
     state.withLock { state in
       let before = Self.remaining(state)
       state = State(interval: interval, deadline: deadline)
@@ -48,18 +48,17 @@ public final class TimerFile: OpenFile {
     }
   }
 
-  /// timerfd_gettime(2): nanoseconds to the next expiration (0: disarmed) and the interval.
+  /// timerfd_gettime(2): the time to the next expiration (0: disarmed) and the interval.
   @export(interface)
-  public func remaining() -> (value: UInt64, interval: UInt64) { state.withLock { Self.remaining($0) } }
+  public func remaining() -> (value: Nanoseconds, interval: Nanoseconds) { state.withLock { Self.remaining($0) } }
 
-  private static func remaining(_ state: State) -> (value: UInt64, interval: UInt64) {
+  private static func remaining(_ state: State) -> (value: Nanoseconds, interval: Nanoseconds) {
     let now = Instant.now()
-    guard state.deadline != .never, !state.hasExpired || state.interval > 0 else { return (0, state.interval) }
-    if state.deadline <= now, state.interval > 0 {
-      return (state.interval - now.nanoseconds(since: state.deadline) % state.interval, state.interval)
-    }
+    guard state.deadline != .never, !state.hasExpired || state.interval > .zero else { return (.zero, state.interval) }
+    var next = state.deadline
+    if next <= now, state.interval > .zero { next = next.nextExpiry(every: state.interval, after: now).instant }
     // An armed timer never shows 0, which would mean disarmed.
-    return (max(1, state.deadline.nanoseconds(since: now)), state.interval)
+    return (max(Nanoseconds(1), next.since(now)), state.interval)
   }
 
   private func expire() {
@@ -95,16 +94,14 @@ public final class TimerFile: OpenFile {
     state.withLock { state in
       guard state.hasExpired else { return 0 }
       state.hasExpired = false
-      var count: UInt64 = 1
-      if state.interval == 0 {
+      guard state.interval > .zero else {
         state.deadline = .never
-      } else {
-        count += Instant.now().nanoseconds(since: state.deadline) / state.interval
-        let (step, overflow) = state.interval.multipliedReportingOverflow(by: count)
-        state.deadline = overflow ? .never : state.deadline.advanced(byNanoseconds: step)
-        alarm?.start(at: state.deadline)
+        return 1
       }
-      return count
+      let next = state.deadline.nextExpiry(every: state.interval, after: .now())
+      state.deadline = next.instant
+      alarm?.start(at: next.instant)
+      return next.expiries
     }
   }
 

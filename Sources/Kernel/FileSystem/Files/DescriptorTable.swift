@@ -4,7 +4,9 @@
 
 import KernelCore
 import LinuxABI
+import Scheduling
 import Synchronization
+import VirtualMemory
 
 /// A table of file descriptors.
 public final class DescriptorTable {
@@ -117,6 +119,7 @@ public final class DescriptorTable {
   public func insert(_ file: OpenFile, closeOnExec: Bool = false, from minimum: Int32 = 0) throws(Errno) -> Int32 {
     let limit = limit
     guard minimum >= 0, minimum == 0 || Int(minimum) < limit else { throw .EINVAL }
+    try reserve(Int(minimum))
     guard file.tryAcquire() else { throw .EBADF }
     let number: Int? = state.withLock { state in
       let number = state.firstFree(from: Int(minimum))
@@ -131,12 +134,23 @@ public final class DescriptorTable {
     return Int32(truncatingIfNeeded: number)
   }
 
+  /// Sees to it that there is memory for arrays that hold `index` and one number more than now: they grow under the lock.
+  /// Tables with usual limits stay small.
+  ///
+  /// - Throws: ENOMEM.
+  private func reserve(_ index: Int) throws(Errno) {
+    guard limit > 4096 else { return }
+    let (count, capacity) = state.withLock { ($0.files.count, $0.files.capacity) }
+    if max(index, count) >= capacity { try KernelMemory.admit(bytes: 16 * (max(index, count) + 1)) }
+  }
+
   /// dup3(2): makes `target` refer to the file of `source`; what it referred to is closed.
   /// - Throws: EBADF for a bad source, or a target beyond the limit.
   @export(interface)
   public func duplicate(_ source: Int32, to target: Int32, closeOnExec: Bool) throws(Errno) {
     let index = Int(target)
     guard index >= 0, index < limit else { throw .EBADF }
+    try reserve(index)
     let origin = Int(source)
     // One step: the source cannot be closed between look-up and duplication.
     let old: OpenFile? = try state.withLock { state throws(Errno) in
@@ -174,6 +188,7 @@ public final class DescriptorTable {
         return (state.take(index), index + 1)
       }
       if let file { finishClose(file) }
+      Thread.checkReschedule()
       if next == .max { return }
       index = next
     }
@@ -195,6 +210,7 @@ public final class DescriptorTable {
       }
       guard let file else { return }
       finishClose(file)
+      Thread.checkReschedule()
     }
   }
 
@@ -244,6 +260,26 @@ public final class DescriptorTable {
         index += 1
       }
       return nil
+    }
+  }
+
+  /// Kernel memory behind the descriptors, in bytes; a file of several descriptors counts several times. For the
+  /// out-of-memory policy: nothing here sleeps.
+  public var heldBytes: Int {
+    @export(interface) get {
+      var bytes = 0
+      var index = 0
+      while true {
+        // The object, not a use: an open file may close meanwhile, and then holds nothing.
+        let file: OpenFile? = state.withLock { state in
+          while index < state.files.count, state.files[index] == nil { index += 1 }
+          return index < state.files.count ? state.files[index] : nil
+        }
+        guard let file else { break }
+        bytes += OpenFile.kernelBytes + file.heldBytes
+        index += 1
+      }
+      return bytes
     }
   }
 

@@ -24,6 +24,10 @@ open class OpenFile {
   public final let signalOwner = Atomic<Int32>(0)
   /// The epoll items that watch the file; guarded by EventPoll.
   final var watchers: [EventPollItem] = []
+  /// Who made the file pays for it.
+  final let account = Thread.current.account
+  /// What an open file costs the kernel, with what hangs on it in the usual case.
+  public static var kernelBytes: Int { 1024 }
 
   /// - Parameter isSeekable: whether the file has a position; pipes, sockets and terminals have none (ESPIPE).
   @export(interface)
@@ -34,7 +38,10 @@ open class OpenFile {
     let transient = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC
     flagBits = Atomic(flags.rawValue & ~transient)
     position = isSeekable ? Mutex(0) : nil
+    account.charge(OpenFile.kernelBytes)
   }
+
+  deinit { account.release(OpenFile.kernelBytes) }
 
   public final var flags: OpenFlags {
     @inline(__always) get { OpenFlags(rawValue: flagBits.load(ordering: .relaxed)) }
@@ -167,6 +174,10 @@ open class OpenFile {
   /// An object that a room above hangs on a file class of its own and finds again (terminals, pid and signal
   /// descriptors); compare classes with `as?`.
   open var extensionObject: AnyObject? { nil }
+
+  /// Bytes of kernel memory that the file keeps besides its own objects: content of pipes and sockets. For the
+  /// out-of-memory policy, and without waiting.
+  open var heldBytes: Int { 0 }
 
   /// What /proc/PID/fd shows for files without a name in the tree ("pipe:[12]"); nil: the path.
   open var displayName: ByteString? { nil }

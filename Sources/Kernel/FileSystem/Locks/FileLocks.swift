@@ -4,6 +4,7 @@
 import KernelCore
 import LinuxABI
 import Scheduling
+import VirtualMemory
 
 /// Who holds a lock.
 public enum LockOwner: Hashable, Sendable {
@@ -97,6 +98,8 @@ final class FileLocks {
   }
   private let state = SpinLock(State(), rank: .inode)
   private let queue = WaitQueue()
+  /// Record locks of one file: each change looks at all of them.
+  private static var mostRecords: Int { 32768 }
 
   /// Which owner of classic locks waits for which other: EDEADLK is a cycle here.
   private static let waiting = SpinLock([LockOwner: LockOwner](), rank: .inode)
@@ -109,6 +112,10 @@ final class FileLocks {
   /// F_SETLK and F_SETLKW.
   /// - Throws: EAGAIN when the lock is taken and `waits` is false; EDEADLK; ERESTARTSYS.
   func set(_ request: RecordLock, waits: Bool) throws(Errno) {
+    // The list is copied when it changes, under a spin lock.
+    let count = state.withLock { $0.records.locks.count }
+    guard count < Self.mostRecords else { throw .ENOLCK }
+    try KernelMemory.admit(bytes: 2 * count * MemoryLayout<RecordLock>.stride)
     if trySet(request) == nil { return didChange() }
     guard waits else { throw .EAGAIN }
     var deadlock = false

@@ -14,6 +14,8 @@ private final class MessageQueue {
     /// Bytes of the first message that have been read (streams).
     var consumed = 0
     var size = 0
+    /// What the messages cost the kernel: their bytes and an object each.
+    var footprint: Int { size + messages.count * MessageQueue.overhead }
     var isWriterClosed = false
     var isReaderClosed = false
   }
@@ -21,6 +23,8 @@ private final class MessageQueue {
   let readable = WaitQueue()
   let writable = WaitQueue()
   static var capacity: Int { 212_992 }
+  /// Counted for each message besides its bytes, so that small ones do not cost many times what is counted.
+  static var overhead: Int { 512 }
 
   func closeReader() {
     state.withLock { state in
@@ -137,14 +141,17 @@ public final class LocalSocket: OpenFile {
   public func send(_ buffer: inout TransferBuffer, waits: Bool) throws(Errno) -> Int {
     if style != .stream {
       guard buffer.remaining <= MessageQueue.capacity else { throw .EMSGSIZE }
+      try KernelMemory.admit(bytes: buffer.remaining)
       let message = try buffer.copyIn(count: buffer.remaining)
       try post(message, waits: waits)
       return message.count
     }
     var sent = 0
     while buffer.remaining > 0 {
-      let part = try buffer.copyIn(count: min(buffer.remaining, 32768))
+      let part: [UInt8]
       do throws(Errno) {
+        try KernelMemory.admit(bytes: min(buffer.remaining, 32768))
+        part = try buffer.copyIn(count: min(buffer.remaining, 32768))
         try post(part, waits: waits)
       } catch {
         if sent > 0 { return sent }
@@ -163,7 +170,8 @@ public final class LocalSocket: OpenFile {
           failure = style == .datagram && !state.isWriterClosed ? .ECONNREFUSED : .EPIPE
           return true
         }
-        guard state.size == 0 || state.size + message.count <= MessageQueue.capacity else { return false }
+        let footprint = state.footprint + message.count + MessageQueue.overhead
+        guard state.messages.isEmpty || footprint <= MessageQueue.capacity else { return false }
         state.messages.append(message)
         state.size += message.count
         return true
@@ -200,7 +208,7 @@ public final class LocalSocket: OpenFile {
       (!$0.messages.isEmpty, $0.isWriterClosed || $0.isReaderClosed)
     }
     let (room, outputEnded) = outgoing.state.withLock {
-      (MessageQueue.capacity - $0.size, $0.isReaderClosed || $0.isWriterClosed)
+      (MessageQueue.capacity - $0.footprint, $0.isReaderClosed || $0.isWriterClosed)
     }
     if hasData || inputEnded { events.formUnion(.readable) }
     if inputEnded { events.formUnion(.readHangUp) }
@@ -220,6 +228,8 @@ public final class LocalSocket: OpenFile {
     incoming.closeReader()
     outgoing.closeWriter()
   }
+
+  public override var heldBytes: Int { incoming.state.withLock { $0.footprint } }
 
   public override var displayName: ByteString? {
     var text = TextBuffer()

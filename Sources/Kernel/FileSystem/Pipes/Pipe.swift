@@ -34,10 +34,19 @@ public final class Pipe {
   /// Woken when there is more room, or no reader left.
   let writable = WaitQueue()
 
+  /// Who made the pipe pays for what it holds.
+  private let account = Thread.current.account
+
   @export(interface)
   public init() {}
 
-  deinit { ring.withLock { $0.removeAll() } }
+  deinit {
+    ring.withLock { $0.removeAll() }
+    account.release(heldBytes)
+  }
+
+  /// Memory for what the pipe holds.
+  var heldBytes: Int { usedBuffers.load(ordering: .relaxed) * Self.pageSize }
 
   /// Bytes that can be read (FIONREAD).
   public var count: Int { usedBytes.load(ordering: .sequentiallyConsistent) }
@@ -160,7 +169,9 @@ public final class Pipe {
   @inline(__always)
   private func withRing(_ body: (inout PipeRing) throws(Errno) -> Int) throws(Errno) -> Int {
     try ring.withLock { ring throws(Errno) in
+      let before = ring.count
       defer {
+        if ring.count != before { account.charge((ring.count - before) * Self.pageSize) }
         usedBuffers.store(ring.count, ordering: .sequentiallyConsistent)
         usedBytes.store(ring.byteCount, ordering: .sequentiallyConsistent)
       }
@@ -177,7 +188,8 @@ public final class Pipe {
     while size < Int(bytes) { size *= 2 }
     guard size <= 1 << 31 else { throw .EINVAL }
     if size > capacity, size > limit { throw .EPERM }
-    guard size <= 1 << 26, size <= capacity || !FrameAllocator.isExhausted else { throw .ENOMEM }
+    guard size <= 1 << 26 else { throw .ENOMEM }
+    try KernelMemory.admit(bytes: size / Self.pageSize * MemoryLayout<PipeBuffer>.stride)
     try ring.withLock { ring throws(Errno) in
       guard ring.count <= size / Self.pageSize else { throw .EBUSY }
       ring.resize(to: size / Self.pageSize)

@@ -20,6 +20,8 @@ public final class PipeFile: OpenFile {
   }
 
   public override var pipe: Pipe? { ends }
+  // Counted once: at the end that is read.
+  public override var heldBytes: Int { access.allowsReading ? ends.heldBytes : 0 }
 
   public override func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
     guard offset == nil else { throw .ESPIPE }

@@ -71,9 +71,11 @@ final class ZeroDevice: OpenFile {
 /// /dev/random and /dev/urandom: the machine's random numbers, which never run out.
 final class RandomDevice: OpenFile {
   override func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
-    try buffer.transfer { buffer throws(Errno) in
+    var bytes: [UInt8] = []
+    return try buffer.transfer { buffer throws(Errno) in
       while buffer.remaining > 0 {
-        try buffer.copyOut(ByteString(RandomBytes.make(min(buffer.remaining, 4096))))
+        Random.fill(&bytes, count: min(buffer.remaining, 4096))
+        try buffer.copyOut(ByteString(bytes))
         // random(4): large reads can be interrupted.
         if Thread.current.hasPendingSignal { break }
         Thread.checkReschedule()

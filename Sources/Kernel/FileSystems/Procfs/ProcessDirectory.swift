@@ -4,6 +4,7 @@ import FileSystem
 import Identity
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Process
 import Synchronization
 import VirtualMemory
@@ -22,6 +23,7 @@ final class ProcessDirectory: ProcInode {
     case stat, status, statm, cmdline, comm, environ, maps, smaps, fd, fdinfo, exe, cwd, root, mounts, mountinfo
     case mountstats
     case limits, auxv, io, oom_score, oom_score_adj, wchan, cgroup, syscall, personality, loginuid, task, pagemap
+    case fail_nth
 
     var name: ByteString {
       switch self {
@@ -53,6 +55,7 @@ final class ProcessDirectory: ProcInode {
       case .loginuid: "loginuid"
       case .task: "task"
       case .pagemap: "pagemap"
+      case .fail_nth: "fail-nth"
       }
     }
 
@@ -65,7 +68,13 @@ final class ProcessDirectory: ProcInode {
     }
   }
 
-  private func has(_ entry: Entry) -> Bool { entry != .task || reference.scope == .process }
+  private func has(_ entry: Entry) -> Bool {
+    switch entry {
+    case .task: reference.scope == .process
+    case .fail_nth: FaultInjection.isEnabled
+    default: true
+    }
+  }
 
   override func lookup(_ name: ByteString) throws(Errno) -> Inode {
     _ = try reference.resolve()
@@ -131,6 +140,10 @@ final class ProcessDirectory: ProcInode {
       return text(entry, 0o644, sink: { value throws(Errno) in try ProcessText.setAdjustment(reference, value) }) {
         () throws(Errno) in
         SystemFormat.number(try reference.resolve().process.outOfMemoryAdjustment.load(ordering: .relaxed))
+      }
+    case .fail_nth:
+      return text(entry, 0o600, sink: { value throws(Errno) in try FaultInjection.set(reference, value) }) {
+        () throws(Errno) in SystemFormat.number(AllocationFailure.remaining)
       }
     case .wchan: return constant(entry, "0")
     case .cgroup: return constant(entry, "0::/\n")

@@ -119,12 +119,7 @@ enum ProcessText {
 
   /// 0…2000 as on Linux: the share of memory in thousandths plus the adjustment, shifted so that 0 is never chosen.
   static func outOfMemoryScore(_ reference: TaskReference) throws(Errno) -> TextBuffer {
-    let process = try reference.resolve().process
-    let adjustment = process.outOfMemoryAdjustment.load(ordering: .relaxed)
-    guard adjustment > -1000, let space = try space(reference) else { return SystemFormat.number(0) }
-    let total = max(1, MemoryStatistics.snapshot().total)
-    let points = 1000 + space.residentPages * 1000 / total + adjustment
-    return SystemFormat.number(max(0, points) * 2 / 3)
+    SystemFormat.number(OutOfMemoryKiller.score(of: try reference.resolve().process))
   }
 
   static func setAdjustment(_ reference: TaskReference, _ value: ByteString) throws(Errno) {

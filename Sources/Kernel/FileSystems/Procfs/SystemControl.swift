@@ -144,8 +144,17 @@ enum SystemControl {
   /// writer's context, so that the report and the end of the process can be seen.
   static func request(_ command: ByteString) throws(Errno) {
     try requireAdministrator()
+    if FaultInjection.isEnabled { endKernel(command) }
     guard command == ByteString("c") else { throw .EINVAL }
     preconditionFailure("a crash was asked for")
+  }
+
+  /// The ends of the whole kernel that tests ask for, with the option `fault-injection`: a panic, one from within the log
+  /// and from within the heap, where nothing can be allocated, and one on all CPUs at once.
+  private static func endKernel(_ command: ByteString) {
+    if command == ByteString("panic") { panic("a panic was asked for") }
+    if command == ByteString("panic-log") { Log.panicWithinLock() }
+    if command == ByteString("panic-heap") { KernelHeap.panicWithinLock() }
   }
 
   private static func checked(_ name: ByteString) throws(Errno) -> ByteString {

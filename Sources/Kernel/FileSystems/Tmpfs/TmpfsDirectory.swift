@@ -4,6 +4,7 @@
 import FileSystem
 import KernelCore
 import LinuxABI
+import VirtualMemory
 
 extension TmpfsInode.State {
   mutating func touch(links change: Int = 0) {
@@ -21,9 +22,25 @@ extension TmpfsInode.State {
 extension TmpfsInode {
   /// A name of this inode has gone; a directory's own "." goes with it.
   final func dropLink() {
-    state.withLock { state in
+    let hasOthers = state.withLock { state in
       state.adjustLinks(kind == .directory ? -2 : -1)
       state.attributes.changeTime = .now()
+      return kind != .directory && state.attributes.linkCount > 0
+    }
+    guard hasOthers, let tmpfs else { return }
+    tmpfs.didFreeInode()
+    tmpfs.quota.giveBytes(Self.linkBytes)
+  }
+
+  /// Counts a further name of this inode. The first one is the inode's own.
+  ///
+  /// - Throws: ENOSPC.
+  final func takeLink() throws(Errno) {
+    guard state.withLock({ $0.attributes.linkCount > 0 }), let tmpfs else { return }
+    _ = try tmpfs.takeNumber()
+    do throws(Errno) { try tmpfs.quota.takeBytes(Self.linkBytes) } catch {
+      tmpfs.didFreeInode()
+      throw error
     }
   }
 }
@@ -42,6 +59,15 @@ public final class TmpfsDirectory: TmpfsInode {
   public override func lookup(_ name: ByteString) throws(Errno) -> Inode {
     guard let inode = state.withLock({ $0.entries.find(name) }) else { throw .ENOENT }
     return inode
+  }
+
+  /// Sees to it that the entries can grow by one: that happens under the spin lock, and may take a large array.
+  ///
+  /// - Throws: ENOSPC.
+  private func admitEntry() throws(Errno) {
+    let growth = state.withLock { $0.entries.growth }
+    guard growth > 0 else { return }
+    do throws(Errno) { try KernelMemory.admit(bytes: growth) } catch { throw .ENOSPC }
   }
 
   public override func create(_ name: ByteString, permissions: UInt32, owner: Owner) throws(Errno) -> Inode {
@@ -72,6 +98,7 @@ public final class TmpfsDirectory: TmpfsInode {
     target: ByteString = ByteString()
   ) throws(Errno) -> TmpfsInode {
     guard let tmpfs else { throw .EIO }
+    try admitEntry()
     let inode = try TmpfsInode.make(
       on: tmpfs, kind, permissions: permissions, owner: owner, device: device, target: target)
     state.withLock { state in
@@ -83,6 +110,8 @@ public final class TmpfsDirectory: TmpfsInode {
 
   public override func link(_ inode: Inode, as name: ByteString) throws(Errno) {
     guard let inode = inode as? TmpfsInode, inode.superblock === superblock else { throw .EXDEV }
+    try admitEntry()
+    try inode.takeLink()
     inode.state.withLock { state in
       state.adjustLinks(1)
       state.attributes.changeTime = .now()
@@ -127,6 +156,8 @@ public final class TmpfsDirectory: TmpfsInode {
     let whiteout =
       flags.contains(.whiteout)
       ? try TmpfsInode.make(on: tmpfs, .characterDevice, permissions: 0, owner: .root) : nil
+    try admitEntry()
+    try directory.admitEntry()
     let movesDirectory = inode.kind == .directory
     state.withLock { state in
       state.entries.remove(name)

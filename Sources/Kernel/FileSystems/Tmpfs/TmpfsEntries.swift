@@ -21,6 +21,14 @@ struct TmpfsEntries {
   var count: Int { byName.count }
   var isEmpty: Bool { byName.isEmpty }
 
+  /// The bytes of the largest array that the next new entry makes, 0 when there is room.
+  var growth: Int {
+    // A dictionary keeps a third of its places free, and its number of places is a power of two.
+    let table = byName.count >= byName.capacity ? 4 * byName.count * (MemoryLayout<ByteString>.stride + 16) : 0
+    let list = order.count >= order.capacity ? 2 * order.count * 24 : 0
+    return max(table, list)
+  }
+
   func find(_ name: ByteString) -> TmpfsInode? { byName[name]?.inode }
 
   /// Adds an entry, or points an existing one to another inode.

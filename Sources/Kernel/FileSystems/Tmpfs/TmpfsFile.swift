@@ -12,7 +12,8 @@ public final class TmpfsFile: TmpfsInode {
   private var sealing: FileSeals?
 
   override init(_ state: State, on superblock: TmpfsSuperblock) {
-    content = MemoryObject(store: nil, size: 0, isSwappable: superblock.options.isSwappable)
+    content = MemoryObject(
+      store: nil, size: 0, isSwappable: superblock.options.isSwappable, quota: superblock.quota)
     super.init(state, on: superblock)
   }
 
@@ -29,7 +30,6 @@ public final class TmpfsFile: TmpfsInode {
     if let size = change.size {
       try sealing?.checkResize(from: content.size, to: size)
       content.truncate(to: size)
-      settle()
     }
     state.withLock { change.apply(to: &$0.attributes) }
   }
@@ -41,51 +41,13 @@ public final class TmpfsFile: TmpfsInode {
     guard !overflow else { throw .EFBIG }
     try sealing?.checkWrite(end: end, size: content.size)
     defer {
-      settle()
       let now = FileTime.now()
       state.withLock { state in
         state.attributes.modifyTime = now
         state.attributes.changeTime = now
       }
     }
-    let pages = end / 4096 - offset / 4096 + 1
-    if let tmpfs, pages > UInt64(tmpfs.freePages) { return try writeCarefully(tmpfs, offset, &buffer) }
     return try content.write(at: offset, &buffer)
-  }
-
-  /// Near the limit: page by page, so that what fits is written and the rest gives ENOSPC. Overwriting needs no space.
-  private func writeCarefully(
-    _ tmpfs: TmpfsSuperblock, _ offset: UInt64, _ buffer: inout TransferBuffer
-  ) throws(Errno) -> Int {
-    var total = 0
-    let length = buffer.remaining
-    while total < length {
-      let place = offset + UInt64(total)
-      let page = min(length - total, Int(4096 - place % 4096))
-      do throws(Errno) {
-        guard tmpfs.freePages > 0 || content.hasPage(place / 4096) else { throw .ENOSPC }
-        let hidden = buffer.limit(to: page)
-        defer { buffer.extend(by: hidden) }
-        total += try content.write(at: place, &buffer)
-      } catch {
-        if total > 0 { return total }
-        throw error
-      }
-      settle()
-    }
-    return total
-  }
-
-  /// Tells the superblock how many pages the file has now.
-  private func settle() {
-    guard let tmpfs else { return }
-    let pages = content.allocatedPages
-    let change = state.withLock { state in
-      let change = pages - state.chargedPages
-      state.chargedPages = pages
-      return change
-    }
-    if change != 0 { tmpfs.charge(change) }
   }
 
   public override func allocate(_ mode: AllocationMode, offset: UInt64, length: UInt64) throws(Errno) {
@@ -93,7 +55,7 @@ public final class TmpfsFile: TmpfsInode {
     switch mode {
     case .allocate, .allocateKeepingSize:
       let pages = (end + 4095) / 4096 - offset / 4096
-      if let tmpfs, end > content.size, pages > UInt64(tmpfs.freePages) { throw .ENOSPC }
+      if let tmpfs, end > content.size, pages > UInt64(tmpfs.quota.freePages) { throw .ENOSPC }
       guard mode == .allocate, end > content.size else { return }
       try sealing?.checkResize(from: content.size, to: end)
       content.truncate(to: end)
@@ -103,7 +65,6 @@ public final class TmpfsFile: TmpfsInode {
       if offset < stop { content.punchHole(from: offset, length: stop - offset) }
       if mode == .zero, end > content.size { content.truncate(to: end) }
     }
-    settle()
     let now = FileTime.now()
     state.withLock { state in
       state.attributes.modifyTime = now

@@ -5,6 +5,7 @@ import FileSystem
 import KernelCore
 import LinuxABI
 import Synchronization
+import VirtualMemory
 
 /// An inode of a tmpfs.
 public class TmpfsInode: Inode {
@@ -13,10 +14,15 @@ public class TmpfsInode: Inode {
     var entries = TmpfsEntries()
     var target = ByteString()
     var extended: [ByteString: ByteString] = [:]
-    /// Pages that the superblock has been told of.
-    var chargedPages = 0
+    /// What the extended attributes cost.
+    var extendedBytes: Int { extended.reduce(0) { $0 + TmpfsInode.cost($1.key, $1.value) } }
   }
   let state: SpinLock<State>
+
+  /// Bytes of the file system's quota: an inode with its first name, every further name, an extended attribute.
+  private static var inodeBytes: Int { 1536 }
+  static var linkBytes: Int { 512 }
+  static func cost(_ name: ByteString, _ value: ByteString) -> Int { name.count + value.count + 128 }
 
   init(_ state: State, on superblock: TmpfsSuperblock) {
     let attributes = state.attributes
@@ -29,8 +35,13 @@ public class TmpfsInode: Inode {
     on superblock: TmpfsSuperblock, _ kind: FileKind, permissions: UInt32, owner: Owner,
     device: DeviceNumber = .none, target: ByteString = ByteString()
   ) throws(Errno) -> TmpfsInode {
+    let number = try superblock.takeNumber()
+    do throws(Errno) { try superblock.quota.takeBytes(inodeBytes + target.count) } catch {
+      superblock.didFreeInode()
+      throw error
+    }
     var attributes = Attributes(
-      number: try superblock.takeNumber(), kind: kind, permissions: permissions & 0o7777, owner: owner,
+      number: number, kind: kind, permissions: permissions & 0o7777, owner: owner,
       device: superblock.device)
     attributes.linkCount = kind == .directory ? 2 : 1
     attributes.specialDevice = device
@@ -52,7 +63,7 @@ public class TmpfsInode: Inode {
 
   deinit {
     guard let tmpfs = superblock as? TmpfsSuperblock else { return }
-    tmpfs.charge(-state.withLock { $0.chargedPages })
+    tmpfs.quota.giveBytes(Self.inodeBytes + state.withLock { $0.target.count + $0.extendedBytes })
     tmpfs.didFreeInode()
   }
 
@@ -80,7 +91,7 @@ public class TmpfsInode: Inode {
       let isStale =
         !Self.isEarlier(attributes.modifyTime, attributes.accessTime)
         || !Self.isEarlier(attributes.changeTime, attributes.accessTime)
-        || time.seconds - attributes.accessTime.seconds >= 86400
+        || time.seconds &- attributes.accessTime.seconds >= 86400
       if isStale { state.attributes.accessTime = time }
     }
   }
@@ -106,21 +117,28 @@ public class TmpfsInode: Inode {
   public override func setExtendedAttribute(_ name: ByteString, _ value: ByteString, _ mode: ExtendedAttributeMode)
     throws(Errno)
   {
+    let cost = Self.cost(name, value)
+    try tmpfs?.quota.takeBytes(cost)
+    var unused = cost
+    defer { tmpfs?.quota.giveBytes(unused) }
     try state.withLock { state throws(Errno) in
-      let exists = state.extended[name] != nil
-      if mode == .create, exists { throw .EEXIST }
-      if mode == .replace, !exists { throw .ENODATA }
-      guard exists || state.extended.count < 128 else { throw .ENOSPC }
+      let old = state.extended[name]
+      if mode == .create, old != nil { throw .EEXIST }
+      if mode == .replace, old == nil { throw .ENODATA }
+      guard old != nil || state.extended.count < 128 else { throw .ENOSPC }
       state.extended[name] = value
       state.attributes.changeTime = .now()
+      unused = old.map { Self.cost(name, $0) } ?? 0
     }
   }
 
   public override func removeExtendedAttribute(_ name: ByteString) throws(Errno) {
-    try state.withLock { state throws(Errno) in
-      guard state.extended.removeValue(forKey: name) != nil else { throw .ENODATA }
+    let cost = try state.withLock { state throws(Errno) in
+      guard let value = state.extended.removeValue(forKey: name) else { throw .ENODATA }
       state.attributes.changeTime = .now()
+      return Self.cost(name, value)
     }
+    tmpfs?.quota.giveBytes(cost)
   }
 
   public override func extendedAttributeNames() throws(Errno) -> [ByteString] {

@@ -124,7 +124,8 @@ public final class TmpfsSuperblock: Superblock {
   let options: TmpfsOptions
   /// A hugetlbfs's share of the pool of huge pages.
   let hugePages: HugePageBudget?
-  private let pages = Atomic<Int>(0)
+  /// What content, names and attributes may take.
+  let quota: PageQuota
   private let inodes = Atomic<Int>(0)
   private let nextNumber = Atomic<UInt64>(1)
 
@@ -137,6 +138,7 @@ public final class TmpfsSuperblock: Superblock {
   {
     self.options = options
     self.hugePages = hugePages
+    quota = PageQuota(limit: options.pageLimit)
     super.init(typeName: typeName, source: source)
     setRoot(
       try TmpfsInode.make(on: self, .directory, permissions: options.rootPermissions, owner: options.rootOwner))
@@ -146,7 +148,7 @@ public final class TmpfsSuperblock: Superblock {
     var statistics = hugePages.map { Hugetlbfs.statistics($0) } ?? FileSystemStatistics(magic: TMPFS_MAGIC)
     if options.pageLimit != .max {
       statistics.blocks = UInt64(options.pageLimit)
-      statistics.freeBlocks = UInt64(max(0, options.pageLimit - usedPages))
+      statistics.freeBlocks = UInt64(quota.freePages)
       statistics.availableBlocks = statistics.freeBlocks
     }
     if options.inodeLimit != .max {
@@ -174,13 +176,7 @@ public final class TmpfsSuperblock: Superblock {
 
   // MARK: Accounting
 
-  /// Pages of content in memory, as far as the inodes have reported.
-  var usedPages: Int { pages.load(ordering: .relaxed) }
-  var freePages: Int { options.pageLimit == .max ? .max : max(0, options.pageLimit - usedPages) }
-
-  func charge(_ count: Int) { pages.add(count, ordering: .relaxed) }
-
-  /// Counts a new inode.
+  /// Counts a new inode, or a further name of one, which costs about as much: a name in memory stays until it is removed.
   /// - Throws: ENOSPC at the limit.
   func takeNumber() throws(Errno) -> UInt64 {
     guard inodes.add(1, ordering: .relaxed).oldValue < options.inodeLimit else {

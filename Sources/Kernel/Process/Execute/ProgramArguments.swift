@@ -4,6 +4,7 @@
 import CLinuxABI
 import KernelCore
 import LinuxABI
+import Scheduling
 import VirtualMemory
 
 /// argv and envp.
@@ -44,6 +45,10 @@ public struct ProgramArguments: Sendable {
       }
       room -= string.count + 1 + 8
       guard room >= 0 else { throw .E2BIG }
+      // Megabytes of them are made in one call.
+      try KernelMemory.admit()
+      try KernelMemory.admitGrowth(count: strings.count, capacity: strings.capacity, stride: 8)
+      Thread.checkReschedule()
       strings.append(string)
       next = next &+ 8
     }

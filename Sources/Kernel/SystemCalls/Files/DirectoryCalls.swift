@@ -164,7 +164,8 @@ public enum DirectoryCalls {
   private static func list(_ frame: SystemCallFrame, _ layout: Layout) throws(Errno) -> Int64 {
     let use = try FileArguments.readable(frame.int(0), frame)
     let file = use.file
-    let room = Int(min(frame.uint(2), 1 << 20))
+    // One call gives so much: the answer is one array of the kernel's.
+    let room = Int(min(frame.uint(2), 1 << 16))
     // Entries are collected here first: writing to the program may sleep, which `emit` must not.
     var output: [UInt8] = []
     output.reserveCapacity(min(room, 4096))

@@ -86,7 +86,7 @@ public enum ExtendedAttributeCalls {
     }
     let name = try name(frame.a1)
     guard frame.a3 <= sizeLimit else { throw .E2BIG }
-    let value = ByteString(try UserMemory.copyIn(from: frame.a2, count: Int(frame.a3)))
+    let value = ByteString(try UserMemory.copyIn(from: frame.a2, count: Int(clamping: frame.a3)))
     try FileTree.setExtendedAttribute(try place(target, frame), name, value, mode, by: frame.caller)
     return 0
   }

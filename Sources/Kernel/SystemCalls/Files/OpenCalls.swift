@@ -69,7 +69,7 @@ public enum OpenCalls {
   static func openHow(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     guard frame.a3 >= 24 else { throw .EINVAL }
     guard frame.a3 <= 4096 else { throw .E2BIG }
-    let raw = try UserMemory.copyIn(from: frame.a2, count: Int(frame.a3))
+    let raw = try UserMemory.copyIn(from: frame.a2, count: Int(clamping: frame.a3))
     // A larger structure is that of a later kernel: fine while what we do not know is zero.
     guard raw[24...].allSatisfy({ $0 == 0 }) else { throw .E2BIG }
     let flags = FileArguments.word(raw, 0)

@@ -102,14 +102,14 @@ public enum PipeCalls {
     let file = use.file
     guard let timer = file.timer else { throw .EINVAL }
     let deadline: Instant
-    if value == 0 {
+    if value == .zero {
       deadline = .never
     } else if flags & TFD_TIMER_ABSTIME == 0 {
-      deadline = Instant.now().advanced(byNanoseconds: value)
+      deadline = Instant.now().advanced(by: value)
     } else {
       deadline =
         timer.clock == .realtime
-        ? Clock.instant(realtimeNanoseconds: value) : Clock.instant(monotonicNanoseconds: value)
+        ? Clock.instant(realtime: value) : Clock.instant(monotonic: value)
     }
     let old = timer.set(deadline, interval: interval)
     if frame.a3 != 0 { try write(old, to: frame.a3) }
@@ -123,7 +123,7 @@ public enum PipeCalls {
     return 0
   }
 
-  private static func write(_ time: (value: UInt64, interval: UInt64), to address: UInt64) throws(Errno) {
+  private static func write(_ time: (value: Nanoseconds, interval: Nanoseconds), to address: UInt64) throws(Errno) {
     try UserMemory.write(
       linux_interval(interval: Timespec.timespec(time.interval), value: Timespec.timespec(time.value)), to: address)
   }

@@ -49,12 +49,12 @@ public enum PollCalls {
 
   /// A time-out in milliseconds; negative ones never come.
   private static func deadline(milliseconds: Int32) -> Instant {
-    milliseconds < 0 ? .never : Instant.now().advanced(byNanoseconds: UInt64(milliseconds) * 1_000_000)
+    milliseconds < 0 ? .never : Instant.now().advanced(by: Nanoseconds(milliseconds: UInt32(milliseconds)))
   }
 
   /// A time-out as a struct timespec; NULL never comes.
   private static func deadline(timespec address: UInt64) throws(Errno) -> Instant {
-    address == 0 ? .never : Instant.now().advanced(byNanoseconds: try Timespec.read(address))
+    address == 0 ? .never : Instant.now().advanced(by: try Timespec.read(address))
   }
 
   private static func mask(_ address: UInt64, size: UInt64) throws(Errno) -> SignalSet? {
@@ -115,6 +115,7 @@ public enum PollCalls {
     -> Int64
   {
     guard UInt64(count) <= task.process.limit(.openFiles) else { throw .EINVAL }
+    try KernelMemory.admit(bytes: Int(count) * MemoryLayout<PollRequest>.stride)
     let entries = try UserMemory.readArray(address, count: Int(count), as: linux_pollfd.self)
     var requests: [PollRequest] = []
     requests.reserveCapacity(entries.count)
@@ -154,11 +155,8 @@ public enum PollCalls {
       let time = try UserMemory.read(frame.a4, as: linux_time_pair.self)
       // Linux accepts microseconds beyond a second here.
       guard time.seconds >= 0, time.fraction >= 0 else { throw .EINVAL }
-      let whole = Timespec.second.multipliedReportingOverflow(by: UInt64(time.seconds))
-      let part = UInt64(1000).multipliedReportingOverflow(by: UInt64(time.fraction))
-      limit =
-        whole.overflow || part.overflow
-        ? .never : start.advanced(byNanoseconds: whole.partialValue).advanced(byNanoseconds: part.partialValue)
+      limit = start.advanced(
+        by: Nanoseconds(seconds: UInt64(time.seconds), microseconds: UInt64(time.fraction)))
     }
     defer {
       if frame.a4 != 0, limit != .never {

@@ -1,0 +1,74 @@
+// Admission: whether an operation that makes kernel objects may begin.
+//
+// Swift cannot report that an object could not be made, so memory is looked at before: every system call passes `admit`
+// unless it keeps nothing (SystemCallAdmission), and operations that make many objects, or a large one, pass it on their
+// way. Pages of programs are refused at the zones' minimum, kernel objects at half of that: a program that fits goes on. What is
+// then made without a look comes from the rest and from the frames set aside, more than all CPUs make between two looks.
+
+import KernelCore
+import LinuxABI
+import PhysicalMemory
+import Scheduling
+
+/// The gate in front of kernel objects.
+public enum KernelMemory {
+  /// Lets an operation begin that makes small objects. May sleep while memory is short: the caller holds no spin lock.
+  ///
+  /// - Throws: ENOMEM when memory cannot be found, or the user holds too much of the kernel's.
+  @inline(__always)
+  public static func admit() throws(Errno) {
+    if AdmissionGate.isClosed { try admitSlowly() }
+  }
+
+  /// The same without sleeping, for loops that may hold locks which others need to give memory up.
+  ///
+  /// - Throws: ENOMEM.
+  @inline(__always)
+  public static func check() throws(Errno) {
+    if AdmissionGate.isClosed { try checkSlowly() }
+  }
+
+  @export(interface) @inline(never)
+  public static func checkSlowly() throws(Errno) {
+    try AllocationFailure.check()
+    if FrameAllocator.isNearlyEmpty || Thread.current.account.isExceeded { throw .ENOMEM }
+  }
+
+  @export(interface) @inline(never)
+  public static func admitSlowly() throws(Errno) {
+    try AllocationFailure.check()
+    guard !Thread.current.account.isExceeded else { throw .ENOMEM }
+    guard FrameAllocator.isNearlyEmpty else { return }
+    var relief = MemoryPressure.Relief()
+    while FrameAllocator.isNearlyEmpty {
+      guard relief.find() else { throw .ENOMEM }
+    }
+  }
+
+  /// Lets an operation begin that makes an object of `bytes` bytes, which may be large: an array needs frames in a row.
+  ///
+  /// - Throws: ENOMEM.
+  @export(interface)
+  public static func admit(bytes: Int) throws(Errno) {
+    try admit()
+    guard bytes > largestSmallObject else { return }
+    // Programs do not die for want of a long run; fragmentation is repaired, and then the operation fails.
+    for attempt in 0..<4 {
+      if FrameAllocator.hasRun(of: bytes) { return }
+      if attempt == 0 { KernelHeap.trim() } else { _ = Shrinkers.reclaim(frames: 4 * (bytes / Int(pageSize) + 1)) }
+      Compaction.compactAll()
+    }
+    guard FrameAllocator.hasRun(of: bytes) else { throw .ENOMEM }
+  }
+
+  /// Lets an array of `count` elements of `stride` bytes grow by one, when that moves it to a larger place.
+  ///
+  /// - Throws: ENOMEM.
+  @inline(__always)
+  public static func admitGrowth(count: Int, capacity: Int, stride: Int) throws(Errno) {
+    if count >= capacity { try admit(bytes: 2 * max(count, 1) * stride) }
+  }
+
+  /// Two frames in a row are found whenever memory is not exhausted.
+  private static var largestSmallObject: Int { 8192 }
+}
