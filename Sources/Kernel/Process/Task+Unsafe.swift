@@ -169,7 +169,6 @@ import VirtualMemory
     account = KernelAccount(user: new.realUser)
     account.charge(Task.kernelBytes)
     formerAccount.release(Task.kernelBytes)
-    _ = old
   }
 
   /// Gives the task an address space of its own or takes it away; returns the former one.
