@@ -10,6 +10,7 @@
 // run: --cpus 1 --memory 512M --user 0 -- @
 // expect: ok no call keeps .*
 #include "attack.h"
+#include "sandbox_only.h"
 
 #include <poll.h>
 #include <sys/random.h>

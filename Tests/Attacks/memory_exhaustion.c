@@ -6,6 +6,7 @@
 // run: --cpus 2 --memory 64M --user 0 -- @ 1000
 // expect: ok 23 kinds .*
 #include "attack.h"
+#include "sandbox_only.h"
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>

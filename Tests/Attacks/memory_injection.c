@@ -9,6 +9,7 @@
 // expect: ok every call .*
 // expect: ok what is kept .*
 #include "attack.h"
+#include "sandbox_only.h"
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>

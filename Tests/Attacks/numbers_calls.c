@@ -11,6 +11,7 @@
 // expect: ok no call ended its process .*
 // expect: ok calls succeed and fail .*
 #include "attack.h"
+#include "sandbox_only.h"
 
 #include <poll.h>
 #include <sys/epoll.h>

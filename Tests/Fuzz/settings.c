@@ -6,6 +6,7 @@
 // user, while processes come and go; puts every setting back; writes swap headers with random fields to /dev/vda (where there is one) and
 // tries to swap to it.
 #include "supervisor.h"
+#include "sandbox_only.h"
 
 #include <dirent.h>
 #include <sys/mount.h>

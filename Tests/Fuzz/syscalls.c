@@ -10,6 +10,7 @@
 // Faults that end the run with status 1: a process that SIGKILL does not end, an innocent process that sees other contents or makes
 // no progress, memory or kernel objects that do not return. A bug of the kernel ends processes and is in its log.
 #include "life.h"
+#include "sandbox_only.h"
 
 #include <dirent.h>
 #include <linux/fs.h>
