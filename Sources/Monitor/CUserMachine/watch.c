@@ -202,10 +202,12 @@ static void examine(struct um_cpu *cpu, struct view *view) {
         break;
       }
       case UNKNOWN:
+        reason = UM_REASON_UNRESPONSIVE;
+        // A thread can end itself (filters.c), and does not answer any more.
+        if (um_call3(SYS_tgkill, process, id, 0) == -ESRCH) break;
         // The host shows nothing: then only what lasts very long counts.
         um_futex_wake(&report->awake, INT_MAX);
         if (view->looks < BLIND_BEATS) return;
-        reason = UM_REASON_UNRESPONSIVE;
         break;
       case BLOCKED: view->asleep = 0; return;
     }
