@@ -60,8 +60,6 @@ struct ProgramLoader {
       base = try map(interpreter.image, interpreter.file.file, preferred: 0)
       entry = interpreter.image.entry &+ base
     }
-    // Beyond what programs may use lies code of the machine.
-    guard entry < AddressSpace.userLimit else { throw .ENOEXEC }
     recordLayout(image, bias, stackTop)
     let vdso = try VDSO.map(into: space)
     space.updateLayout { $0.vdso = vdso }

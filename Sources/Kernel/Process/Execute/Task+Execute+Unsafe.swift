@@ -118,6 +118,8 @@ extension Task {
     process.timers.programChanged()
     unshare(files: true, directories: false)
     descriptors.closeOnExec()
+    // Beyond the user limit lies code of the machine. As on Linux it is too late for an error: the new program ends.
+    if loaded.entry >= AddressSpace.userLimit { process.beginExit(.killed(SIGSEGV)) }
   }
 
   private func replaceProgram(_ new: ProgramFile) {

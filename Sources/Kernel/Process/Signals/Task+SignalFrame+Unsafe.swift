@@ -163,6 +163,9 @@ extension Task {
     }
     if isExtended {
       try copyIn(address, count: ExtendedState.size, to: &image)
+      // XRSTOR faults on components that the processor does not have, then loads those that the frame was made with.
+      try image.write(user)
+      guard image.components & ~features != 0 else { return }
       image.components &= features
     } else {
       image.components = 3
