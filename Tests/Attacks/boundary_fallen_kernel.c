@@ -23,6 +23,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -183,13 +184,31 @@ static void name_of(pid_t process, pid_t id, char *name, size_t size) {
   if (file) fclose(file);
 }
 
+// Whether a process has a filter, or is gone.
+static bool is_filtered(pid_t process) {
+  char path[64], line[256];
+  snprintf(path, sizeof path, "/proc/%d/status", process);
+  FILE *file = fopen(path, "r");
+  bool found = !file;
+  while (file && !found && fgets(line, sizeof line, file)) found = strncmp(line, "Seccomp:\t2", 10) == 0;
+  if (file) fclose(file);
+  return found;
+}
+
 // Attacks from every thread of a process. A thread that is in no filter yet would show.
 static void attack_all(pid_t process, const char *title) {
   char path[64];
   uint64_t site, room;
   snprintf(path, sizeof path, "/proc/%d/task", process);
   DIR *directory = opendir(path);
-  if (!directory || !find_places(process, &site, &room)) {
+  bool found = directory && find_places(process, &site, &room);
+  // A process that waits for its first program has the stub's pages and nothing that can be written.
+  if (directory && site && !room && title) {
+    printf("ok %s, %s: no memory to write arguments to\n", title, variant);
+    closedir(directory);
+    return;
+  }
+  if (!found) {
     printf("NOT OK %s, %s: nothing to attack\n", title ? title : "apus", variant);
     return;
   }
@@ -268,8 +287,12 @@ static void attack_sandbox(const char *name, const long *denied, int count) {
     snprintf(path, sizeof path, "/proc/%d/stat", atoi(entry->d_name));
     FILE *status = atoi(entry->d_name) > 0 ? fopen(path, "r") : NULL;
     if (!status) continue;
-    if (fgets(text, sizeof text, status) && (end = strrchr(text, ')')) && atoi(end + 4) == sandbox)
-      attack_all(atoi(entry->d_name), "a user process");
+    if (fgets(text, sizeof text, status) && (end = strrchr(text, ')')) && atoi(end + 4) == sandbox && end[2] != 'Z') {
+      // The keeper of the control group makes the group first, beside the start of the sandbox, and takes no input then.
+      bool is_keeper = strstr(text, "(apus-keeper)") != NULL;
+      while (is_keeper && !is_filtered(atoi(entry->d_name))) usleep(1000);
+      attack_all(atoi(entry->d_name), is_keeper ? "the keeper" : "a user process");
+    }
     fclose(status);
   }
   closedir(directory);
