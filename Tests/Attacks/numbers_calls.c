@@ -178,6 +178,7 @@ int main(int argc, char **argv) {
       ended++;
     }
   }
+  say("");  // calls have written to standard output: the results begin on lines of their own
   check(ended == 0, "no call ended its process (%d calls, %d times each)", tried, rounds);
   check(counts->good > tried * rounds / 50 && counts->bad > tried * rounds / 4 && counts->done > tried * 9 / 10,
         "calls succeed and fail (%ld, %ld, %ld of %d to the end)", counts->good, counts->bad, counts->done, tried);

@@ -62,7 +62,7 @@ import Testing
   }
 #endif
 
-@Suite struct LogTests {
+@Suite struct LogRecordTests {
   @Test func `the log keeps the last records in order`() {
     Log.consoleLevel = .emergency
     for index in 0..<(Log.capacity + 10) { Log.info("line \(index)") }

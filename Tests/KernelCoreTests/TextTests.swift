@@ -43,6 +43,6 @@ import Testing
   @Test func `time arithmetic saturates`() {
     #expect(Instant(nanoseconds: .max - 1).advanced(byNanoseconds: 2) == .never)
     #expect(Instant(nanoseconds: 5).nanoseconds(since: Instant(nanoseconds: 9)) == 0)
-    #expect(Clock.instant(realtimeNanoseconds: 0) <= .now())
+    #expect(Clock.instant(realtime: Nanoseconds(0)) <= .now())
   }
 }

@@ -128,7 +128,7 @@ private func systemCall(_ number: Int, _ a: Int, _ b: Int, _ c: Int) -> Int {
       for _ in 0..<2 { guard host_make_directory(-1, "x", 0o700) == -EPERM else { _exit(2) } }
       guard host_unlink(-1, "x", 0) == -EPERM else { _exit(3) }
       // Control: what is allowed reaches the host.
-      guard host_read_link(-1, nil, 0) == -EBADF else { _exit(4) }
+      guard host_read_link(-1, nil, 1) == -EBADF else { _exit(4) }
       _exit(42)
     }
     let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)

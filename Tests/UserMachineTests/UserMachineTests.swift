@@ -133,7 +133,7 @@ extension UserMachineTests {
         #expect(parent.registers.rdi == 0xfe77 && parent.registers.rdx == 0xfeed)
 
         #expect(um_user_xstate_write(parent.handle, state, size - 1) == Int64(-EINVAL))
-        for (place, value) in [(520, 0x80), (512 + 7, 0x80), (26, 0xff), (512 + 24, 1)] as [(Int, UInt8)] {
+        for (place, value) in [(520, 0x80), (512 + 7, 0x80), (26, 0xff), (512 + 16, 1)] as [(Int, UInt8)] {
           var wrong = state
           wrong[place] = value
           #expect(um_user_xstate_write(parent.handle, wrong, size) == Int64(-EINVAL), "byte \(place)")

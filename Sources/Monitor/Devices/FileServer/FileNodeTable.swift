@@ -37,6 +37,7 @@ final class FileNodeTable: @unchecked Sendable {
     let anchor = try HostDescriptor(checking: openRoot(rootPath, isReadOnly: isReadOnly))
     guard host_is_pseudo(anchor.number) == 0 else { throw HostError(EINVAL) }
     let status = try readStatus(anchor)
+    guard status.attributes.mode & UInt32(S_IFMT) == UInt32(S_IFDIR) else { throw HostError(ENOTDIR) }
     root = FileNode(
       number: UInt64(LINUX_FUSE_ROOT), status: status, isSealed: false, view: view, parent: nil, name: .none)
     root.anchor = anchor
