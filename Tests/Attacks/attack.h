@@ -78,21 +78,6 @@ static inline int outcome(pid_t child) {
 }
 #define SIGNALLED(number) (1000 + (number))
 
-// Runs the function in a child process.
-static inline pid_t in_child(void (*function)(void)) {
-  pid_t child = MUST(fork());
-  if (child == 0) {
-    function();
-    _exit(0);
-  }
-  return child;
-}
-
-static inline void become_user(uid_t id) {
-  MUST(setresgid(id, id, id));
-  MUST(setresuid(id, id, id));
-}
-
 static inline void sleep_ms(long ms) {
   struct timespec t = {ms / 1000, ms % 1000 * 1000000};
   while (nanosleep(&t, &t) < 0 && errno == EINTR) {}
@@ -107,6 +92,24 @@ static inline int64_t now_ns(clockid_t clock) {
 // Waits until the condition holds. After two minutes it is for the check behind to say what is missing.
 #define UNTIL(condition) \
   for (int64_t end_ = now_ns(CLOCK_MONOTONIC) + 120000000000; !(condition) && now_ns(CLOCK_MONOTONIC) < end_;) sleep_ms(1)
+
+// Runs the function in a child process. A user whose programs had to be ended for an attack owes their time, and may fork a while
+// later only (EAGAIN).
+static inline pid_t in_child(void (*function)(void)) {
+  pid_t child;
+  UNTIL((child = fork()) >= 0 || errno != EAGAIN);
+  MUST(child);
+  if (child == 0) {
+    function();
+    _exit(0);
+  }
+  return child;
+}
+
+static inline void become_user(uid_t id) {
+  MUST(setresgid(id, id, id));
+  MUST(setresuid(id, id, id));
+}
 
 // Random numbers that a seed repeats (splitmix64).
 static uint64_t random_state = 1;
