@@ -254,7 +254,7 @@ static void live(void) {
   if (chdir(directory) < 0) _exit(97);
   syscall(SYS_close_range, 0, ~0u, 0);
   for (int i = 0; i < 3; i++) open("/dev/null", O_RDWR);
-  struct { uint64_t soft, hard; } few = {64, 256}, space = {1ull << 31, 1ull << 31}, file = {8 << 20, 8 << 20}, none = {0, 0}, some = {60, 60};
+  struct { uint64_t soft, hard; } few = {64, 256}, space = {1ull << 31, 1ull << 31}, file = {1 << 20, 1 << 20}, none = {0, 0}, some = {60, 60};
   syscall(SYS_prlimit64, 0, 7, &few, 0);
   syscall(SYS_prlimit64, 0, 9, &space, 0);
   syscall(SYS_prlimit64, 0, 1, &file, 0);

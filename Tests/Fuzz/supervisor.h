@@ -21,6 +21,7 @@ __attribute__((noreturn)) static void fault(const char *what);
 
 // Looks after its memory, a register and a file in a directory, until `finish`.
 static void innocent(const char *directory) {
+  mlockall(MCL_CURRENT);
   enum { SIZE = 64 * PAGE };
   static uint64_t words[SIZE / 8];
   char name[256];
@@ -89,6 +90,8 @@ static void begin_supervision(const char *directory) {
   close(adjust);
   watch = mmap(NULL, sizeof *watch, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (watch == MAP_FAILED) _exit(98);
+  // Where the workers fill all memory, a fault of this process could not be served.
+  mlockall(MCL_CURRENT | MCL_FUTURE);
   innocent_process = MUST(fork());
   if (innocent_process == 0) innocent(directory);
   for (int64_t since = now_ms(); watch->looks == 0; usleep(1000)) {

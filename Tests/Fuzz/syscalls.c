@@ -115,7 +115,8 @@ static void run_round(int lives, bool root) {
     life_directory(directory, life_number);
     mkdir(directory, 0777);
     // Every second round on a file system of its own, which goes with the round.
-    if (round_number % 2) mount("tmpfs", directory, "tmpfs", 0, "size=8m");
+    // Small: what lies there no end of a process frees.
+    if (round_number % 2) mount("tmpfs", directory, "tmpfs", 0, "size=6%");
     chmod(directory, 0777);
     pid_t child = fork();
     if (child == 0) live();
