@@ -22,7 +22,7 @@ struct LinkedFiles {
   /// - Parameter victims: what the caller releases when no lock is held.
   /// - Returns: the inode that stands for the file.
   mutating func keep(_ inode: OverlayInode, _ victims: inout [OverlayInode]) -> OverlayInode {
-    let files = inode.layers.withLock { [$0.upper, $0.lower] }.compactMap { $0 }.map { ObjectIdentifier($0) }
+    let files = Self.files(of: inode)
     let known = files.compactMap { places[$0] }.first
     if let known, let other = slots[known], other !== inode { return other }
     if known == nil, slots.count - free.count >= Self.limit { evict(&victims) }
@@ -31,6 +31,23 @@ struct LinkedFiles {
     slots[place] = inode
     for file in files { places[file] = place }
     return inode
+  }
+
+  /// Takes out an inode whose file has no name any more: deleted content does not stay for the table's sake.
+  ///
+  /// - Returns: the table's reference, which the caller releases when no lock is held.
+  mutating func remove(_ inode: OverlayInode) -> OverlayInode? {
+    let files = Self.files(of: inode)
+    guard let place = files.compactMap({ places[$0] }).first, slots[place] === inode else { return nil }
+    for file in files { places[file] = nil }
+    slots[place] = nil
+    free.append(place)
+    return inode
+  }
+
+  /// The files of the layers that stand for an inode.
+  private static func files(of inode: OverlayInode) -> [ObjectIdentifier] {
+    inode.layers.withLock { [$0.upper, $0.lower] }.compactMap { $0 }.map { ObjectIdentifier($0) }
   }
 
   private mutating func evict(_ victims: inout [OverlayInode]) {

@@ -112,11 +112,12 @@ public class OverlayInode: Inode {
     didRemove(name, from: directory)
   }
 
-  /// A name of this file has been removed.
+  /// A name of this file has been removed. With its last name a file leaves the table of those that have several.
   final func didRemove(_ name: ByteString, from directory: OverlayDirectory) {
     layers.withLock { layers in
       if let place = layers.place, place.parent === directory, place.name == name { layers.place = nil }
     }
+    if kind != .directory, (try? attributes())?.linkCount == 0 { overlay.forget(self) }
   }
 
   /// A name that only the lower layer had is covered, or has got an entry in the upper layer.

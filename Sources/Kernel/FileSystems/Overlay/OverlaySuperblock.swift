@@ -74,6 +74,14 @@ public final class OverlaySuperblock: Superblock {
     return kept
   }
 
+  /// Forgets an inode whose file has no name any more.
+  func forget(_ inode: OverlayInode) {
+    tablesLock.acquire()
+    let kept = linked.remove(inode)
+    tablesLock.release()
+    withExtendedLifetime(kept) {}
+  }
+
   // MARK: Renamed directories
 
   /// The lower directory with which a renamed directory of the upper layer is joined.
