@@ -59,6 +59,7 @@ extension Task {
     try ProcessTable.checkRoom(processQuota)
     let child = try makeChild(request)
     do throws(Errno) {
+      try child.findKernelStack()
       try child.makeMachineThread(from: self, request)
       try enter(child, request)
     } catch {
@@ -139,6 +140,16 @@ extension Task {
     if request.has(CLONE_CHILD_SETTID) { child.childTidAddress = request.childTidAddress }
     if request.has(CLONE_CHILD_CLEARTID) { child.clearChildTid = request.childTidAddress }
     return child
+  }
+
+  /// Gives the child its kernel stack: frames in a row, which scattered memory has to be compacted for.
+  private func findKernelStack() throws(Errno) {
+    for _ in 0..<4 {
+      do throws(Errno) { return try makeKernelStack() } catch {
+        try KernelMemory.admit(bytes: Int(Thread.kernelStackSize))
+      }
+    }
+    try makeKernelStack()
   }
 
   /// The machine's half of the child: the parent's registers and extended state, with 0 as the result of the call.

@@ -33,13 +33,25 @@ extension Thread {
     }
   #endif
 
+  /// Gives the thread its kernel stack, if it has none. `start` does so, too; an operation that is not to fail once it
+  /// has begun takes the stack first. May sleep.
+  ///
+  /// - Throws: ENOMEM.
+  @export(interface)
+  public final func makeKernelStack() throws(Errno) {
+    #if hasFeature(Embedded)
+      if stackBase == 0 { stackBase = try KernelStacks.allocate() }
+    #endif
+  }
+
   /// Makes the thread ready to run for the first time.
   ///
   /// - Throws: ENOMEM when there is no memory for its kernel stack; ENOSYS on the fake machine, which cannot switch stacks.
   @export(interface)
   public final func start() throws(Errno) {
     #if hasFeature(Embedded)
-      try prepareStack()
+      try makeKernelStack()
+      prepareStack()
       RunQueue.enqueueWoken(self)
     #else
       throw .ENOSYS
@@ -47,8 +59,7 @@ extension Thread {
   }
 
   #if hasFeature(Embedded)
-    private final func prepareStack() throws(Errno) {
-      stackBase = try KernelStacks.allocate()
+    private final func prepareStack() {
       // Sleeping must not take memory: threads sleep because there is none.
       _ = sleepTimer
       // The scheduler's reference, given back by `threadDidEnd`.

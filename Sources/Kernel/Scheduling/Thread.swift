@@ -58,7 +58,11 @@ open class Thread {
     self.name = name
   }
 
-  deinit { savedStack.free() }
+  deinit {
+    savedStack.free()
+    // Of a thread that never began.
+    if stackBase != 0 { KernelStacks.free(stackBase) }
+  }
 
   /// The thread's body, on its own kernel stack. The thread ends when it returns.
   open func run() {}
