@@ -142,14 +142,16 @@ extension Task {
     return child
   }
 
-  /// Gives the child its kernel stack: frames in a row, which scattered memory has to be compacted for.
+  /// Gives the child its kernel stack: frames in a row, which scattered memory is compacted for. While memory is short the
+  /// call waits for some, as a page fault does.
   private func findKernelStack() throws(Errno) {
-    for _ in 0..<4 {
+    var relief = MemoryPressure.Relief()
+    while true {
       do throws(Errno) { return try makeKernelStack() } catch {
         try KernelMemory.admit(bytes: Int(Thread.kernelStackSize))
+        guard relief.find() else { throw error }
       }
     }
-    try makeKernelStack()
   }
 
   /// The machine's half of the child: the parent's registers and extended state, with 0 as the result of the call.
