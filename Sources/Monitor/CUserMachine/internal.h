@@ -369,7 +369,7 @@ void um_ring_publish(uint32_t index);
 int64_t um_ring_acknowledge(uint32_t index, uint32_t command);
 void um_place(int32_t *placed, int32_t thread, int32_t host_cpu);
 // charge.c
-#define UM_MAPPING_BASE 0x40000000ull
+#define UM_MAPPING_BASE 0x2000000ull
 void um_charge_start(void);
 void um_charge(struct um_space *space, uint64_t address, uint64_t length);
 void um_charge_forget(struct um_space *space);    // it has no mappings
