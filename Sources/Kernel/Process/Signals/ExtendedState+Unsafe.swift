@@ -4,6 +4,7 @@
 import KernelCore
 import LinuxABI
 import Machine
+import VirtualMemory
 
 /// An XSAVE image.
 struct ExtendedState {
@@ -38,6 +39,14 @@ struct ExtendedState {
     return result < 0 ? nil : ExtendedState(bytes: bytes)
   }
 
+  /// Copies as much of an image as a program has at `address`; returns how many bytes that was. The rest is 0.
+  static func copyIn(from address: UInt64, _ space: AddressSpace) -> (image: ExtendedState, count: Int) {
+    var bytes = [UInt8](repeating: 0, count: size)
+    // SAFETY: the buffer has the size that is passed.
+    let count = unsafe bytes.withUnsafeMutableBytes { unsafe space.copyIn(from: address, count: $0.count, to: $0.baseAddress!) }
+    return (ExtendedState(bytes: bytes), count)
+  }
+
   /// Makes this the state of `user`.
   ///
   /// - Throws: EINVAL when the image is not one that the processor accepts.
@@ -59,6 +68,11 @@ struct ExtendedState {
   var unmaskedExceptions: UInt32 {
     let control = UInt32(truncatingIfNeeded: word(at: 24))
     return control & ~(control >> 7) & 0x3f
+  }
+
+  /// Zeroes all bytes from `offset` on.
+  mutating func clear(from offset: Int) {
+    for index in offset..<bytes.count { bytes[index] = 0 }
   }
 
   func word(at offset: Int) -> UInt64 {

@@ -36,9 +36,9 @@ extension Task {
     var frame = linux_rt_sigframe()
     frame.return_address = action.restorer
     frame.info = information.abi
-    if let state = ExtendedState.read(user) {
+    if var state = ExtendedState.read(user) {
       stack = (stack &- UInt64(state.bytes.count + 4)) & ~63
-      try storeExtendedState(state, at: stack)
+      try store(&state, at: stack)
       frame.ucontext.context.fpstate = stack
       frame.ucontext.flags = UC_FP_XSTATE
     }
@@ -71,8 +71,8 @@ extension Task {
     unsafe registers.pointee = after
   }
 
-  private func storeExtendedState(_ state: ExtendedState, at address: UInt64) throws(Errno) {
-    var image = state
+  /// Stores the image with the marks for its readers.
+  private func store(_ image: inout ExtendedState, at address: UInt64) throws(Errno) {
     let size = image.bytes.count
     image.set(UInt64(FP_XSTATE_MAGIC1) | UInt64(size + 4) << 32, at: ExtendedState.softwareOffset)
     image.set(image.components | 3, at: ExtendedState.softwareOffset + 8)
@@ -147,11 +147,11 @@ extension Task {
   }
 
   /// Loads the XSAVE image at `address`; 0 stands for the processor's initial state, an image without the marks for
-  /// the old FXSAVE format.
+  /// the old FXSAVE format, which ends where the XSAVE header begins.
   private func restoreExtendedState(_ address: UInt64) throws(Errno) {
-    var image = ExtendedState.initial
-    guard address != 0 else { return try image.write(user) }
-    try copyIn(address, count: ExtendedState.headerOffset, to: &image)
+    guard address != 0 else { return try ExtendedState.initial.write(user) }
+    var (image, count) = ExtendedState.copyIn(from: address, runningAddressSpace)
+    guard count >= ExtendedState.headerOffset else { throw .EFAULT }
     let marks = image.word(at: ExtendedState.softwareOffset)
     let features = image.word(at: ExtendedState.softwareOffset + 8)
     let size = image.word(at: ExtendedState.softwareOffset + 16) & 0xffff_ffff
@@ -162,19 +162,16 @@ extension Task {
       isExtended = try UserMemory.read(address &+ size, as: UInt32.self) == FP_XSTATE_MAGIC2
     }
     if isExtended {
-      try copyIn(address, count: ExtendedState.size, to: &image)
+      guard count == ExtendedState.size else { throw .EFAULT }
       // XRSTOR faults on components that the processor does not have, then loads those that the frame was made with.
       try image.write(user)
       guard image.components & ~features != 0 else { return }
       image.components &= features
     } else {
+      image.clear(from: ExtendedState.headerOffset)
       image.components = 3
     }
     try image.write(user)
-  }
-
-  private func copyIn(_ address: UInt64, count: Int, to image: inout ExtendedState) throws(Errno) {
-    image.bytes.replaceSubrange(0..<count, with: try UserMemory.copyIn(from: address, count: count))
   }
 
   /// Continues or ends the system call that a signal interrupted, as its result says.
