@@ -192,7 +192,8 @@ struct um_space {
   _Atomic uint64_t ungranted;     // nanoseconds for which it was condemned, until somebody is told
   // Of a process that has held an address space and waits for the next (recycle.c).
   enum um_rest rest;              // what is known of its thread
-  uint64_t parked_time;           // nanoseconds of host CPUs that it had used then
+  uint32_t looks;                 // at it, since it was parked
+  uint64_t parked_time;           // nanoseconds of host CPUs that it had used at the second
   int32_t call_file, status_file; // the host's /proc/…/syscall and stat of its first thread; 0: not open
 };
 
@@ -347,7 +348,8 @@ int64_t um_process_take(uint64_t user);           // the slot of an empty proces
 void um_process_kill(uint32_t index);
 // recycle.c
 bool um_process_park(uint32_t index);             // keeps an emptied process for the next address space, if it may be
-int64_t um_process_reuse(uint64_t user);          // the slot of a parked process that is proved and cleaned, or -EAGAIN
+// The slot of a parked process that is proved and cleaned, or -EAGAIN. `waits`: a little for one that is about to be.
+int64_t um_process_reuse(uint64_t user, bool waits);
 void um_parked_check(void);                       // proves, or kills, what waits for it
 void um_process_forget(uint32_t index);           // closes the files of a process that is gone; under table_lock
 // Waits for an acknowledgement on `event`, the eventfd number `waiter`; its value, or -EIO when the process died.

@@ -193,8 +193,12 @@ static enum proof prove(uint32_t index, bool waits) {
     space->rest = UM_REST_PROVED;
   }
   if (space->rest == UM_REST_PROVED) return AT_REST;
-  // It may wait for a host CPU as long as it must. With one it needs microseconds.
-  return um_process_time(index) - space->parked_time > REST_LIMIT ? NEVER : NOT_YET;
+  // It may wait for a host CPU as long as it must. With one it needs microseconds. The time is taken at the second look: at the first
+  // it has hardly had a chance, and reading it is a call of the host.
+  if (space->looks++ == 0) return NOT_YET;
+  uint64_t time = um_process_time(index);
+  if (space->looks == 2) space->parked_time = time;
+  return time - space->parked_time > REST_LIMIT ? NEVER : NOT_YET;
 }
 
 // MARK: Parking and taking
@@ -214,7 +218,7 @@ bool um_process_park(uint32_t index) {
   if (space->thread_limit != 1 || space->mixed || atomic_load(&space->dead) || atomic_load(&um.parked) >= PARKED_LIMIT) return false;
   if (!open_files(index)) return false;
   space->rest = UM_REST_UNKNOWN;
-  space->parked_time = um_process_time(index);
+  space->looks = 0;
   put_back(index);
   return true;
 }
@@ -244,8 +248,7 @@ static void discard(uint32_t index) {
 }
 
 // The next parked process that can be used, of programs of `user` if that is given.
-static int64_t reuse(const uint64_t *user) {
-  bool waits = true;
+static int64_t reuse(const uint64_t *user, bool waits) {
   for (int64_t i = claim(0, false, user); i >= 0; i = claim((uint32_t)i + 1, false, user)) {
     uint32_t index = (uint32_t)i;
     switch (prove(index, waits)) {
@@ -263,16 +266,24 @@ static int64_t reuse(const uint64_t *user) {
   return -EAGAIN;
 }
 
-int64_t um_process_reuse(uint64_t user) {
+// Looks at the next process that is not proved, from slot `from` on; -1 when there is none.
+static int64_t check_next(uint32_t from) {
+  int64_t i = claim(from, true, NULL);
+  if (i < 0) return -1;
+  if (prove((uint32_t)i, false) == NEVER) discard((uint32_t)i);
+  else put_back((uint32_t)i);
+  return i;
+}
+
+int64_t um_process_reuse(uint64_t user, bool waits) {
   if (atomic_load_explicit(&um.parked, memory_order_relaxed) == 0) return -EAGAIN;
-  int64_t result = reuse(&user);
-  return result < 0 && um.has_barrier ? reuse(NULL) : result;
+  int64_t result = reuse(&user, waits);
+  if (result < 0 && um.has_barrier) result = reuse(NULL, waits);
+  // The one after this is on its way to its proof while the new program runs.
+  if (result >= 0 && atomic_load_explicit(&um.unproved, memory_order_relaxed)) check_next(0);
+  return result;
 }
 
 void um_parked_check(void) {
-  for (int64_t i = claim(0, true, NULL); i >= 0; i = claim((uint32_t)i + 1, true, NULL)) {
-    uint32_t index = (uint32_t)i;
-    if (prove(index, false) == NEVER) discard(index);
-    else put_back(index);
-  }
+  for (int64_t i = check_next(0); i >= 0; i = check_next((uint32_t)i + 1)) {}
 }

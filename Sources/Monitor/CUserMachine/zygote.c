@@ -362,7 +362,8 @@ static void *maker(void *unused) {
 }
 
 int64_t um_process_take(uint64_t user) {
-  int64_t result = um_process_reuse(user);
+  // With empty processes at hand there is nothing to wait for: a program that forks in a loop soon has two that take turns.
+  int64_t result = um_process_reuse(user, atomic_load(&um.pool) == 0);
   if (result >= 0) return result;
   um_lock_take(&um.table_lock);
   uint32_t limit = atomic_load(&um.space_limit);
