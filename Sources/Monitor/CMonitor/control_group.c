@@ -173,14 +173,26 @@ static pid_t parent_of(pid_t process) {
   return end ? (pid_t)atoi(end + 4) : 0;
 }
 
+// proc(5), /proc/loadavg: the last field is the number of the process that was made last.
+static pid_t last_process(void) {
+  char text[128];
+  int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+  ssize_t count = file < 0 ? -1 : read(file, text, sizeof text - 1);
+  if (file >= 0) close(file);
+  text[count < 0 ? 0 : count] = 0;
+  char *last = strrchr(text, ' ');
+  return last ? (pid_t)atoi(last) : 0;
+}
+
 // Children that the monitor made before it was moved; those that they make are in the group. Where the group is can be
-// written again and again.
+// written again and again. They are younger than the keeper, so that their numbers are larger, unless the host has begun anew.
 static void move_children(struct group *group, pid_t monitor) {
+  pid_t first = last_process() > getpid() ? getpid() + 1 : 1;
   DIR *processes = opendir("/proc");
   struct dirent *entry;
   while (processes && (entry = readdir(processes))) {
     pid_t process = (pid_t)atoi(entry->d_name);
-    if (process <= 0 || process == getpid() || parent_of(process) != monitor) continue;
+    if (process < first || process == getpid() || parent_of(process) != monitor) continue;
     for (int i = 0; i < group->count; i++) put_number(group->path[i], "cgroup.procs", (uint64_t)process);
   }
   if (processes) closedir(processes);
