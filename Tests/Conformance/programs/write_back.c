@@ -8,6 +8,7 @@
 
 enum { PAGE = 4096 };
 static size_t size = 4 << 20;
+static bool keeps;  // the files, for somebody who looks at them
 
 // What the word `at` of the file number `file` is.
 static uint64_t word(uint64_t file, uint64_t at) { return (at + 1) * 0x9e3779b97f4a7c15u ^ file << 56; }
@@ -33,6 +34,11 @@ static bool file_is_filled(int fd, uint64_t file, size_t from, size_t end) {
 
 static int create(const char *name) { return MUST(open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)); }
 
+// A file system in memory has room for one of the files.
+static void done(const char *name) {
+  if (!keeps) EQUAL(unlink(name), 0);
+}
+
 static uint64_t *map(int fd, size_t bytes) {
   void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) _exit(97);
@@ -56,6 +62,7 @@ static void mapped(void) {
   EQUAL(fsync(fd), 0);
   CHECK(file_is_filled(fd, 1, 0, size));
   EQUAL(close(fd), 0);
+  done("mapped");
 }
 
 static void written(void) {
@@ -78,6 +85,7 @@ static void written(void) {
   EQUAL(fdatasync(fd), 0);
   CHECK(file_is_filled(fd, 2, 0, size));
   EQUAL(close(fd), 0);
+  done("written");
 }
 
 static void truncated(void) {
@@ -101,6 +109,7 @@ static void truncated(void) {
   CHECK((size_t)status.st_size == size / 4 * 3);
   munmap(words, size);
   EQUAL(close(fd), 0);
+  done("truncated");
 }
 
 static void ranges(void) {
@@ -128,6 +137,7 @@ static void ranges(void) {
   close(ends[0]);
   close(ends[1]);
   EQUAL(close(fd), 0);
+  done("ranges");
 }
 
 static volatile bool is_over;
@@ -170,6 +180,7 @@ static void together(void) {
   fd = MUST(open("together", O_RDONLY));
   CHECK(file_is_filled(fd, 5, 0, size));
   EQUAL(close(fd), 0);
+  done("together");
 }
 
 static long long number(const char *file, const char *name) {
@@ -278,6 +289,7 @@ int main(int count, char **arguments) {
   bool isHere = count < 2;
   if (isHere) enter_work_directory();
   else if (chdir(arguments[1]) != 0) return 98;
+  keeps = !isHere;
   if (count > 2) size = (size_t)atoi(arguments[2]) << 20;
   mapped();
   written();
