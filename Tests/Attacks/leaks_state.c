@@ -12,7 +12,9 @@
 #include <sys/statfs.h>
 #include <sys/sysinfo.h>
 
+// No values that the C library leaves in registers before main.
 #define MARK 0xa5a5a5a5a5a5a5a5ull
+#define MASK_MARK 0xa5a5u
 enum { AREA = 16384, MEMORY = 48 << 20 };
 static unsigned char area[AREA] __attribute__((aligned(64)));
 
@@ -20,8 +22,8 @@ static bool has_avx512(void) { return __builtin_cpu_supports("avx512f"); }
 
 __attribute__((target("avx512f"))) static void dirty_wide(void) {
   __asm__ volatile(
-    "vpternlogd $0xff, %%zmm0, %%zmm0, %%zmm0; vmovdqa64 %%zmm0, %%zmm1; vmovdqa64 %%zmm0, %%zmm15; vmovdqa64 %%zmm0, %%zmm31;"
-    "mov $0xffff, %%eax; kmovw %%eax, %%k1; kmovw %%eax, %%k7" ::: "eax", "memory");
+    "vpbroadcastq %0, %%zmm0; vmovdqa64 %%zmm0, %%zmm1; vmovdqa64 %%zmm0, %%zmm15; vmovdqa64 %%zmm0, %%zmm31;"
+    "kmovw %1, %%k1; kmovw %1, %%k7" ::"r"(MARK), "r"(MASK_MARK) : "memory");
 }
 
 // Marks in every register of the extended state, the control words, the data selectors and the GS base.
@@ -29,7 +31,8 @@ static void dirty(void) {
   unsigned short control = 0x0f7f, selector = 0x2b;
   unsigned vector_control = 0xff80;
   if (has_avx512()) dirty_wide();
-  __asm__ volatile("pcmpeqb %%xmm2, %%xmm2; movdqa %%xmm2, %%xmm5; movdqa %%xmm2, %%xmm14; fldpi; fldpi" ::: "memory");
+  __asm__ volatile("movq %0, %%xmm2; punpcklqdq %%xmm2, %%xmm2; movdqa %%xmm2, %%xmm5; movdqa %%xmm2, %%xmm14; fldpi; fldpi" ::"r"(MARK)
+                   : "memory");
   __asm__ volatile("fldcw %0; ldmxcsr %1" ::"m"(control), "m"(vector_control));
   __asm__ volatile("mov %0, %%ds; mov %0, %%es" ::"r"((unsigned)selector));
   __asm__ volatile("wrgsbase %0" ::"r"(0x123456789000ull));
@@ -41,8 +44,8 @@ __attribute__((target("xsave"))) static int odd_state(void) {
   memset(area, 0, sizeof area);
   __asm__ volatile("xsave64 %0" : "=m"(area) : "a"(~0u), "d"(~0u) : "memory");
   if (*(uint16_t *)area != 0x37f || *(uint32_t *)(area + 24) != 0x1f80) odd++;
-  for (int i = 160; i < 512; i += 16) odd += *(uint64_t *)(area + i) == ~0ull;
-  for (int i = 576; i < 12000; i += 8) odd += *(uint64_t *)(area + i) == ~0ull || *(uint64_t *)(area + i) == 0xffff;
+  for (int i = 160; i < 512; i += 16) odd += *(uint64_t *)(area + i) == MARK;
+  for (int i = 576; i < 12000; i += 8) odd += *(uint64_t *)(area + i) == MARK || *(uint64_t *)(area + i) == MASK_MARK;
   unsigned short es, ds, gs, fs;
   __asm__ volatile("mov %%es, %0; mov %%ds, %1; mov %%gs, %2; mov %%fs, %3" : "=r"(es), "=r"(ds), "=r"(gs), "=r"(fs));
   return odd + (es || ds || gs || fs);
