@@ -57,14 +57,16 @@ extension FileServer {
     guard mayChangeOwner, let file = try? HostDescriptor(checking: openBeneath(directory, name, openPathOnly)) else {
       return
     }
-    giveAway(file, request)
+    _ = try? giveAway(file, request)
   }
 
-  private func giveAway(_ file: HostDescriptor, _ request: FUSERequest) {
-    guard mayChangeOwner, let found = try? readStatus(file) else { return }
+  /// The same for a file that is open; its status afterwards.
+  private func giveAway(_ file: HostDescriptor, _ request: FUSERequest) throws(HostError) -> host_status {
+    let found = try readStatus(file)
     let (user, group) = (request.header.user, request.header.group)
-    guard found.attributes.user != user || found.attributes.group != group else { return }
+    guard mayChangeOwner, found.attributes.user != user || found.attributes.group != group else { return found }
     _ = host_set_owner(file.number, user, group)
+    return try readStatus(file)
   }
 
   func create(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {
@@ -81,10 +83,10 @@ extension FileServer {
       return .bytes(bytesOf(found) + bytesOf(Self.openReply))
     }
     let file = try HostDescriptor(checking: result)
-    giveAway(file, request)
-    let node = try table.enter(try readStatus(file), parent, name)
+    let status = try giveAway(file, request)
+    let node = try table.enter(status, parent, name)
     table.setOpen(node, file)
-    return try created(node, file, body.mode)
+    return try created(node, file, status, body.mode)
   }
 
   /// A file without a name (open(2), O_TMPFILE); LINK may give it one.
@@ -94,14 +96,20 @@ extension FileServer {
     let file = try HostDescriptor(
       checking: openBeneath(
         try table.anchor(of: parent), .itself, O_RDWR | openTemporary, mode: permissionsAtFirst(body.mode)))
-    giveAway(file, request)
-    return try created(table.enterTemporary(try readStatus(file), parent, file), file, body.mode)
+    let status = try giveAway(file, request)
+    return try created(table.enterTemporary(status, parent, file), file, status, body.mode)
   }
 
   /// The answer about a new file, which is open. Its set-ID bits come last: chown(2) would have cleared them.
-  private func created(_ node: FileNode, _ file: HostDescriptor, _ mode: UInt32) throws(HostError) -> FUSEReply {
-    if mode & Self.setIDBits != 0 { try changeMode(node, mode) }
-    return .bytes(bytesOf(entry(node, try readStatus(file))) + bytesOf(Self.openReply))
+  private func created(
+    _ node: FileNode, _ file: HostDescriptor, _ status: host_status, _ mode: UInt32
+  ) throws(HostError) -> FUSEReply {
+    var status = status
+    if mode & Self.setIDBits != 0 {
+      try changeMode(node, mode)
+      status = try readStatus(file)
+    }
+    return .bytes(bytesOf(entry(node, status)) + bytesOf(Self.openReply))
   }
 
   /// Files have no handles, and the guest keeps what it has cached: it compares times and sizes itself.
