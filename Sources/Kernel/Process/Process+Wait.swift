@@ -1,5 +1,6 @@
 // wait4(2) and waitid(2): one search over the children, repeated until one of them has something to tell.
 
+import DataStructures
 import Identity
 import KernelCore
 import LinuxABI
@@ -79,31 +80,54 @@ extension Process {
     // Released after the lock: its last reference may be this one.
     var reaped: Process?
     let found: (WaitResult?, Bool) = ProcessTable.state.withLock { state in
-      var hasChildren = false
-      for child in children where request.matches(child) {
-        if child.isZombie {
-          // A zombie neither stops nor continues: it is no reason to go on waiting for that.
-          guard request.has(WEXITED) else { continue }
-          let result = child.result(child.status)
-          if !request.has(WNOWAIT) {
-            reaped = child
-            child.reap(&state)
-          }
-          return (result, true)
+      if case .process(let pid) = request.target {
+        guard let child = state.identifiers[pid]?.process, child.parent === self, request.matches(child) else {
+          return (nil, false)
         }
-        hasChildren = true
-        guard let report = child.report else { continue }
-        let isContinuation = report == .continued
-        // A stop that SIGCONT has ended meanwhile is no longer reported (POSIX.1, waitid).
-        guard isContinuation || child.isStopped else { continue }
-        guard request.has(isContinuation ? WCONTINUED : WSTOPPED) else { continue }
-        if !request.has(WNOWAIT) { child.report = nil }
-        return (child.result(report), true)
+        let result = child.takeNews(request, &state, &reaped)
+        return (result, result != nil || !child.isZombie)
       }
-      return (nil, hasChildren)
+      var result: WaitResult?
+      changedChildren.visit { child in
+        if request.matches(child) { result = child.takeNews(request, &state, &reaped) }
+        return result == nil
+      }
+      return (result, result != nil || hasChildToWaitFor(request))
     }
     _ = reaped
     return found
+  }
+
+  /// A zombie neither stops nor continues: it is no reason to go on waiting for that.
+  private func hasChildToWaitFor(_ request: WaitRequest) -> Bool {
+    var isFound = false
+    children.visit { child in
+      isFound = !child.isZombie && request.matches(child)
+      return !isFound
+    }
+    return isFound
+  }
+
+  /// What this child has to tell of what the wait is about. Under the lock of ProcessTable.
+  private func takeNews(
+    _ request: WaitRequest, _ state: inout ProcessTable.State, _ reaped: inout Process?
+  ) -> WaitResult? {
+    if isZombie {
+      guard request.has(WEXITED) else { return nil }
+      let result = result(status)
+      if !request.has(WNOWAIT) {
+        reaped = self
+        reap(&state)
+      }
+      return result
+    }
+    guard let report else { return nil }
+    let isContinuation = report == .continued
+    // A stop that SIGCONT has ended meanwhile is no longer reported (POSIX.1, waitid).
+    guard isContinuation || isStopped else { return nil }
+    guard request.has(isContinuation ? WCONTINUED : WSTOPPED) else { return nil }
+    if !request.has(WNOWAIT) { clearReport() }
+    return result(report)
   }
 
   private func result(_ status: WaitStatus) -> WaitResult {

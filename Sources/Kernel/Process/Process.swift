@@ -1,6 +1,7 @@
 // A process: what its threads have in common. The tree (parent, children, group) is guarded by the lock of
 // `ProcessTable`; signals, threads and the way to the end by `signals`; limits by their own lock.
 
+import DataStructures
 import FileSystem
 import Identity
 import KernelCore
@@ -15,7 +16,13 @@ public final class Process {
 
   public internal(set) var pid: Int32 = 0
   public internal(set) var parent: Process?
-  public internal(set) var children: [Process] = []
+  let children = IntrusiveList<Children>()
+  let changedChildren = IntrusiveList<ChangedChildren>()
+  // Places in the lists of the parent and of the group (ProcessLists), and the order among the parent's children.
+  var siblings = ListLinks<Process>()
+  var changedSiblings = ListLinks<Process>()
+  var groupLinks = ListLinks<Process>()
+  var place: UInt64 = 0
   public internal(set) var group: ProcessGroup
   /// The first thread, or the one that called exec last. Nil for the reaper and for a process that was reaped.
   public internal(set) var leader: Task?

@@ -1,6 +1,7 @@
 // Process groups and sessions: the units of job control (POSIX.1 3.295, 3.344; credentials(7)). Both are named by the
 // process identifier of their first member, which stays reserved while the group or session exists.
 
+import DataStructures
 import FileSystem
 import KernelCore
 import LinuxABI
@@ -9,7 +10,7 @@ import LinuxABI
 public final class ProcessGroup {
   public let identifier: Int32
   public let session: Session
-  public internal(set) var members: [Process] = []
+  let members = IntrusiveList<GroupMembers>()
 
   init(identifier: Int32, session: Session) {
     self.identifier = identifier
@@ -19,14 +20,24 @@ public final class ProcessGroup {
   /// Whether no member has a parent outside the group in the same session: nobody is left who could continue its
   /// stopped members, and terminal stop signals are not delivered (POSIX.1 2.4.3).
   func isOrphaned(ignoring leaving: Process? = nil) -> Bool {
-    for member in members where member !== leaving && !member.isZombie {
-      guard let parent = member.parent, parent.pid != ProcessTable.reaperPid else { continue }
-      if parent.group !== self && parent.group.session === session { return false }
+    !hasMember { member in
+      guard member !== leaving, !member.isZombie, let parent = member.parent, parent !== ProcessTable.reaper else {
+        return false
+      }
+      return parent.group !== self && parent.group.session === session
     }
-    return true
   }
 
-  func hasStoppedMember(besides leaving: Process) -> Bool { members.contains { $0 !== leaving && $0.isStopped } }
+  func hasStoppedMember(besides leaving: Process) -> Bool { hasMember { $0 !== leaving && $0.isStopped } }
+
+  private func hasMember(_ condition: (Process) -> Bool) -> Bool {
+    var isFound = false
+    members.visit { member in
+      isFound = condition(member)
+      return !isFound
+    }
+    return isFound
+  }
 }
 
 /// A session: process groups that share a controlling terminal.

@@ -4,6 +4,7 @@
 // Process 1 is the reaper: a process without threads, the parent of orphans. What it inherits is reaped at once. The
 // command that the machine was booted for is process 2; when it ends, so does the machine.
 
+import DataStructures
 import Identity
 import KernelCore
 import LinuxABI
@@ -34,24 +35,37 @@ public enum ProcessTable {
   struct State {
     var identifiers = IdentifierTable<Entry>()
     var processCount = 0
+    /// Threads that have not ended.
     var taskCount = 0
+    /// Threads of each user that have an identifier: zombies count, as on Linux.
+    private var threadsOfUser: [UInt32: Int] = [:]
+    private var threadCount = 0
     var forks: UInt64 = 0
+    /// How often a process has got a parent.
+    var adoptions: UInt64 = 0
 
-    /// Throws EAGAIN when there are as many threads as the machine may have, or as the user of `quota` may have. Zombies
-    /// count, as on Linux.
+    /// Throws EAGAIN when there are as many threads as the machine may have, or as the user of `quota` may have.
     func check(_ quota: ProcessQuota?) throws(Errno) {
-      // Each thread has an identifier, but not each identifier a thread: there is no need to count below the limit.
-      if identifiers.count >= ProcessTable.taskLimit {
-        var count = 0
-        for entry in identifiers.all where entry.task != nil { count += 1 }
-        if count >= ProcessTable.taskLimit { throw .EAGAIN }
-      }
-      guard let quota else { return }
-      var count: UInt64 = 0
-      for entry in identifiers.all {
-        if let task = entry.task, task.sharedCredentials.realUser == quota.user { count += 1 }
-      }
-      if count >= quota.limit { throw .EAGAIN }
+      if threadCount >= ProcessTable.taskLimit { throw .EAGAIN }
+      if let quota, UInt64(threadsOfUser[quota.user] ?? 0) >= quota.limit { throw .EAGAIN }
+    }
+
+    /// Counts a thread that has an identifier as its user's, or as another one's than before.
+    mutating func count(_ task: Task) {
+      uncount(task)
+      let user = task.sharedCredentials.realUser
+      threadsOfUser[user, default: 0] += 1
+      threadCount += 1
+      task.countedUser = user
+    }
+
+    /// The thread has no identifier any more.
+    mutating func uncount(_ task: Task) {
+      guard let user = task.countedUser else { return }
+      task.countedUser = nil
+      threadCount -= 1
+      let rest = (threadsOfUser[user] ?? 1) - 1
+      threadsOfUser[user] = rest == 0 ? nil : rest
     }
 
     /// Changes what an identifier names, and frees it when nothing is left.
@@ -122,6 +136,7 @@ public enum ProcessTable {
     try state.withLock { state throws(Errno) in
       try state.check(quota)
       task.tid = try state.identifiers.allocate(Entry(task: task))
+      state.count(task)
       state.taskCount += 1
       state.forks += 1
     }
@@ -133,8 +148,12 @@ public enum ProcessTable {
       state.taskCount -= 1
       guard task.process.leader !== task else { return }
       state.update(task.tid) { $0.task = nil }
+      state.uncount(task)
     }
   }
+
+  /// The thread acts for another user.
+  static func userChanged(of task: Task) { state.withLock { if task.countedUser != nil { $0.count(task) } } }
 
   /// exec by a thread that is not the leader: it becomes the leader and takes over the process's identifier.
   static func makeLeader(_ task: Task) {
@@ -144,6 +163,7 @@ public enum ProcessTable {
       state.update(task.tid) { $0.task = nil }
       // The former leader may still be on its way out: what it removes must not be the new one's entry.
       former?.tid = 0
+      if let former { state.uncount(former) }
       task.tid = process.pid
       process.leader = task
       state.update(process.pid) { $0.task = task }
@@ -172,8 +192,8 @@ public enum ProcessTable {
       process.pid = pid
       leader.tid = pid
       process.leader = leader
-      process.parent = parent
-      parent.children.append(process)
+      state.count(leader)
+      parent.adopt(process, &state)
       process.group = maker.group
       maker.group.members.append(process)
       state.processCount += 1
@@ -245,14 +265,13 @@ public enum ProcessTable {
   }
 
   private static func move(_ process: Process, to group: ProcessGroup, _ state: inout State) {
-    let former = process.group
+    leave(process.group, process, &state)
     process.group = group
     group.members.append(process)
-    leave(former, process, &state)
   }
 
   private static func leave(_ group: ProcessGroup, _ process: Process, _ state: inout State) {
-    group.members.removeAll { $0 === process }
+    group.members.remove(process)
     guard group.members.isEmpty, group.identifier != 0 else { return }
     state.update(group.identifier) { $0.group = nil }
     group.session.groupCount -= 1
@@ -261,9 +280,9 @@ public enum ProcessTable {
 
   /// Takes a reaped zombie out of the table.
   static func forget(_ process: Process, _ state: inout State) {
-    process.parent?.children.removeAll { $0 === process }
-    process.parent = nil
+    process.leaveParent()
     leave(process.group, process, &state)
+    if let leader = process.leader { state.uncount(leader) }
     process.leader = nil
     state.update(process.pid) { entry in
       entry.process = nil
@@ -277,7 +296,15 @@ public enum ProcessTable {
   /// The members of group `identifier`, nil when there is no such group.
   @export(interface)
   public static func members(ofGroup identifier: Int32) -> [Process]? {
-    state.withLock { $0.identifiers[identifier]?.group?.members }
+    state.withLock { state in
+      guard let group = state.identifiers[identifier]?.group else { return nil }
+      var members: [Process] = []
+      group.members.visit { member in
+        members.append(member)
+        return true
+      }
+      return members
+    }
   }
 
   /// Reads or changes the fields of sessions and groups.

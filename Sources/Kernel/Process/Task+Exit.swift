@@ -1,6 +1,7 @@
 // The end of threads and processes. A thread gives back what it holds, tells those who wait for it, and leaves its
 // process; the last one makes the process a zombie and tells the parent.
 
+import DataStructures
 import FileSystem
 import KernelCore
 import LinuxABI
@@ -121,6 +122,7 @@ extension Process {
       isZombie = true
       continueOrphanedGroups(orphans)
       guard let parent else { return }
+      tellParent()
       isAutoReaped = notify(parent, status)
       if isAutoReaped { ProcessTable.forget(self, &state) }
       parent.childEvents.wakeAll()
@@ -146,11 +148,13 @@ extension Process {
   private func handOverChildren(_ state: inout ProcessTable.State) -> [Process] {
     guard !children.isEmpty else { return [] }
     let heir = heirOfChildren()
-    let orphans = children
-    children = []
+    var orphans: [Process] = []
+    while let child = children.first {
+      child.leaveParent()
+      heir.adopt(child, &state)
+      orphans.append(child)
+    }
     for child in orphans {
-      child.parent = heir
-      heir.children.append(child)
       child.exitSignal = SIGCHLD
       child.parentThread = 0
       child.sendParentDeathSignal()
@@ -190,9 +194,12 @@ extension Process {
 
   private func continueIfOrphaned(_ group: ProcessGroup) {
     guard group.isOrphaned(ignoring: self), group.hasStoppedMember(besides: self) else { return }
-    for member in group.members where member !== self {
-      Signals.send(.kernel(SIGHUP), to: member)
-      Signals.send(.kernel(SIGCONT), to: member)
+    group.members.visit { member in
+      if member !== self {
+        Signals.send(.kernel(SIGHUP), to: member)
+        Signals.send(.kernel(SIGCONT), to: member)
+      }
+      return true
     }
   }
 

@@ -41,6 +41,9 @@ import VirtualMemory
   var program: ProgramFile?
   let resources = SpinLock((), rank: .task)
 
+  /// The user whose threads this one is counted among. Guarded by the lock of `ProcessTable`.
+  var countedUser: UInt32?
+
   // MARK: Signals
 
   /// Signals sent to this thread. Guarded by `process.signals`.
@@ -169,6 +172,7 @@ import VirtualMemory
     account = KernelAccount(user: new.realUser)
     account.charge(Task.kernelBytes)
     formerAccount.release(Task.kernelBytes)
+    if old.realUser != new.realUser { ProcessTable.userChanged(of: self) }
   }
 
   /// Gives the task an address space of its own or takes it away; returns the former one.

@@ -51,6 +51,7 @@ extension Process {
     ProcessTable.state.withLock { _ in
       guard let parent else { return }
       report = status
+      tellParent()
       if !parent.action(SIGCHLD).has(SA_NOCLDSTOP) { Signals.send(childInformation(SIGCHLD, status), to: parent) }
       parent.childEvents.wakeAll()
     }

@@ -1,6 +1,7 @@
 // Sending signals. One lock, `Process.signals`, guards the queues of a process and of its threads; a send is one section
 // under it: undo what the signal contradicts, drop what is ignored, queue, and tell a thread that can take it.
 
+import DataStructures
 import Identity
 import KernelCore
 import LinuxABI
@@ -41,7 +42,10 @@ public enum Signals {
   public static func send(_ information: SignalInformation, toGroup identifier: Int32) throws(Errno) {
     try ProcessTable.state.withLock { state throws(Errno) in
       guard let group = state.identifiers[identifier]?.group else { throw .ESRCH }
-      for member in group.members { send(information, to: member) }
+      group.members.visit { member in
+        send(information, to: member)
+        return true
+      }
     }
   }
 
@@ -192,7 +196,10 @@ extension Signals {
       }
       switch crowd {
       case .group(let identifier):
-        for member in state.identifiers[identifier]?.group?.members ?? [] { visit(member) }
+        state.identifiers[identifier]?.group?.members.visit { member in
+          visit(member)
+          return true
+        }
       case .everybodyElse:
         for identifier in state.identifiers.identifiers {
           guard let process = state.identifiers[identifier]?.process else { continue }
