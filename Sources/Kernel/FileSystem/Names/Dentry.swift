@@ -7,21 +7,23 @@ import Synchronization
 
 /// An entry of a directory, or the root of a file system.
 ///
-/// `parent`, `name`, `isHashed` and the table of children are guarded by the cache's lock; `inode` never changes.
+/// `parent`, `name`, the slot and the table of children are guarded by the cache's lock; `inode` never changes.
 public final class Dentry {
   /// nil: the name is known to be absent.
   public let inode: Inode?
   public internal(set) var parent: Dentry?
   public internal(set) var name: ByteString
   var nameHash: UInt32
-  /// Whether a walk finds the dentry under its parent.
-  var isHashed = false
   /// Whether the name was removed while the dentry was in use (getcwd fails, /proc shows " (deleted)").
   public internal(set) var isDeleted = false
   /// Set by each hit, cleared by the clock of the cache.
   var wasUsed = true
   /// The slot of the cache that owns this dentry, -1 when it is not cached.
   var cacheSlot = -1
+  /// Whether a walk finds the dentry under its parent.
+  var isHashed: Bool { cacheSlot >= 0 }
+  /// The next one in the same chain of the parent's table.
+  var nextInTable = DentryLink()
   /// The cached children, once there are any.
   var children: DentryTable?
   /// How many mounts cover this dentry, in all namespaces.
@@ -45,4 +47,13 @@ public final class Dentry {
   public var isMountPoint: Bool {
     @inline(__always) get { mountCount.load(ordering: .relaxed) != 0 }
   }
+
+  /// Takes the mark of use away; whether there was one.
+  func takeUse() -> Bool {
+    defer { wasUsed = false }
+    return wasUsed
+  }
+
+  /// Whether the name is one of this file system, also when it is known to be absent.
+  func isOf(_ superblock: Superblock) -> Bool { (inode ?? parent?.inode)?.superblock === superblock }
 }

@@ -1,6 +1,6 @@
 // The dentry cache: which names of which directories are known. One lock guards all tables, names and parents; critical
 // sections are a hash look-up long. A bounded number of dentries is kept; a clock hand passes over them and drops those
-// that nobody used since its last round and nobody refers to.
+// that nobody used since its last round and nobody refers to, with the directories that only they kept.
 //
 // Ownership: the slots of the clock own the cached dentries; the parents' tables refer to them without owning. A slot
 // that holds the only reference belongs to a dentry that nobody uses, and nobody can find it while the lock is held.
@@ -25,16 +25,14 @@ public enum DentryCache {
   /// Look-ups that had to ask a file system.
   public static let misses = Atomic<UInt64>(0)
 
-  /// The cached dentries in the order of the clock.
+  /// The cached dentries in the order of the clock. There are no empty slots: the last dentry moves to where one has gone.
   struct Clock {
-    var slots: [Dentry?] = []
-    var free: [Int] = []
+    var slots: [Dentry] = []
     var hand = 0
-    var count = 0
   }
 
   /// How many dentries are cached.
-  public static var count: Int { lock.withLock { $0.count } }
+  public static var count: Int { lock.withLock { $0.slots.count } }
 
   /// The cached child of `parent` with the name `path[range]`.
   @inline(__always)
@@ -55,7 +53,7 @@ public enum DentryCache {
     guard keeps, !parent.isDeleted else { return dentry }
     var victims: [Dentry] = []
     lock.withLock { clock in
-      if clock.count >= limit { evict(&clock, &victims) }
+      if clock.slots.count >= limit { evict(&clock, &victims) }
       enter(dentry, &clock)
     }
     return dentry
@@ -122,24 +120,25 @@ public enum DentryCache {
     }
   }
 
-  /// Drops every unused dentry of a file system, leaves first.
+  /// Drops every dentry of a file system. The hand's place does not matter here: one pass from the end sees all, because
+  /// what moves to an earlier slot comes from a later one, and directories go with the last of their children.
   static func evictAll(of superblock: Superblock) {
-    var progress = true
-    while progress {
+    var index = Int.max
+    repeat {
       var victims: [Dentry] = []
       lock.withLock { clock in
-        for index in clock.slots.indices {
-          guard let dentry = clock.slots[index], dentry.inode?.superblock === superblock || dentry.inode == nil
-          else { continue }
-          if dentry.inode == nil, dentry.parent?.inode?.superblock !== superblock { continue }
-          if dentry.children?.count ?? 0 == 0 {
+        index = min(index, clock.slots.count)
+        for _ in 0..<min(slotsInPass, index) {
+          index -= 1
+          var next = index < clock.slots.count ? clock.slots[index] : nil
+          while let dentry = next, dentry.isHashed, dentry.isOf(superblock), dentry.children?.count ?? 0 == 0 {
             unhash(dentry, &clock)
             victims.append(dentry)
+            next = dentry.parent
           }
         }
       }
-      progress = !victims.isEmpty
-    }
+    } while index > 0
   }
 
   /// /proc/sys/vm/vfs_cache_pressure: how many names are given up for memory, in percent of the usual number.
@@ -147,10 +146,7 @@ public enum DentryCache {
 
   /// Forgets all names that nobody uses.
   @export(interface)
-  public static func dropUnused() {
-    // The first time round the hand takes the marks of use away, and leaves go before their directories.
-    for _ in 0..<8 where shrink(4 * limit) == 0 { break }
-  }
+  public static func dropUnused() { shrink(.max) }
 
   /// Forgets up to `target` unused names; for memory pressure.
   /// - Returns: how many were dropped.
@@ -158,8 +154,8 @@ public enum DentryCache {
   public static func shrink(_ target: Int) -> Int {
     var dropped = 0
     // Two turns of the hand see every name without its mark of use; the target may be any number (vfs_cache_pressure).
-    let passes = 2 + 2 * lock.withLock { $0.slots.count } / slotsInPass
-    for _ in 0..<min(passes, max(1, target / 16)) {
+    let passes = 2 + count / victimsInPass + 2 * count / slotsInPass
+    for _ in 0..<min(passes, max(1, target / victimsInPass)) {
       // Few at a time: there is hardly memory for a long list now.
       var victims: [Dentry] = []
       lock.withLock { evict(&$0, &victims) }
@@ -171,51 +167,62 @@ public enum DentryCache {
 
   // MARK: Under the lock
 
-  /// Slots that the hand passes at once, under the lock.
+  /// Slots that the hand passes at once, under the lock, and dentries that go with them.
   private static let slotsInPass = 64
+  private static let victimsInPass = 16
 
   private static func enter(_ dentry: Dentry, _ clock: inout Clock) {
     guard !dentry.isHashed, let parent = dentry.parent else { return }
     if parent.children == nil { parent.children = DentryTable() }
     parent.children?.insert(dentry)
-    dentry.isHashed = true
-    if let slot = clock.free.popLast() {
-      clock.slots[slot] = dentry
-      dentry.cacheSlot = slot
-    } else {
-      dentry.cacheSlot = clock.slots.count
-      clock.slots.append(dentry)
-    }
-    clock.count += 1
+    dentry.cacheSlot = clock.slots.count
+    clock.slots.append(dentry)
   }
 
   private static func unhash(_ dentry: Dentry, _ clock: inout Clock) {
-    guard dentry.isHashed else { return }
-    dentry.isHashed = false
-    dentry.parent?.children?.remove(dentry)
-    clock.slots[dentry.cacheSlot] = nil
-    clock.free.append(dentry.cacheSlot)
+    guard dentry.isHashed, let parent = dentry.parent else { return }
+    parent.children?.remove(dentry)
+    // A large table is not kept for names that have gone.
+    if parent.children?.isOversized ?? false { parent.children = nil }
+    let slot = dentry.cacheSlot
     dentry.cacheSlot = -1
-    clock.count -= 1
+    let last = clock.slots.removeLast()
+    guard last !== dentry else { return }
+    last.cacheSlot = slot
+    clock.slots[slot] = last
   }
 
   /// Passes the hand over some slots and takes out what is unused; the victims die outside the lock.
   private static func evict(_ clock: inout Clock, _ victims: inout [Dentry]) {
-    for _ in 0..<min(slotsInPass, clock.slots.count) {
+    for _ in 0..<slotsInPass where !clock.slots.isEmpty {
       if clock.hand >= clock.slots.count { clock.hand = 0 }
-      let index = clock.hand
-      clock.hand += 1
       // Children keep their parent alive, so a directory with cached entries is never the only reference.
-      guard clock.slots[index] != nil, isKnownUniquelyReferenced(&clock.slots[index]),
-        let dentry = clock.slots[index]
-      else { continue }
-      if dentry.wasUsed {
-        dentry.wasUsed = false
+      guard !clock.slots[clock.hand].takeUse(), isKnownUniquelyReferenced(&clock.slots[clock.hand]) else {
+        clock.hand += 1
         continue
       }
+      evict(at: clock.hand, &clock, &victims)
+      if victims.count >= victimsInPass { return }
+    }
+  }
+
+  /// Takes out an unused dentry, and the directories above that nothing else keeps: a deep tree goes in one turn of the
+  /// hand. The hand waits where a pass ends before the chain does.
+  private static func evict(at slot: Int, _ clock: inout Clock, _ victims: inout [Dentry]) {
+    var slot = slot
+    while true {
+      let dentry = clock.slots[slot]
       unhash(dentry, &clock)
       victims.append(dentry)
-      if victims.count >= 16 { return }
+      // A parent with a slot outlives the reference that is given up here.
+      guard let above = dentry.parent?.cacheSlot, above >= 0, !(dentry.parent?.takeUse() ?? true) else { return }
+      dentry.parent = nil
+      guard isKnownUniquelyReferenced(&clock.slots[above]) else { return }
+      guard victims.count < victimsInPass else {
+        clock.hand = above
+        return
+      }
+      slot = above
     }
   }
 }

@@ -1,15 +1,31 @@
-// The cached children of a directory: a hash table with chaining in arrays, keyed by name, that is asked with a slice of
-// the path being walked, so that a hit allocates nothing. It doubles as it fills.
+// The cached children of a directory: a hash table whose chains go through the dentries themselves, keyed by name, that is
+// asked with a slice of the path being walked, so that a hit allocates nothing. It doubles as it fills.
 
 import KernelCore
 
-/// A hash table of dentries. Guarded by the cache's lock; the references are the cache's (`DentryCache` owns them).
-@safe struct DentryTable {
+/// A link of a chain, which does not keep its dentry. Guarded by the cache's lock.
+@safe struct DentryLink {
   // SAFETY: a dentry leaves the table before the cache gives up the reference that owns it.
-  private var buckets: [[Unmanaged<Dentry>]]
+  private var reference: Unmanaged<Dentry>?
+
+  init(_ dentry: Dentry? = nil) { unsafe reference = dentry.map { unsafe .passUnretained($0) } }
+
+  var dentry: Dentry? {
+    @inline(__always) get { unsafe reference?.takeUnretainedValue() }
+  }
+}
+
+/// A hash table of dentries. Guarded by the cache's lock; the references are the cache's (`DentryCache` owns them).
+struct DentryTable {
+  private var chains: [DentryLink]
   private(set) var count = 0
 
-  init() { unsafe buckets = Array(repeating: [], count: 4) }
+  private static var fewest: Int { 4 }
+
+  init() { chains = Array(repeating: DentryLink(), count: Self.fewest) }
+
+  /// Whether the table has grown and is empty now.
+  var isOversized: Bool { count == 0 && chains.count > Self.fewest }
 
   /// FNV-1a over a component of a path.
   @inline(__always)
@@ -20,18 +36,15 @@ import KernelCore
   }
 
   @inline(__always)
-  private func bucket(_ hash: UInt32) -> Int { unsafe Int((hash ^ hash >> 15) & UInt32(buckets.count - 1)) }
+  private func chain(_ hash: UInt32) -> Int { Int((hash ^ hash >> 15) & UInt32(chains.count - 1)) }
 
   /// The child whose name is `path[range]`.
   @inline(__always)
   func find(_ path: [UInt8], _ range: Range<Int>, hash: UInt32) -> Dentry? {
-    let index = bucket(hash)
-    for position in unsafe buckets[index].indices {
-      let entry = unsafe buckets[index][position]
-      let found = unsafe entry._withUnsafeGuaranteedRef {
-        $0.nameHash == hash && Self.equal($0.name.bytes, path, range)
-      }
-      if found { return unsafe entry.takeUnretainedValue() }
+    var next = chains[chain(hash)].dentry
+    while let entry = next {
+      if entry.nameHash == hash, Self.equal(entry.name.bytes, path, range) { return entry }
+      next = entry.nextInTable.dentry
     }
     return nil
   }
@@ -48,30 +61,40 @@ import KernelCore
   }
 
   mutating func insert(_ dentry: Dentry) {
-    if unsafe count >= 2 * buckets.count { grow() }
-    unsafe buckets[bucket(dentry.nameHash)].append(.passUnretained(dentry))
+    if count >= 2 * chains.count { grow() }
+    link(dentry)
     count += 1
   }
 
+  private mutating func link(_ dentry: Dentry) {
+    let index = chain(dentry.nameHash)
+    dentry.nextInTable = chains[index]
+    chains[index] = DentryLink(dentry)
+  }
+
   mutating func remove(_ dentry: Dentry) {
-    let index = bucket(dentry.nameHash)
-    guard
-      let position = unsafe buckets[index].firstIndex(where: {
-        unsafe $0.toOpaque() == Unmanaged.passUnretained(dentry).toOpaque()
-      })
-    else { return }
-    unsafe buckets[index].remove(at: position)
+    let index = chain(dentry.nameHash)
+    let following = dentry.nextInTable
+    if chains[index].dentry === dentry {
+      chains[index] = following
+    } else {
+      var before = chains[index].dentry
+      while let entry = before, entry.nextInTable.dentry !== dentry { before = entry.nextInTable.dentry }
+      guard let before else { return }
+      before.nextInTable = following
+    }
+    dentry.nextInTable = DentryLink()
     count -= 1
   }
 
   private mutating func grow() {
-    let old = unsafe buckets
-    unsafe buckets = Array(repeating: [], count: old.count * 2)
-    for chain in unsafe old.indices {
-      for position in unsafe old[chain].indices {
-        let entry = unsafe old[chain][position]
-        let hash = unsafe entry._withUnsafeGuaranteedRef { $0.nameHash }
-        unsafe buckets[bucket(hash)].append(entry)
+    let old = chains
+    chains = Array(repeating: DentryLink(), count: old.count * 2)
+    for chain in old {
+      var next = chain.dentry
+      while let entry = next {
+        next = entry.nextInTable.dentry
+        link(entry)
       }
     }
   }

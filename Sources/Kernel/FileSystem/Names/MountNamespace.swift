@@ -24,15 +24,7 @@ public final class MountNamespace {
   /// The mounts, parents before children, for /proc/PID/mountinfo.
   @export(interface)
   public func mounts() -> [Mount] {
-    Self.lock.withLock { _ in
-      var result = [root]
-      var index = 0
-      while index < result.count {
-        result.append(contentsOf: result[index].children)
-        index += 1
-      }
-      return result
-    }
+    Self.lock.withLock { _ in Self.tree(below: root) }
   }
 
   /// Where the mount is: the mount point in its parent; nil for the root.
@@ -84,11 +76,14 @@ public final class MountNamespace {
   }
 
   private static func copyChildren(of mount: Mount, below dentry: Dentry, to copy: Mount) {
-    for child in mount.children {
-      guard let point = child.mountPoint, DentryCache.isSame(point, orBelow: dentry) else { continue }
-      let twin = Mount(superblock: child.superblock, root: child.root, flags: child.flags)
-      copyChildren(of: child, below: child.root, to: twin)
-      link(twin, at: Path(mount: copy, dentry: point))
+    var pairs = [(mount, dentry, copy)]
+    while let (original, dentry, copy) = pairs.popLast() {
+      for child in original.children {
+        guard let point = child.mountPoint, DentryCache.isSame(point, orBelow: dentry) else { continue }
+        let twin = Mount(superblock: child.superblock, root: child.root, flags: child.flags)
+        link(twin, at: Path(mount: copy, dentry: point))
+        pairs.append((child, child.root, twin))
+      }
     }
   }
 
@@ -173,13 +168,23 @@ public final class MountNamespace {
 
   /// Takes a detached tree of mounts apart, children first; without the lock, because file systems may sleep.
   private static func detachTree(_ mount: Mount) {
-    let children = lock.withLock { _ in
-      let children = mount.children
-      for child in children { unlink(child) }
-      return children
+    let tree = lock.withLock { _ in
+      let tree = Self.tree(below: mount)
+      for mount in tree.dropFirst().reversed() { unlink(mount) }
+      return tree
     }
-    for child in children { detachTree(child) }
-    mount.didDetach()
+    for mount in tree.reversed() { mount.didDetach() }
+  }
+
+  /// A mount and all that are below it, parents before children.
+  private static func tree(below mount: Mount) -> [Mount] {
+    var result = [mount]
+    var index = 0
+    while index < result.count {
+      result.append(contentsOf: result[index].children)
+      index += 1
+    }
+    return result
   }
 }
 

@@ -47,6 +47,33 @@ extension TmpfsInode {
 
 /// A directory of a tmpfs.
 public final class TmpfsDirectory: TmpfsInode {
+  /// The next one of those whose entries wait to be given up.
+  private var nextDoomed: TmpfsDirectory?
+
+  /// A tree goes with its file system, however deep it is, without recursion and without memory.
+  deinit {
+    var doomed: TmpfsDirectory?
+    giveUpEntries(&doomed)
+    while let directory = doomed {
+      doomed = directory.nextDoomed
+      directory.nextDoomed = nil
+      directory.giveUpEntries(&doomed)
+    }
+  }
+
+  /// Directories that only this one kept join the list.
+  private func giveUpEntries(_ doomed: inout TmpfsDirectory?) {
+    var entries = state.withLock { state in
+      defer { state.entries = TmpfsEntries() }
+      return state.entries
+    }
+    while var inode = entries.popInode() {
+      guard isKnownUniquelyReferenced(&inode), let directory = inode as? TmpfsDirectory else { continue }
+      directory.nextDoomed = doomed
+      doomed = directory
+    }
+  }
+
   public override func attributes() throws(Errno) -> Attributes {
     state.withLock { state in
       var attributes = state.attributes

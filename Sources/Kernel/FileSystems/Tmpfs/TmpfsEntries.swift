@@ -53,6 +53,15 @@ struct TmpfsEntries {
     }
   }
 
+  /// Takes any inode out of a directory whose names nobody needs any more; nil when there is none left.
+  mutating func popInode() -> TmpfsInode? {
+    if !byName.isEmpty { byName = [:] }
+    while let last = order.popLast() {
+      if let inode = last.inode { return inode }
+    }
+    return nil
+  }
+
   /// The first index whose cookie is not below `cookie`.
   private func position(of cookie: UInt64) -> Int {
     var low = 0
