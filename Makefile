@@ -3,13 +3,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: help dependencies host image build run test unit models conformance conformance-files attacks torture fuzz soak bench lint format coverage clean
+.PHONY: help dependencies host image checked-image check-locks build run test unit models conformance conformance-files attacks torture fuzz soak bench lint format coverage clean
 
 # Product flags: a fully static executable starts about a millisecond earlier than one that loads libstdc++. It is position
 # independent, so that an attacker does not know where the monitor's code lies: 0.1 ms for 39,000 relocations. Such a program may have no rpath.
 HOST_FLAGS := -c release --explicit-target-dependency-import-check error --static-swift-stdlib -Xswiftc -static-executable \
   -Xswiftc -use-ld=lld -Xswiftc -Xclang-linker -Xswiftc -static-pie --disable-local-rpath
 IMAGE_FLAGS := -c release --explicit-target-dependency-import-check error --triple x86_64-unknown-none-elf --toolset kernel.toolset.json --scratch-path .build-kernel
+CHECKED_FLAGS := $(IMAGE_FLAGS:.build-kernel=.build-checked)
 
 help: ## Show what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +29,16 @@ image: dependencies
 	@rm -f .build-kernel/*/release/libKernelImage.a
 	@Scripts/quietly.sh build/image.log swift build $(IMAGE_FLAGS) --product KernelImage
 	@Scripts/link-kernel.sh "$$(swift build $(IMAGE_FLAGS) --show-bin-path)/libKernelImage.a" build/kernel.elf
+
+# With the checks of LockOrder.swift, and a scratch directory of its own.
+checked-image: dependencies ## Build build/checked/kernel.elf, which stops at a lock out of order and at a wait under a spin lock
+	@mkdir -p build/checked
+	@rm -f .build-checked/*/release/libKernelImage.a
+	@LOCK_ORDER=1 Scripts/quietly.sh build/checked/image.log swift build $(CHECKED_FLAGS) --product KernelImage
+	@Scripts/link-kernel.sh "$$(LOCK_ORDER=1 swift build $(CHECKED_FLAGS) --show-bin-path)/libKernelImage.a" build/checked/kernel.elf
+
+check-locks: host checked-image ## Conformance programs with the checked image (ONLY="name …" CPUS="1 2 4" SMALL=1)
+	@KERNEL=build/checked/kernel.elf Scripts/conformance.sh $(ONLY)
 
 build: host image ## Build build/apus and build/kernel.elf
 

@@ -10,7 +10,7 @@ let strict: [SwiftSetting] = [
   .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
-/// Locks check their order in debug builds, and in any with LOCK_ORDER=1 in the environment (Documentation/locking.md).
+/// Locks check their order in debug builds, and in any with LOCK_ORDER=1 in the environment (`make checked-image`).
 let lockOrder: SwiftSetting =
   Context.environment["LOCK_ORDER"] == nil
   ? .define("LOCK_ORDER", .when(configuration: .debug)) : .define("LOCK_ORDER")
@@ -84,7 +84,7 @@ for room in rooms where built.contains(room.name) {
   targets.append(
     .target(
       name: room.name, dependencies: room.needs.map { .byName(name: $0) }, path: room.path, exclude: ["README.md"],
-      swiftSettings: room.name == "KernelCore" ? strict + [lockOrder] : strict))
+      swiftSettings: ["KernelCore", "Scheduling"].contains(room.name) ? strict + [lockOrder] : strict))
   let tests = "Tests/\(room.name)Tests"
   if wanted(room.name), hasTests(tests) {
     targets.append(

@@ -8,6 +8,7 @@
 #   NATIVE_ONLY=1    only the native run
 #   SMALL=1          the machine has 16 MiB, with swap, and its kernel uses SLOB
 #   OPTIONS="…"      more options for `apus run`
+#   KERNEL=FILE      another kernel than the one beside `apus`
 #   KIND=…           the kind of directory that programs about files work in: overlay, tmpfs, bind, root (`--writable --root`) or
 #                    read-only; only programs run that name the kind in a line `// directory: KIND…`
 #   IDENTITY=…       with KIND, who runs them: root, user (of the sandbox), host-user (the monitor has no privileges either)
@@ -24,6 +25,7 @@ out=$PWD/build/conformance
 apus=$PWD/build/apus
 # Natively a program sees all files: so it does in Apus.
 export APUS_HOST_VIEW=all
+if [ -n "${KERNEL:-}" ]; then options+=(--kernel "$KERNEL"); fi
 kind=${KIND:-} identity=${IDENTITY:-root}
 native=(env) start=("$apus" run)
 mkdir -p "$out"

@@ -104,6 +104,12 @@ attacks() { RESULT=build/step.result BUDGET=1200 timeout -k 10 1600 Scripts/atta
 fuzz() { RESULT=build/step.result timeout -k 10 1600 Scripts/fuzz.sh; }
 soak() { RESULT=build/step.result MINUTES=0 BOXES=3 LOAD=2 timeout -k 10 1600 Scripts/soak.sh; }
 command_line() { RESULT=build/step.result timeout -k 10 1800 Scripts/command-line-test.sh; }
+# A slice of `make check-locks`: what takes most kinds of locks, on two CPUs.
+check_locks() {
+  LIMIT=900 make --no-print-directory checked-image || return 1
+  KERNEL=build/checked/kernel.elf CPUS=2 RESULT=build/step.result BUDGET=150 timeout -k 10 240 Scripts/conformance.sh \
+    forked_memory memory_model shared_descriptors splice write_back
+}
 coverage() { Scripts/coverage.sh --check && echo "1 0 0" >build/step.result; }
 models() { RESULT=build/step.result timeout -k 10 2000 Scripts/models.sh >build/models-summary.log; }
 build() { make --no-print-directory "$1"; }
@@ -125,6 +131,7 @@ case ${1:-all} in
       step "conformance" conformance
       step "conformance in 16 MiB" small_conformance
       step "files of the host" file_conformance
+      step "order of locks" check_locks
       step "attacks" attacks
       step "fuzzers" fuzz
       step "soak" soak

@@ -55,6 +55,36 @@ import Testing
       #expect(inner.withLock { _ in outer.withLockIfFree { $0 } } == 1)
     }
 
+    @Test func `nobody waits with a lock held`() async {
+      LockOrder.mayWait()
+      await #expect(processExitsWith: .failure) {
+        SpinLock(1, rank: .process).withLock { _ in LockOrder.mayWait() }
+      }
+      // A lock that a try has taken is as bad.
+      await #expect(processExitsWith: .failure) {
+        _ = SpinLock(1, rank: .process).withLockIfFree { _ in LockOrder.mayWait() }
+      }
+    }
+
+    @Test func `memory is taken under locks above the heap's only`() async {
+      SpinLock(1, rank: .shrinkers).withLock { _ in LockOrder.allocates() }
+      await #expect(processExitsWith: .failure) {
+        SpinLock(1, rank: .log).withLock { _ in LockOrder.allocates() }
+      }
+    }
+
+    @Test func `what somebody holds is counted by rank`() {
+      var held = HeldLocks()
+      #expect(held.lowest == nil)
+      for rank in [LockRank.file, .areas, .areas, .zone] { held.count(rank, 1) }
+      #expect(held.lowest == Int(LockRank.zone.order))
+      held.count(.zone, -1)
+      held.count(.areas, -1)
+      #expect(held.lowest == Int(LockRank.areas.order))
+      held.count(.areas, -1)
+      #expect(held.lowest == Int(LockRank.file.order))
+    }
+
     @Test func `ranks that nest may be held several times`() {
       let (low, high) = (SpinLock(1, rank: .runQueue), SpinLock(2, rank: .runQueue))
       #expect(low.withLock { first in high.withLock { second in first + second } } == 3)

@@ -46,7 +46,7 @@ open class BlockDevice {
   /// The page cache: what the device's file reads, writes and maps.
   public final private(set) var content: MemoryObject!
   /// Excludes writers of the device's file from each other.
-  final let writeLock = SleepLock()
+  final let writeLock = SleepLock(.blockWrite)
   /// Open files; the last one's end brings everything to the device.
   final let openFiles = Atomic<Int>(0)
 

@@ -22,7 +22,7 @@ open class GeneratedTextFile: OpenFile {
   }
 
   private let source: Source
-  private let content = Mutex(Content())
+  private let content = Mutex(Content(), rank: .generatedText)
 
   public init(path: Path, flags: OpenFlags, _ source: @escaping Source) {
     self.source = source

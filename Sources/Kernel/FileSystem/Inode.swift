@@ -32,7 +32,7 @@ open class Inode {
   }
 
   /// Serialises changes and look-ups of a directory's entries, and writes, truncations and seals of a regular file.
-  final var lock: SleepLock { lazyLock.get { SleepLock() } }
+  final var lock: SleepLock { lazyLock.get { SleepLock(kind == .directory ? .directory : .file) } }
   /// Record locks, flock locks, watches, the pipe of a FIFO.
   final var attachments: InodeAttachments { lazyAttachments.get { InodeAttachments() } }
   final var attachmentsIfPresent: InodeAttachments? { lazyAttachments.ifPresent }

@@ -20,7 +20,7 @@ open class Superblock {
   /// Whether entries can change without the kernel's doing: `Inode.revalidate` is asked on each hit of the dentry cache.
   public final let needsRevalidation: Bool
   /// Held while directories move, so that the tree does not change under the check for loops.
-  final let renameLock = SleepLock()
+  final let renameLock = SleepLock(.rename)
   final let mountCount = Atomic<Int>(0)
   private final var rootDentry: Dentry?
   private static let nextMinor = Atomic<UInt32>(1)

@@ -1,7 +1,6 @@
 // The lock order of the kernel, in one place. A thread may take a lock only if its rank is lower than the rank of every
-// spin lock that it holds already: locks are taken from the top of this list to its bottom. Debug builds check it.
-// Sleeping locks (Scheduling's Mutex and SharedMutex) have their own order, documented in each room's README; no
-// sleeping lock is taken under a spin lock.
+// lock that it holds already: locks are taken from the top of this list to its bottom. Debug builds check it. Sleeping locks
+// (Scheduling's Mutex and SharedMutex) are above all spin locks: none is taken under one.
 
 /// A place in the lock order; a thread takes locks of falling rank.
 public struct LockRank: Comparable, Sendable {
@@ -18,7 +17,27 @@ public struct LockRank: Comparable, Sendable {
 }
 
 extension LockRank {
-  // Top: taken first.
+  // Top: taken first. Sleeping locks.
+  // Held while what a pipe holds is written to a file. Two pipes are locked in the order of their addresses.
+  public static var pipeRing: LockRank { LockRank(order: 252, nests: true) }
+  public static var filePosition: LockRank { LockRank(order: 250) }
+  public static var generatedText: LockRank { LockRank(order: 248) }
+  public static var rename: LockRank { LockRank(order: 242) }
+  // A directory's lock, then that of what is in it.
+  public static var directory: LockRank { LockRank(order: 240, nests: true) }
+  public static var file: LockRank { LockRank(order: 238) }
+  public static var copyUp: LockRank { LockRank(order: 236) }
+  public static var overlayTables: LockRank { LockRank(order: 234) }
+  public static var blockWrite: LockRank { LockRank(order: 232) }
+  public static var hostTerminal: LockRank { LockRank(order: 230) }
+  // Taken when a file is closed, by whoever was its last user: under a directory's lock, when that is in /proc.
+  public static var pollControl: LockRank { LockRank(order: 226) }
+  // The parent's, then the child's.
+  public static var areas: LockRank { LockRank(order: 220, nests: true) }
+  public static var hugeFaults: LockRank { LockRank(order: 218) }
+  public static var serverSizes: LockRank { LockRank(order: 210) }
+
+  // Spin locks.
   public static var process: LockRank { LockRank(order: 200) }
   public static var signals: LockRank { LockRank(order: 190) }
   public static var signalActions: LockRank { LockRank(order: 188) }
@@ -44,13 +63,15 @@ extension LockRank {
   public static var dirtyObjects: LockRank { LockRank(order: 99) }
   // Swap areas with the swap cache, and reclaim's lists of page frames.
   public static var swap: LockRank { LockRank(order: 98) }
-  public static var sleepLock: LockRank { LockRank(order: 80) }
   // Waking a queue of a file's wakes those of the epolls that watch it, one within the other; loops of them are refused.
   public static var waitQueue: LockRank { LockRank(order: 70, nests: true) }
   public static var eventPoll: LockRank { LockRank(order: 68) }
   public static var timer: LockRank { LockRank(order: 60) }
   public static var runQueue: LockRank { LockRank(order: 50, nests: true) }
   public static var pageLists: LockRank { LockRank(order: 45) }
+  // Kernel stacks that are kept for the next thread, and the caches that can give memory up.
+  public static var kernelStacks: LockRank { LockRank(order: 44) }
+  public static var shrinkers: LockRank { LockRank(order: 43) }
   // The pool of huge pages, to which a frame returns under any lock that its last reference is dropped under.
   public static var hugePages: LockRank { LockRank(order: 42) }
   public static var slab: LockRank { LockRank(order: 40) }

@@ -1,20 +1,26 @@
-// The lock of the memory allocators. KernelCore's SpinLock is an object and comes from the heap; this one is a word
+// The lock of the memory allocators. KernelCore's SpinLock is an object and comes from the heap; this one lies
 // within memory that the allocator lays out itself, so it works before there is a heap.
 
 import KernelCore
 import Synchronization
 
-/// A spin lock in place. Zeroed memory is a free lock.
+/// A spin lock in place.
 struct AllocatorLock: ~Copyable {
-  private let held: Atomic<UInt32>
+  private let held = Atomic<UInt32>(0)
+  private let rank: LockRank
 
-  init() { held = Atomic(0) }
+  init(_ rank: LockRank) { self.rank = rank }
 
   @inline(__always) func acquire() {
+    LockOrder.acquiring(rank)
     if !held.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged { wait() }
+    LockOrder.acquired(rank)
   }
 
-  @inline(__always) func release() { held.store(0, ordering: .releasing) }
+  @inline(__always) func release() {
+    LockOrder.released(rank)
+    held.store(0, ordering: .releasing)
+  }
 
   @inline(never) private func wait() {
     var spin = SpinWait()

@@ -123,12 +123,12 @@ extension PhysicalMemory {
         unsafe zone.pointee.lock.release()
         enlarge(extent)
         if let block {
-          unsafe noteLevel(zone, order: min(order, Self.maximumOrder), options)
+          unsafe noteLevel(zone, order: min(order, Self.maximumOrder))
           return block
         }
       }
       if attempt == 0 {
-        noteFailure(order: min(order, Self.maximumOrder), options)
+        noteFailure(order: min(order, Self.maximumOrder))
         drainLocalFrames()
       } else if !options.contains(.mayReclaim) || Shrinkers.reclaim(frames: max(count, shortage)) == 0 {
         break

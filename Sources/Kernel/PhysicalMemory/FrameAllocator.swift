@@ -29,9 +29,6 @@ public struct AllocationOptions: OptionSet, Sendable {
   /// The owner gives the frames up on request.
   public static var reclaimable: Self { Self(rawValue: 1 << 5) }
 
-  /// The caller holds a lock of the heap: whoever is woken for a shortage might allocate, and want that lock.
-  static var holdsHeapLock: Self { Self(rawValue: 1 << 6) }
-
   /// The bits of `movable` and `reclaimable` are the migrate type's raw value.
   @inline(__always) var migrateType: Int { Int(truncatingIfNeeded: rawValue >> 4 & 3) }
 }
@@ -44,6 +41,7 @@ public enum FrameAllocator {
   /// - Locks: zone (rarely, for order 0).
   @export(interface)
   public static func allocate(order: Int = 0, options: AllocationOptions = []) throws(Errno) -> PageFrameNumber {
+    if options.contains(.mayReclaim) { LockOrder.mayWait() }
     if !options.contains(.reserved) { try AllocationFailure.check() }
     return try PhysicalMemory.system.allocate(order: order, options: options)
   }
@@ -59,6 +57,7 @@ public enum FrameAllocator {
   public static func allocateContiguousRun(count: Int, alignment: Int = 1, options: AllocationOptions = [])
     throws(Errno) -> PageFrameNumber
   {
+    if options.contains(.mayReclaim) { LockOrder.mayWait() }
     if !options.contains(.reserved) { try AllocationFailure.check() }
     return try PhysicalMemory.system.allocateRun(count: count, alignment: alignment, options: options)
   }

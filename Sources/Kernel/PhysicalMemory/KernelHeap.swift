@@ -20,6 +20,7 @@ public enum KernelHeap {
   /// - Locks: slab, zone.
   @export(interface)
   public static func allocate(size: Int, alignment: Int = 16) throws(Errno) -> UnsafeMutableRawPointer {
+    LockOrder.allocates()
     guard size >= 0, alignment > 0, alignment & (alignment &- 1) == 0 else { throw .EINVAL }
     try AllocationFailure.check()
     guard
@@ -195,6 +196,7 @@ extension PhysicalMemory {
 
 @c(apus_heap_allocate)
 public func heapAllocate(_ alignment: Int, _ size: Int) -> UnsafeMutableRawPointer? {
+  LockOrder.allocates()
   let memory = PhysicalMemory.system
   if size <= SizeClass.largest && alignment <= PhysicalMemory.pageSize,
     let object = unsafe memory.pop(memory.magazine(SizeClass.index(size: size, alignment: alignment)))
@@ -206,5 +208,6 @@ public func heapAllocate(_ alignment: Int, _ size: Int) -> UnsafeMutableRawPoint
 
 @c(apus_heap_free)
 public func heapFree(_ object: UnsafeMutableRawPointer) {
+  LockOrder.allocates()
   unsafe PhysicalMemory.system.heapFree(object)
 }

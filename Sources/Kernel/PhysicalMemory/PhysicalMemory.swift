@@ -146,8 +146,8 @@ import Synchronization
         zoneOrder: InlineArray(repeating: 0),
         batch: max(4, min(FrameStock.capacity / 2, Int(frameCount / 1024))),
         caches: (base + Int(cachesOffset)).bindMemory(to: SlabCacheState.self, capacity: Self.maximumCaches),
-        cacheCount: Atomic(0), cacheLock: AllocatorLock(), localMemory: base + Int(localOffset), cpuCount: cpuCount,
-        heapPageFrames: Atomic(0), isShort: Atomic(false), wantedOrder: Atomic(0),
+        cacheCount: Atomic(0), cacheLock: AllocatorLock(.slab), localMemory: base + Int(localOffset),
+        cpuCount: cpuCount, heapPageFrames: Atomic(0), isShort: Atomic(false), wantedOrder: Atomic(0),
         wakeIsDue: Atomic(false), waker: nil, usesSlob: usesSlob, slob: slob))
     makeZones(nodes: wantedNodes)
     initializeHeap()

@@ -32,12 +32,12 @@ extension PhysicalMemory {
 
   /// Notes when the zone is below its low watermark, or has no second block of this order.
   @inline(__always)
-  func noteLevel(_ zone: UnsafeMutablePointer<Zone>, order: Int, _ options: AllocationOptions = []) {
-    if unsafe !zone.pointee.isOK(order: order, mark: .low) { noteFailure(order: order, options) }
+  func noteLevel(_ zone: UnsafeMutablePointer<Zone>, order: Int) {
+    if unsafe !zone.pointee.isOK(order: order, mark: .low) { noteFailure(order: order) }
   }
 
   @inline(never)
-  func noteFailure(order: Int, _ options: AllocationOptions = []) {
+  func noteFailure(order: Int) {
     let wanted = unsafe state.pointee.wantedOrder.load(ordering: .relaxed)
     let isMore = order > wanted
     if isMore { unsafe state.pointee.wantedOrder.store(order, ordering: .relaxed) }
@@ -46,7 +46,7 @@ extension PhysicalMemory {
       AdmissionGate.close(.shortage)
       unsafe state.pointee.wakeIsDue.store(true, ordering: .relaxed)
     }
-    if CPU.lockDepth == 0, !options.contains(.holdsHeapLock) { wakeReclaim() }
+    if CPU.lockDepth == 0 { wakeReclaim() }
   }
 
   func wakeReclaim() {

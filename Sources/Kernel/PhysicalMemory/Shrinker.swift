@@ -13,7 +13,7 @@ public protocol Shrinker: AnyObject {
 
 /// All shrinkers.
 public enum Shrinkers {
-  private static let registered = SpinLock<[any Shrinker]>([], rank: .slab)
+  private static let registered = SpinLock<[any Shrinker]>([], rank: .shrinkers)
   private static let isRunning = Atomic<Bool>(false)
   // Until something is registered, not even the lock above is made: it comes from the heap.
   private static let isEmpty = Atomic<Bool>(true)
@@ -30,6 +30,7 @@ public enum Shrinkers {
 
   /// The same; nil while another thread is reclaiming: what it finds may be enough for others too.
   @export(interface) public static func reclaimIfFree(frames: Int) -> Int? {
+    LockOrder.mayWait()
     guard !isEmpty.load(ordering: .acquiring) else { return 0 }
     guard isRunning.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged else { return nil }
     defer { isRunning.store(false, ordering: .releasing) }

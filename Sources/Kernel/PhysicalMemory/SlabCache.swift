@@ -91,7 +91,7 @@ extension PhysicalMemory {
     }
     unsafe cache(index).initialize(
       to: SlabCacheState(
-        lock: AllocatorLock(), name: name, objectSize: size, reciprocal: (1 << 32) / UInt64(size) &+ 1,
+        lock: AllocatorLock(.slab), name: name, objectSize: size, reciprocal: (1 << 32) / UInt64(size) &+ 1,
         slabOrder: order,
         batch: max(2, min(Magazine.slots / 2, 8192 / size)), partial: 0, slabCount: 0, frameCount: 0, objectCount: 0,
         takenCount: 0))
@@ -246,7 +246,7 @@ extension PhysicalMemory {
     var found: Buddy.Block?
     while found == nil, order >= 0, Self.pageSize << order >= objectSize {
       do throws(Errno) {
-        found = try takeBlock(order: order, options: options.intersection([.atomic, .reserved]).union(.holdsHeapLock))
+        found = try takeBlock(order: order, options: options.intersection([.atomic, .reserved]))
       } catch {
         order &-= 1
       }

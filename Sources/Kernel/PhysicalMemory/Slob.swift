@@ -20,7 +20,7 @@ import LinuxABI
 import Synchronization
 
 struct SlobState: ~Copyable {
-  let lock = AllocatorLock()
+  let lock = AllocatorLock(.slab)
   /// First page of each list.
   var heads = InlineArray<3, UInt32>(repeating: 0)
   var pages = 0
@@ -85,7 +85,7 @@ extension PhysicalMemory {
   private func makeSlobPage(_ list: Int, _ options: AllocationOptions) -> UInt64? {
     let number: UInt64
     do throws(Errno) {
-      number = try takeBlock(order: 0, options: options.intersection([.atomic, .reserved]).union(.holdsHeapLock)).number
+      number = try takeBlock(order: 0, options: options.intersection([.atomic, .reserved])).number
     } catch {
       return nil
     }

@@ -56,7 +56,7 @@ struct Zone: ~Copyable {
   var conversions: UInt64 = 0
 
   init(name: StaticString, index: Int, node: Int, first: UInt64, end: UInt64, blockSize: UInt64) {
-    lock = AllocatorLock()
+    lock = AllocatorLock(.zone)
     self.name = name
     self.index = index
     self.node = node

@@ -9,11 +9,11 @@ import Synchronization
 /// Mutual exclusion for critical sections that may sleep.
 public final class Mutex<State> {
   private let lock: SleepLock
-  private var state: State
+  fileprivate var state: State
 
-  public init(_ state: State) {
+  public init(_ state: State, rank: LockRank) {
     self.state = state
-    lock = SleepLock()
+    lock = SleepLock(rank)
   }
 
   /// Runs `body` with the lock held. Not recursive: a thread that takes it twice is a kernel bug and panics.
@@ -27,19 +27,28 @@ public final class Mutex<State> {
   }
 }
 
+extension Mutex {
+  /// Runs `body` without the lock: for the end of its owner, when nobody else can have it.
+  @inline(__always)
+  public final func withLastUse(_ body: (inout State) -> Void) { body(&state) }
+}
+
 /// The lock itself, for the cases in which the section is not a closure.
 public final class SleepLock {
   /// 0 free, 1 held, 2 held and somebody waits.
   private let word = Atomic<UInt32>(0)
   private let waiters = WaitQueue()
   private var owner: ObjectIdentifier?
+  private let rank: LockRank
 
   @export(interface)
-  public init() {}
+  public init(_ rank: LockRank) { self.rank = rank }
 
   @inline(__always)
   public func acquire() {
+    SleepLockOrder.acquiring(rank)
     if !word.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged { wait() }
+    SleepLockOrder.acquired(rank)
     #if hasFeature(Embedded)
       owner = ObjectIdentifier(Thread.current)
     #endif
@@ -48,6 +57,7 @@ public final class SleepLock {
   @inline(__always)
   public func tryAcquire() -> Bool {
     guard word.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged else { return false }
+    SleepLockOrder.acquired(rank)
     #if hasFeature(Embedded)
       owner = ObjectIdentifier(Thread.current)
     #endif
@@ -57,6 +67,7 @@ public final class SleepLock {
   @inline(__always)
   public func release() {
     owner = nil
+    SleepLockOrder.released(rank)
     if word.exchange(0, ordering: .sequentiallyConsistent) == 2 { waiters.wakeOne() }
   }
 

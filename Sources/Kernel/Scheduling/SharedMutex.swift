@@ -8,10 +8,13 @@ import Synchronization
 
 /// Shared or exclusive access to the state it owns, for sections that may sleep.
 public final class SharedMutex<State> {
-  private let lock = SharedSleepLock()
+  private let lock: SharedSleepLock
   private var state: State
 
-  public init(_ state: State) { self.state = state }
+  public init(_ state: State, rank: LockRank) {
+    self.state = state
+    lock = SharedSleepLock(rank)
+  }
 
   /// Runs `body` while no writer is inside. Not recursive: a waiting writer would deadlock the second entry.
   @inline(__always)
@@ -53,16 +56,24 @@ public final class SharedSleepLock {
   private let writers = WaitQueue()
   private static let writerBit: UInt32 = 1 << 30
 
+  private let rank: LockRank
+
   @export(interface)
-  public init() {}
+  public init(_ rank: LockRank) { self.rank = rank }
 
   @inline(__always)
   public func acquireShared() {
+    SleepLockOrder.acquiring(rank)
     if waitingWriters.load(ordering: .relaxed) != 0 || !tryShared() { waitShared() }
+    SleepLockOrder.acquired(rank)
   }
 
   @inline(__always)
-  public func acquireSharedIfFree() -> Bool { waitingWriters.load(ordering: .relaxed) == 0 && tryShared() }
+  public func acquireSharedIfFree() -> Bool {
+    guard waitingWriters.load(ordering: .relaxed) == 0 && tryShared() else { return false }
+    SleepLockOrder.acquired(rank)
+    return true
+  }
 
   @inline(__always)
   private func tryShared() -> Bool {
@@ -77,17 +88,21 @@ public final class SharedSleepLock {
 
   @inline(__always)
   public func releaseShared() {
+    SleepLockOrder.released(rank)
     let value = word.subtract(1, ordering: .sequentiallyConsistent).newValue
     if value == 0, waitingWriters.load(ordering: .sequentiallyConsistent) != 0 { writers.wakeOne() }
   }
 
   @inline(__always)
   public func acquireExclusive() {
+    SleepLockOrder.acquiring(rank)
     if !word.compareExchange(expected: 0, desired: Self.writerBit, ordering: .acquiring).exchanged { waitExclusive() }
+    SleepLockOrder.acquired(rank)
   }
 
   @inline(__always)
   public func releaseExclusive() {
+    SleepLockOrder.released(rank)
     word.store(0, ordering: .sequentiallyConsistent)
     if waitingWriters.load(ordering: .sequentiallyConsistent) != 0 { writers.wakeOne() }
     readers.wakeAll()

@@ -15,6 +15,7 @@ extension Thread {
   public static func sleep(
     _ mode: SleepMode = .interruptible, until deadline: Instant = .never, _ condition: () -> Bool
   ) throws(Errno) {
+    LockOrder.mayWait()
     let thread = Thread.current
     while !condition() {
       switch mode {
@@ -79,7 +80,10 @@ extension Thread {
 
   /// Lets the other ready threads of this CPU run first.
   @export(interface)
-  public static func yield() { Scheduler.yield() }
+  public static func yield() {
+    LockOrder.mayWait()
+    Scheduler.yield()
+  }
 
   /// Ends the current thread where it stands; its stack is not unwound. The ordinary end is to return from `run()`.
   @export(interface)
@@ -93,7 +97,10 @@ extension Thread {
 
   /// For long computations in the kernel: runs other threads when this one's slice is over.
   @export(interface)
-  public static func checkReschedule() { Scheduler.interruptPoint(now: .now()) }
+  public static func checkReschedule() {
+    LockOrder.mayWait()
+    Scheduler.interruptPoint(now: .now())
+  }
 
   /// The same for code that may also run with a spin lock held, where nothing happens.
   @export(interface)

@@ -103,13 +103,14 @@ private func threadEntry(_ argument: UnsafeMutableRawPointer?) {
 
 /// Kernel stacks: blocks of frames, which the machine maps behind a guard. A few are kept for the next thread.
 enum KernelStacks {
-  private static let kept = SpinLock([UInt64](), rank: .slab)
+  private static let kept = SpinLock([UInt64](), rank: .kernelStacks)
   private static let keepAtMost = 16
   /// 2 to this power page frames make a stack.
   private static let order = 3
 
   /// - Throws: ENOMEM. May sleep.
   static func allocate() throws(Errno) -> UInt64 {
+    LockOrder.mayWait()
     if let stack = kept.withLock({ $0.popLast() }) { return stack }
     let frames = try FrameAllocator.allocate(order: order, options: .mayReclaim)
     let stack = machine_thread_stack(frames.rawValue << 12, 0)

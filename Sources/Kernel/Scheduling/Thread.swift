@@ -40,6 +40,11 @@ open class Thread {
   public final internal(set) var voluntarySwitches: UInt64 = 0
   public final internal(set) var involuntarySwitches: UInt64 = 0
 
+  #if LOCK_ORDER
+    /// The sleeping locks that the thread holds.
+    final var heldLocks = HeldLocks()
+  #endif
+
   // The scheduler's.
   final let wakeState = Atomic<UInt8>(WakeState.running)
   final let onCPU = Atomic<Bool>(false)

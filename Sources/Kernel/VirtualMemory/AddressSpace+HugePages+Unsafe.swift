@@ -27,7 +27,7 @@ final class AnonymousHugePages: MappingSource {
 
 /// One thread at a time makes a private huge page: two must not take two promises for it.
 private enum HugeFaultLocks {
-  private static let locks: [SleepLock] = (0..<16).map { _ in SleepLock() }
+  private static let locks: [SleepLock] = (0..<16).map { _ in SleepLock(.hugeFaults) }
 
   static func lock(_ space: Int64, _ address: UInt64) -> SleepLock {
     locks[Int(truncatingIfNeeded: (address / HugePage.size &+ UInt64(bitPattern: space)) & 15)]

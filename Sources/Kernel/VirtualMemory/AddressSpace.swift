@@ -109,7 +109,7 @@ public final class AddressSpace {
     self.family = family
     let state = AreaState()
     areaCount = state.map.size
-    areas = SharedMutex(state)
+    areas = SharedMutex(state, rank: .areas)
     tables = SpinLock(try PageTables(), rank: .pageTable)
     Counters.add(1, to: Counters.spaces)
     family.join(self)

@@ -17,6 +17,7 @@ public enum KernelMemory {
   /// - Throws: ENOMEM when memory cannot be found, or the user holds too much of the kernel's.
   @inline(__always)
   public static func admit() throws(Errno) {
+    LockOrder.mayWait()
     if AdmissionGate.isClosed { try admitSlowly() }
   }
 

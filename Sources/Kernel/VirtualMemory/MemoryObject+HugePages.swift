@@ -25,7 +25,7 @@ public final class HugePageSupply {
   let budget: HugePageBudget?
   /// The huge pages, by number within the object, that are promised and not there yet. The lock also serialises making
   /// pages: two threads must not take two promises for one page.
-  let promised = Mutex<Set<UInt64>>([])
+  let promised = Mutex<Set<UInt64>>([], rank: .hugeFaults)
   /// Frames that left the object and are not accounted for in the budget yet.
   let leaving = Atomic<Int>(0)
 

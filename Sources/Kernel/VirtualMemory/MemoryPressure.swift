@@ -155,6 +155,7 @@ public enum MemoryPressure {
   /// Runs `body` again as long as it fails with ENOMEM and memory can be found. May sleep.
   @inline(__always)
   public static func retrying<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
+    LockOrder.mayWait()
     var relief = Relief()
     while true {
       do throws(Errno) { return try body() } catch {

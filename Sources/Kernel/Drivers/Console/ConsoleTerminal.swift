@@ -13,11 +13,11 @@ import Synchronization
 final class ConsoleTerminal: Terminal {
   private let stream: StreamDevice
   /// Held by the thread that moves output; `unsent` is its.
-  private let sender = SleepLock()
+  private let sender = SleepLock(.hostTerminal)
   private var unsent: [UInt8] = []
   private let hasNothingUnsent = Atomic<Bool>(true)
   /// Held by the thread that moves input; `unheard` is its.
-  private let receiver = SleepLock()
+  private let receiver = SleepLock(.hostTerminal)
   private var unheard: [UInt8] = []
   private let isThrottled = Atomic<Bool>(false)
   private var inputPoll: StreamPoll?

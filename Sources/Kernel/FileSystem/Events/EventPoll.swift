@@ -28,7 +28,7 @@ public final class EventPoll: OpenFile {
   private let state = SpinLock(State(), rank: .eventPoll)
   private let queue = WaitQueue()
   /// Serialises epoll_ctl, which walks into files and other instances.
-  private static let control = SleepLock()
+  private static let control = SleepLock(.pollControl)
   /// How many instances may watch the same one.
   private static var mostOuterInstances: Int { 4 }
   /// Which items watch a file, so that they end with it. Guards `OpenFile.watchers`.

@@ -37,7 +37,7 @@ open class OpenFile {
     // What F_GETFL shows: the flags that only open(2) itself looks at are gone.
     let transient = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC
     flagBits = Atomic(flags.rawValue & ~transient)
-    position = isSeekable ? Mutex(0) : nil
+    position = isSeekable ? Mutex(0, rank: .filePosition) : nil
     account.charge(OpenFile.kernelBytes)
   }
 

@@ -19,7 +19,8 @@ public final class Pipe {
   public static var maximumCapacity: Int { 1 << 20 }
   private static var pageSize: Int { PhysicalMemory.pageSize }
 
-  private let ring = Scheduling.Mutex(PipeRing(capacity: Pipe.defaultCapacity / Pipe.pageSize))
+  private let ring = Scheduling.Mutex(
+    PipeRing(capacity: Pipe.defaultCapacity / Pipe.pageSize), rank: .pipeRing)
   /// What the ring holds, for those who do not have its lock.
   private let usedBytes = Atomic<Int>(0)
   private let usedBuffers = Atomic<Int>(0)
@@ -41,7 +42,9 @@ public final class Pipe {
   public init() {}
 
   deinit {
-    ring.withLock { $0.removeAll() }
+    // Freeing all that is in it takes a while: not under a spin lock.
+    LockOrder.mayWait()
+    ring.withLastUse { $0.removeAll() }
     account.release(heldBytes)
   }
 

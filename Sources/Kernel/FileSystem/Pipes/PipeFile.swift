@@ -88,8 +88,12 @@ enum FIFO {
     var seenWriters = 0
     // The pipe lives while somebody has the FIFO open: its data goes with the last end. Under the lock, so that two who
     // open at the same time meet in one pipe.
+    let fresh = Pipe()
+    // A pipe that nobody has any more ends outside of the lock: it frees what it holds.
+    var former: Pipe?
     let opened: (pipe: Pipe, file: PipeFile)? = slot.withLock { slot in
-      var pipe = Pipe()
+      former = slot
+      var pipe = fresh
       if let present = slot, isAnonymous || present.hasReaders || present.hasWriters { pipe = present }
       if flags.allowsWriting, !flags.allowsReading, flags.contains(.nonBlocking), !pipe.hasReaders, !isAnonymous {
         return nil
@@ -99,6 +103,7 @@ enum FIFO {
       seenWriters = pipe.writerOpens.load(ordering: .sequentiallyConsistent)
       return (pipe, PipeFile(pipe, path: path, flags: flags))
     }
+    withExtendedLifetime((fresh, former)) {}
     guard let (pipe, file) = opened else { throw .ENXIO }
     // Nobody is waited for at a pipe without a name (/proc/PID/fd/N of pipe(2), as Linux has it): its other end may have
     // been closed for good, with data left to read.

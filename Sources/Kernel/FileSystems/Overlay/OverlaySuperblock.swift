@@ -16,9 +16,9 @@ public final class OverlaySuperblock: Superblock {
   let upperRoot: Inode
   let lowerRoot: Inode
   /// One copy at a time: a copy may need copies of its parents, and nothing is gained by racing.
-  let copyUpLock = SleepLock()
+  let copyUpLock = SleepLock(.copyUp)
   /// A lock that is held for a few dictionary accesses; it sleeps because those allocate.
-  private let tablesLock = SleepLock()
+  private let tablesLock = SleepLock(.overlayTables)
   private var linked = LinkedFiles()
   /// Directories of the upper layer that were renamed: the lower directory that each goes on being joined with. The entry
   /// holds the upper directory, so that its identity stays its own.

@@ -24,7 +24,7 @@ final class FUSESession {
   private let isReturned = WaitQueue()
   /// Held to send pages of files (shared), and to cut files short (exclusively): a page that was cut off must not arrive
   /// after that and make the file longer again.
-  let sizes = SharedSleepLock()
+  let sizes = SharedSleepLock(.serverSizes)
   /// What listings bring along.
   let listings = ListingPolicy()
   /// For how long names and attributes are believed.
