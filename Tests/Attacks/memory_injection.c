@@ -8,6 +8,9 @@
 // expect: ok no failure .*
 // expect: ok every call .*
 // expect: ok what is kept .*
+// run: --cpus 2 --append fault-injection -- @
+// expect: ok what is kept .*
+// run: --cpus 1 --append fault-injection --append slob -- @
 #include "attack.h"
 #include "sandbox_only.h"
 
@@ -130,6 +133,44 @@ static bool c_chdir(void) { return DONE(chdir("/dev/shm")) == 0; }
 static bool c_fault(void) { char *at = region(); bool ok = DONE(({ syscall(SYS_getrandom, at + 65536, 20000, 0); })) == 20000; munmap(at, 1 << 20); return ok; }
 static bool c_queue(void) { sigset_t set; sigemptyset(&set); sigaddset(&set, SIGRTMIN); sigprocmask(SIG_BLOCK, &set, NULL); bool ok = DONE(sigqueue(getpid(), SIGRTMIN, (union sigval){0})) == 0; struct timespec zero = {0}; sigtimedwait(&set, NULL, &zero); return ok; }
 
+// Processes and threads. The child of an armed thread is not armed itself.
+static bool ended(pid_t child) { int status; return child > 0 && waitpid(child, &status, __WALL) == child; }
+static bool c_fork(void) { pid_t child = DONE(syscall(SYS_fork)); if (child == 0) _exit(0); return ended(child); }
+static bool c_vfork(void) { pid_t child = DONE(syscall(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0)); if (child == 0) _exit(0); return ended(child); }
+static bool c_clone_files(void) { pid_t child = DONE(syscall(SYS_clone, CLONE_FILES | CLONE_FS | SIGCHLD, 0, 0, 0, 0)); if (child == 0) _exit(0); return ended(child); }
+static bool c_clone_pidfd(void) { int pidfd = -1; pid_t child = DONE(syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0)); if (child == 0) _exit(0); if (child > 0) close(pidfd); return ended(child); }
+static int thread_end(void *nothing) { return 0; }
+static bool c_thread(void) {
+  static char stack[16384] __attribute__((aligned(16)));
+  static volatile int alive;
+  alive = 1;
+  int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_CHILD_CLEARTID;
+  bool ok = DONE(clone(thread_end, stack + sizeof stack, flags, NULL, NULL, NULL, &alive)) > 0;
+  while (ok && alive) sched_yield();
+  return ok;
+}
+// The program fails to run another one, or the other one ends with 42. What ends by a signal has come too far to fail.
+static bool exec_of(const char *path) {
+  pid_t child = fork();
+  if (child < 0) return injected = true, false;
+  if (child == 0) {
+    control = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+    char *words[] = {"injected", "--end", NULL}, *none[] = {NULL};
+    arm(nth);
+    execve(path, words, none);
+    bool failed = hasFailed();
+    arm(0);
+    _exit(failed ? 1 : 2);
+  }
+  int status;
+  if (waitpid(child, &status, 0) != child) return false;
+  bool ran = WIFEXITED(status) && WEXITSTATUS(status) == 42;
+  injected = !ran && !(WIFEXITED(status) && WEXITSTATUS(status) == 2);
+  return ran;
+}
+static bool c_exec(void) { return exec_of("/proc/self/exe"); }
+static bool c_script(void) { return exec_of("/dev/shm/script"); }
+
 // A control: what looks like a call that loses a descriptor each time.
 static bool isLosing;
 static bool c_losing(void) { bool ok = DONE(eventfd(0, 0)) >= 0; if (!ok && isLosing) { arm(0); eventfd(0, 0); } return ok; }
@@ -142,7 +183,7 @@ static const struct call { const char *name; bool (*run)(void); } calls[] = {
     CALL(fallocate), CALL(pipe_write), CALL(pipe_size), CALL(send), CALL(splice), CALL(sendfile), CALL(vmsplice), CALL(mmap), CALL(mmap_populate),
     CALL(mmap_shared), CALL(mmap_file), CALL(mprotect), CALL(mremap), CALL(mlock), CALL(brk),
     CALL(poll), CALL(select), CALL(lock), CALL(groups), CALL(mount), CALL(stat), CALL(readlink), CALL(getdents), CALL(chdir),
-    CALL(fault), CALL(queue),
+    CALL(fault), CALL(queue), CALL(fork), CALL(vfork), CALL(clone_files), CALL(clone_pidfd), CALL(thread), CALL(exec), CALL(script),
 };
 enum { CALLS = sizeof calls / sizeof calls[0], MOST_SITES = 400, ROUNDS = 40 };
 
@@ -174,7 +215,8 @@ static long rounds(const struct call *call, int n) {
   return objects() - before;
 }
 
-int main(void) {
+int main(int count, char **words) {
+  if (count > 1 && !strcmp(words[1], "--end")) return 42;
   control = MUST(open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC));
   scratch = MUST(mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0));
   memset(scratch, 1, 1 << 20);
@@ -186,6 +228,9 @@ int main(void) {
   watch_instance = MUST(inotify_init1(IN_NONBLOCK));
   counter = MUST(eventfd(0, 0));
   mkdir("/mnt2", 0700);
+  int script = MUST(open("/dev/shm/script", O_WRONLY | O_CREAT, 0700));
+  MUST(dprintf(script, "#!/mnt/memory_injection --end\n"));
+  close(script);
   int sites = 0, reached = 0, lost = 0, endless = 0;
   for (int i = 0; i < CALLS; i++) {
     int n = 1;
@@ -215,6 +260,7 @@ int main(void) {
   struct call losing = {"losing", c_losing};
   isLosing = true;
   long kept = rounds(&losing, 1);
-  check(kept > ROUNDS / 2, "what is kept in each round is found (%ld objects)", kept);
+  // SLOB does not count objects: there it is shown that the kernel goes on.
+  check(objects() == 0 || kept > ROUNDS / 2, "what is kept in each round is found (%ld objects)", kept);
   return attack_end();
 }

@@ -35,14 +35,17 @@ static void innocent(const char *directory) {
     __asm__ volatile("movq %0, %%xmm9" ::"r"(high + look) : "xmm9");
     syscall(SYS_getppid);
     __asm__ volatile("movq %%xmm9, %0" : "=r"(check)::"xmm9");
-    bool same = check == high + look;
-    for (unsigned i = 0; i < SIZE / 8; i++) same = same && words[i] == i * 0x9e3779b97f4a7c15;
+    const char *differs = check == high + look ? NULL : "a register";
+    for (unsigned i = 0; i < SIZE / 8; i++)
+      if (words[i] != i * 0x9e3779b97f4a7c15) differs = "its memory";
     unsigned page = look % 64;
-    same = same && pread(file, shadow, PAGE, page * PAGE) == PAGE && memcmp(shadow, words + page * 512, PAGE) == 0;
+    ssize_t got = pread(file, shadow, PAGE, page * PAGE);
+    if (got != PAGE) say("FAULT: the innocent process reads %ld bytes (%s)", (long)got, got < 0 ? strerrorname_np(errno) : "no error"), differs = "a read";
+    else if (memcmp(shadow, words + page * 512, PAGE)) differs = "its file";
     // Write again what is there, so that pages are copied, swapped and written back.
     words[page * 512 + look % 512] = (page * 512 + look % 512) * 0x9e3779b97f4a7c15;
-    if (!same) {
-      say("FAULT: the innocent process sees other contents than its own (look %lu)", look);
+    if (differs) {
+      say("FAULT: the innocent process sees other contents than its own in %s (look %lu)", differs, look);
       _exit(1);
     }
     watch->looks++;

@@ -18,5 +18,14 @@ void free(void *object) {
   if (object) apus_heap_free(object);
 }
 
+// The end of an object whose initializer has thrown before all was set. The runtime's own (weak) function ends what subclasses have
+// set and forgets the object itself. In the description of a class the superclass is first, what ends its properties third.
+struct class_description { struct class_description *superclass; void *destroy; __attribute__((swiftcall)) void (*destroy_properties)(__attribute__((swift_context)) void *); };
+void swift_deallocPartialClassInstance(struct class_description **object, struct class_description *initialized, size_t size, size_t alignment) {
+  for (struct class_description *at = *object; at && at != initialized; at = at->superclass)
+    if (at->destroy_properties) at->destroy_properties(object);
+  free(object);
+}
+
 void arc4random_buf(void *buffer, size_t count) { machine_random(buffer, count); }
 #endif
