@@ -135,7 +135,7 @@ _Static_assert(sizeof(struct um_context) == 304 && sizeof(struct um_frame) == 43
 
 // MARK: The kernel process
 
-enum um_space_state { UM_SPACE_FREE, UM_SPACE_MAKING, UM_SPACE_READY, UM_SPACE_USED, UM_SPACE_PARKED, UM_SPACE_DYING };
+enum um_space_state { UM_SPACE_FREE, UM_SPACE_MAKING, UM_SPACE_READY, UM_SPACE_USED, UM_SPACE_PARKED, UM_SPACE_DYING, UM_SPACE_STATES };
 enum um_thread_state { UM_THREAD_NONE, UM_THREAD_IDLE, UM_THREAD_USED, UM_THREAD_ENDING, UM_THREAD_ENDED };
 
 // The thread of a process that waits for the next address space: whether it is at rest in the stub, and whether it has passed through a
@@ -161,6 +161,8 @@ struct um_thread {
 struct um_space {
   um_lock lock;
   _Atomic uint32_t state;
+  uint32_t next, previous;        // in the list of its state, as 1 + a slot; 0: none. Under table_lock
+  uint32_t listed;                // 1: it is in one
   _Atomic int32_t process;        // also the id of the mapper; 0: none
   _Atomic uint32_t dead;          // the host process is gone (or was killed for cause)
   _Atomic uint32_t waiting;       // 1 + the eventfd's number on which someone waits for an acknowledgement
@@ -260,6 +262,7 @@ struct um_machine {
   _Atomic uint64_t mapping_cost;  // of all spaces
   uint64_t mapping_limit, spaces_dropped;
   _Atomic uint32_t thread_count, idle_threads;  // of all spaces
+  uint32_t first_in_state[UM_SPACE_STATES];  // lists of the slots in states that somebody looks for
   _Atomic uint32_t parked, unproved;   // processes in state PARKED, and those of them that are not proved
   uint32_t files_open;                 // call files of processes
   int32_t orphans[64];            // reaped before they were entered in the table
@@ -350,6 +353,7 @@ void um_process_kill(uint32_t index);
 bool um_process_park(uint32_t index);             // keeps an emptied process for the next address space, if it may be
 // The slot of a parked process that is proved and cleaned, or -EAGAIN. `waits`: a little for one that is about to be.
 int64_t um_process_reuse(uint64_t user, bool waits);
+void um_space_set_state(uint32_t index, enum um_space_state state);  // under table_lock
 void um_parked_check(void);                       // proves, or kills, what waits for it
 void um_process_forget(uint32_t index);           // closes the files of a process that is gone; under table_lock
 // Waits for an acknowledgement on `event`, the eventfd number `waiter`; its value, or -EIO when the process died.

@@ -207,7 +207,7 @@ static void put_back(uint32_t index) {
   struct um_space *space = &um.spaces[index];
   um_lock_take(&um.table_lock);
   // A process that died meanwhile is found by the next who looks; the reaper has left it to us.
-  atomic_store(&space->state, UM_SPACE_PARKED);
+  um_space_set_state(index, UM_SPACE_PARKED);
   atomic_fetch_add(&um.parked, 1);
   if (space->rest != UM_REST_PROVED) atomic_fetch_add(&um.unproved, 1);
   um_lock_release(&um.table_lock);
@@ -223,20 +223,22 @@ bool um_process_park(uint32_t index) {
   return true;
 }
 
-// Takes the next parked process from slot `from` on out of everyone's reach, of programs of `user` if that is given; -1 when there is
-// none.
+// Takes the parked process of the lowest slot from `from` on out of everyone's reach, of programs of `user` if that is given; -1 when
+// there is none.
 static int64_t claim(uint32_t from, bool unproved_only, const uint64_t *user) {
   int64_t result = -1;
   um_lock_take(&um.table_lock);
-  uint32_t limit = atomic_load(&um.space_limit);
-  for (uint32_t i = from; i < limit && result < 0; i++) {
-    struct um_space *space = &um.spaces[i];
-    if (atomic_load(&space->state) != UM_SPACE_PARKED || (unproved_only && space->rest == UM_REST_PROVED) || (user && space->user != *user))
+  for (uint32_t i = um.first_in_state[UM_SPACE_PARKED]; i; i = um.spaces[i - 1].next) {
+    struct um_space *space = &um.spaces[i - 1];
+    if (i - 1 < from || (result >= 0 && i - 1 > result) || (unproved_only && space->rest == UM_REST_PROVED) ||
+        (user && space->user != *user))
       continue;
-    atomic_store(&space->state, UM_SPACE_MAKING);
+    result = i - 1;
+  }
+  if (result >= 0) {
+    if (um.spaces[result].rest != UM_REST_PROVED) atomic_fetch_sub(&um.unproved, 1);
+    um_space_set_state((uint32_t)result, UM_SPACE_MAKING);
     atomic_fetch_sub(&um.parked, 1);
-    if (space->rest != UM_REST_PROVED) atomic_fetch_sub(&um.unproved, 1);
-    result = i;
   }
   um_lock_release(&um.table_lock);
   return result;

@@ -151,6 +151,25 @@ static void bury(uint32_t index) {
   }
 }
 
+// Slots that are free, ready or parked are in lists: nobody searches the table for them. The one that came last is first, its
+// process's pages are still in the host's caches.
+void um_space_set_state(uint32_t index, enum um_space_state state) {
+  struct um_space *space = &um.spaces[index];
+  if (space->listed) {
+    if (space->previous) um.spaces[space->previous - 1].next = space->next;
+    else um.first_in_state[atomic_load(&space->state)] = space->next;
+    if (space->next) um.spaces[space->next - 1].previous = space->previous;
+  }
+  space->listed = state == UM_SPACE_FREE || state == UM_SPACE_READY || state == UM_SPACE_PARKED;
+  if (space->listed) {
+    space->previous = 0;
+    space->next = um.first_in_state[state];
+    if (space->next) um.spaces[space->next - 1].previous = index + 1;
+    um.first_in_state[state] = index + 1;
+  }
+  atomic_store(&space->state, state);
+}
+
 // A slot whose process is gone and which nobody holds becomes free: its shared pages read as zero again. Under table_lock.
 static void free_slot(uint32_t index) {
   struct um_space *space = &um.spaces[index];
@@ -170,7 +189,7 @@ static void free_slot(uint32_t index) {
   atomic_store(&space->process, 0);
   atomic_store(&space->waiting, 0);
   atomic_store(&space->dead, 0);
-  atomic_store(&space->state, UM_SPACE_FREE);
+  um_space_set_state(index, UM_SPACE_FREE);
 }
 
 static void *reaper(void *unused) {
@@ -242,15 +261,14 @@ static int64_t joined(int64_t low, int64_t high) {
 static int64_t claim_slot(void) {
   um_lock_take(&um.table_lock);
   uint32_t limit = atomic_load(&um.space_limit);
-  int64_t found = -EAGAIN;
-  for (uint32_t i = 0; i < limit && found < 0; i++)
-    if (atomic_load(&um.spaces[i].state) == UM_SPACE_FREE) found = i;
+  int64_t found = (int64_t)um.first_in_state[UM_SPACE_FREE] - 1;
   if (found < 0 && limit < um.config.maximum_spaces) {
     found = limit;
     um.spaces[limit].mapper_cpu = -1;
     atomic_store(&um.space_limit, limit + 1);
   }
-  if (found >= 0) atomic_store(&um.spaces[found].state, UM_SPACE_MAKING);
+  if (found >= 0) um_space_set_state((uint32_t)found, UM_SPACE_MAKING);
+  else found = -EAGAIN;
   um_lock_release(&um.table_lock);
   return found;
 }
@@ -325,7 +343,7 @@ void um_process_kill(uint32_t index) {
   um_lock_take(&um.table_lock);
   int32_t process = atomic_load(&space->process);
   uint32_t gone = atomic_load(&space->dead);
-  atomic_store(&space->state, UM_SPACE_DYING);
+  um_space_set_state(index, UM_SPACE_DYING);
   // Under the table lock the reaper cannot have taken the number away.
   if (process && !gone) um_call2(SYS_kill, process, SIGKILL);
   else free_slot(index);
@@ -339,7 +357,7 @@ static void pool_add(uint32_t index) {
   if (atomic_load(&um.spaces[index].dead)) {
     free_slot(index);
   } else {
-    atomic_store(&um.spaces[index].state, UM_SPACE_READY);
+    um_space_set_state(index, UM_SPACE_READY);
     atomic_fetch_add(&um.pool, 1);
   }
   um_lock_release(&um.table_lock);
@@ -366,14 +384,13 @@ int64_t um_process_take(uint64_t user) {
   int64_t result = um_process_reuse(user, atomic_load(&um.pool) == 0);
   if (result >= 0) return result;
   um_lock_take(&um.table_lock);
-  uint32_t limit = atomic_load(&um.space_limit);
-  for (uint32_t i = 0; i < limit && result < 0; i++)
-    if (atomic_load(&um.spaces[i].state) == UM_SPACE_READY && !atomic_load(&um.spaces[i].dead)) {
-      um.spaces[i].user = user;
-      atomic_store(&um.spaces[i].state, UM_SPACE_USED);
-      atomic_fetch_sub(&um.pool, 1);
-      result = i;
-    }
+  for (uint32_t i = um.first_in_state[UM_SPACE_READY]; i && result < 0; i = um.spaces[i - 1].next)
+    if (!atomic_load(&um.spaces[i - 1].dead)) result = i - 1;
+  if (result >= 0) {
+    um.spaces[result].user = user;
+    um_space_set_state((uint32_t)result, UM_SPACE_USED);
+    atomic_fetch_sub(&um.pool, 1);
+  }
   um_lock_release(&um.table_lock);
   if (result < 0) {
     result = make_process();
