@@ -3,7 +3,8 @@
 //
 //     entries  ▒▒ ·· ▒▒ ▒▒ ·· ▒▒  ──▶  ██████   ▒▒ a frame somewhere, perhaps shared with a child   ·· nothing, or zeros
 //
-// The run of frames is found without a lock; the block is copied under the table lock, while the machine shows nothing of it.
+// The run of frames is found without a lock. Then the areas are locked, so that no fault offers a page of the block any more, the machine
+// forgets it, and it is copied under the table lock.
 //
 // SAFETY: a slot points to an entry of a table of this space's tree. Tables are released under the table lock only, so a slot
 // is good until the lock is let go; none leaves the closure that holds it. The slots of a block fill one table.
@@ -93,11 +94,18 @@ extension AddressSpace {
     _ = machine_memory_enlarge(run.physicalAddress, PageTables.tableSpan)
     var gather = MappingGather(space: machineSpace)
     do throws(Errno) {
-      try areas.withReadLock { state throws(Errno) in
+      try areas.withWriteLock { state throws(Errno) in
         // Others may have changed the areas since they were looked at.
         guard !state.isDestroyed, let area = state.map.find(start), area.mayCollapse,
           start &+ PageTables.tableSpan <= area.end
         else { throw .EINVAL }
+        try tables.withLock { tables throws(Errno) in
+          _ = try slots(&tables, of: start)
+          gather.unmap(start, length: PageTables.tableSpan)
+          gather.flushRun()
+        }
+        gather.finish()
+        // Reclaim may have taken a page meanwhile, or a device have pinned one.
         try tables.withLock { tables throws(Errno) in try exchange(&tables, area, start, run, &gather) }
         gather.finish()
       }
@@ -107,22 +115,27 @@ extension AddressSpace {
     }
   }
 
+  /// The table of a block whose pages may all be copied.
+  ///
+  /// - Throws: EAGAIN when a page is pinned or went to swap, ENOMEM without memory for tables.
+  private func slots(_ tables: inout PageTables, of start: UInt64) throws(Errno) -> PageTables.Slot {
+    let slot = try unsafe tables.ensureSlot(start)
+    for index in 0..<Int(Self.tableWindow) {
+      let entry = unsafe PageTableEntry(word: slot[index])
+      if entry.isSwapped || (entry.isResident && entry.isCounted && Frames.isPinned(entry.frame)) { throw .EAGAIN }
+    }
+    return unsafe slot
+  }
+
   /// Puts `run`, with the contents of the block's pages, in their place. The old frames are freed by the gather.
   ///
-  /// - Throws: EAGAIN when a page is pinned or went to swap, ENOMEM without memory for tables; nothing has changed.
+  /// - Throws: as `slots`; nothing has changed.
   private func exchange(
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ start: UInt64, _ run: PageFrameNumber,
     _ gather: inout MappingGather
   ) throws(Errno) {
-    let slot = try unsafe tables.ensureSlot(start)
+    let slot = try unsafe slots(&tables, of: start)
     let count = Int(Self.tableWindow)
-    for index in 0..<count {
-      let entry = unsafe PageTableEntry(word: slot[index])
-      if entry.isSwapped || (entry.isResident && entry.isCounted && Frames.isPinned(entry.frame)) { throw .EAGAIN }
-    }
-    // Waiting with the lock held keeps everybody away from the pages.
-    gather.unmap(start, length: PageTables.tableSpan)
-    gather.finish()
     enlist(run, count: count, at: start)
     var fresh = 0
     for index in 0..<count {

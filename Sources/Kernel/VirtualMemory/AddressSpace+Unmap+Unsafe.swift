@@ -95,7 +95,6 @@ extension AddressSpace {
         gather.flushRun()
       }
       position = stop
-      if gather.frameCount > 4096 { gather.finish() }
     }
     return hasChangedOthers
   }

@@ -2,16 +2,22 @@
 // after the machine has forgotten it.
 //
 // The order is fixed: change the page tables and queue the machine's invalidation under the page-table lock (so that no
-// later offer of a mapping can overtake it), let go of the lock, commit, free. A frame that another CPU could still
-// write through an old mapping is never reused.
+// later offer of a mapping can overtake it), let go of all spin locks, commit, free. A frame that another CPU could still
+// write through an old mapping is never reused. Who goes through several spaces names each in turn; the machine's names are
+// enough for the commit: a space that has ended meanwhile has no mappings left.
 
+import KernelCore
 import Machine
 import PhysicalMemory
 import Scheduling
 
 /// A batch of invalidations and of frames to give back; end it with `finish()`.
 struct MappingGather {
-  private let space: Int64
+  private var space: Int64
+  /// The other spaces whose machines were told something, and the place among them where the next one is likely found: a walk over
+  /// neighbouring pages meets the same spaces in the same order.
+  private var others: [Int64] = []
+  private var likely = 0
   private var frames: [PageFrameNumber] = []
   private var tables: [(frame: PageFrameNumber, shift: UInt64)] = []
   private var runStart: UInt64 = 0
@@ -23,8 +29,23 @@ struct MappingGather {
 
   init(space: Int64) { self.space = space }
 
-  /// How many frames wait; long operations `finish` a batch when it has grown.
-  var frameCount: Int { frames.count }
+  /// For a walk through several spaces.
+  init() { space = -1 }
+
+  /// What follows concerns another space.
+  mutating func turn(to space: Int64) {
+    guard self.space != space else { return }
+    flushRun()
+    if isQueued {
+      if likely >= others.count || others[likely] != self.space {
+        likely = others.firstIndex(of: self.space) ?? others.count
+        if likely == others.count { others.append(self.space) }
+      }
+      likely += 1
+      isQueued = false
+    }
+    self.space = space
+  }
 
   /// The page at `address` is gone from the tables. Call it with rising addresses: neighbours become one command.
   @inline(__always)
@@ -77,15 +98,18 @@ struct MappingGather {
     isQueued = true
   }
 
-  /// Waits until the invalidations are in force, and frees the frames.
+  /// Waits until the invalidations are in force, and frees the frames. No spin lock is held: it may be another process that is
+  /// waited for.
   mutating func finish() {
+    LockOrder.mayWait()
     flushRun()
     if isQueued {
-      // A space whose machine side has died (its host process was killed) has no mappings left: the result is moot.
-      _ = machine_space_commit(space)
-      Counters.add(1, to: Counters.machineCommits)
+      commit(space)
       isQueued = false
     }
+    for other in others { commit(other) }
+    others.removeAll(keepingCapacity: true)
+    likely = 0
     for (index, frame) in frames.enumerated() {
       Frames.release(frame)
       if index & 4095 == 4095 { Thread.checkRescheduleUnlessLocked() }
@@ -93,5 +117,11 @@ struct MappingGather {
     frames.removeAll(keepingCapacity: true)
     for (table, shift) in tables { PageTables.drop(table, shift) }
     tables.removeAll(keepingCapacity: true)
+  }
+
+  private func commit(_ space: Int64) {
+    // A space whose machine side has died (its host process was killed) has no mappings left: the result is moot.
+    _ = machine_space_commit(space)
+    Counters.add(1, to: Counters.machineCommits)
   }
 }

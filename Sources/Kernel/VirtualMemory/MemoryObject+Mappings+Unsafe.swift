@@ -81,6 +81,7 @@ extension MemoryObject {
     _ start: UInt64, _ end: UInt64,
     _ body: (VirtualMemoryArea, _ start: UInt64, _ end: UInt64, inout MappingGather) -> Void
   ) {
+    var gather = MappingGather()
     mappings.withLock { mappings in
       for index in unsafe 0..<mappings.areas.count {
         // SAFETY: an area is in the list only while its space holds it; it leaves under this lock.
@@ -88,18 +89,42 @@ extension MemoryObject {
         let first = max(start, area.pageOffset)
         let last = min(end, area.pageOffset &+ area.length / pageSize)
         guard first < last else { continue }
-        var gather = MappingGather(space: unsafe area.space.machineSpace)
+        gather.turn(to: unsafe area.space.machineSpace)
         body(
           area, area.start &+ (first &- area.pageOffset) &* pageSize,
           area.start &+ (last &- area.pageOffset) &* pageSize, &gather)
-        gather.finish()
       }
+      gather.flushRun()
+    }
+    gather.finish()
+  }
+
+  /// Where the pages [start, end) are mapped, from the first such place on; at most `limit` pages.
+  private func mappedPart(_ start: UInt64, _ end: UInt64, limit: UInt64) -> Range<UInt64>? {
+    mappings.withLock { mappings in
+      var first = end
+      for index in unsafe 0..<mappings.areas.count {
+        // SAFETY: as above.
+        let area = unsafe mappings.areas[index].takeUnretainedValue()
+        if start < area.pageOffset &+ area.length / pageSize { first = min(first, max(start, area.pageOffset)) }
+      }
+      return first < end ? first..<(end &- first > limit ? first &+ limit : end) : nil
     }
   }
 
   /// Takes the pages [start, end) out of all page tables. Private copies of them stay, or go too.
+  ///
+  /// A part at a time, for what is taken out is kept until the lock of the mappings has been let go. An area that comes to be in
+  /// between shows no page of a part that is done: it could have one only from those that were visited.
   func unmapPages(_ start: UInt64, _ end: UInt64, withCopies: Bool = false) {
-    guard isMapped else { return }
+    var position = start
+    while let part = mappedPart(position, end, limit: 8192) {
+      unmapPart(part.lowerBound, part.upperBound, withCopies)
+      position = part.upperBound
+    }
+  }
+
+  private func unmapPart(_ start: UInt64, _ end: UInt64, _ withCopies: Bool) {
     // Who shares a table may be about to copy it with what stood there: nothing is freed before everybody was visited.
     var copies: [PageTableEntry] = []
     defer { for entry in copies { entry.release() } }

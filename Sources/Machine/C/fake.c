@@ -50,7 +50,11 @@ void machine_space_protect(int64_t s, uint64_t a, uint64_t l, uint64_t r) {
   if (machine_fake_spaces.protect) machine_fake_spaces.protect(s, a, l, r);
   COUNT(protects);
 }
-int64_t machine_space_commit(int64_t s) { (void)s; COUNT(commits); return 0; }
+int64_t machine_space_commit(int64_t space) {
+  if (machine_fake_spaces.commit) machine_fake_spaces.commit(space);
+  COUNT(commits);
+  return 0;
+}
 int64_t machine_user_create(int64_t s) { (void)s; return -ENOSYS; }
 void machine_user_destroy(int64_t user) { (void)user; }
 void machine_user_run(int64_t user, struct machine_registers *r, struct machine_event *event, uint64_t deadline) {

@@ -19,14 +19,13 @@ extension MemoryObject {
   }
 
   /// Clears the accessed bits of all entries that show the page.
-  func testUse(_ frame: PageFrameNumber, _ walk: inout ReverseWalk) -> PageUse {
+  func testUse(_ frame: PageFrameNumber, _ gather: inout MappingGather) -> PageUse {
     let index = PageOwner.page(frame)
     var use = PageUse.idle
     forEachEntry(index) { area, address in
-      let found = unsafe walk.with(area.space.machineSpace) { unsafe area.space.testUse(address, frame, area, &$0) }
-      if let found { use.merge(found.use) }
+      gather.turn(to: unsafe area.space.machineSpace)
+      if let found = unsafe area.space.testUse(address, frame, area, &gather) { use.merge(found.use) }
     }
-    // The list's lock keeps the spaces: the machine is told before it is released.
     return use
   }
 
@@ -40,12 +39,12 @@ extension MemoryObject {
 
   /// Takes a clean page of a store out of all page tables and out of the object. Reclaim is looking at it.
   ///
-  /// - Parameter walk: frees nothing before it is finished.
-  func evict(_ frame: PageFrameNumber, _ walk: inout ReverseWalk) -> Eviction {
+  /// The frame is the caller's to free, when the gather is finished.
+  func evict(_ frame: PageFrameNumber, _ gather: inout MappingGather) -> Eviction {
     let index = PageOwner.page(frame)
     guard pages.withLock({ $0.find(index) == .ready(frame) }) else { return .used }
     if isUnstored(index) { return .dirty }
-    guard unmap(frame, index, .ifIdle, &walk) else { return .used }
+    guard unmap(frame, index, .ifIdle, &gather) else { return .used }
     let outcome: Eviction = pages.withLock { pages in
       guard pages.find(index) == .ready(frame) else { return .used }
       if pages.isUnstored(index) { return .dirty }
@@ -70,20 +69,20 @@ extension MemoryObject {
 
   /// Empties the entries that show the page, and makes all machines forget it; false if one had to stay.
   func unmap(
-    _ frame: PageFrameNumber, _ index: UInt64, _ condition: UnmapCondition, _ walk: inout ReverseWalk
+    _ frame: PageFrameNumber, _ index: UInt64, _ condition: UnmapCondition, _ gather: inout MappingGather
   ) -> Bool {
     // As in `unmapPages`: who was visited may have the page again through a table that a later visit emptied. Here the object
     // keeps the page, so that can happen at each round.
     for _ in 0..<4 {
       var isAgain = false
-      guard unmapOnce(frame, index, condition, &walk, &isAgain) else { return false }
+      guard unmapOnce(frame, index, condition, &gather, &isAgain) else { return false }
       if !isAgain { return true }
     }
     return false
   }
 
   private func unmapOnce(
-    _ frame: PageFrameNumber, _ index: UInt64, _ condition: UnmapCondition, _ walk: inout ReverseWalk,
+    _ frame: PageFrameNumber, _ index: UInt64, _ condition: UnmapCondition, _ gather: inout MappingGather,
     _ isAgain: inout Bool
   ) -> Bool {
     var isIdle = true
@@ -91,25 +90,24 @@ extension MemoryObject {
     forEachEntry(index) { area, address in
       guard isIdle else { return }
       defer { isFirst = false }
-      unsafe walk.with(area.space.machineSpace) { gather in
-        unsafe area.space.tables.withLock { tables in
-          let place = tables.find(address)
-          guard let slot = unsafe place.slot else { return }
-          let entry = unsafe PageTableEntry(word: slot.pointee)
-          if entry.holds(frame), entry.isObjectPage {
-            let mayGo = condition == .always || (!entry.isAccessed && !area.flags.contains(.locked))
-            guard mayGo, tables.clearInPlace(place, entry) else {
-              isIdle = false
-              return
-            }
-            // Not the last one: reclaim has one.
-            Frames.release(frame)
-            if place.isInCommon, !isFirst { isAgain = true }
-          } else if !entry.isEmpty || !place.isInCommon {
+      gather.turn(to: unsafe area.space.machineSpace)
+      unsafe area.space.tables.withLock { tables in
+        let place = tables.find(address)
+        guard let slot = unsafe place.slot else { return }
+        let entry = unsafe PageTableEntry(word: slot.pointee)
+        if entry.holds(frame), entry.isObjectPage {
+          let mayGo = condition == .always || (!entry.isAccessed && !area.flags.contains(.locked))
+          guard mayGo, tables.clearInPlace(place, entry) else {
+            isIdle = false
             return
           }
-          gather.unmap(address, length: pageSize)
+          // Not the last one: reclaim has one.
+          Frames.release(frame)
+          if place.isInCommon, !isFirst { isAgain = true }
+        } else if !entry.isEmpty || !place.isInCommon {
+          return
         }
+        gather.unmap(address, length: pageSize)
       }
     }
     return isIdle

@@ -12,9 +12,9 @@ import Scheduling
 extension MemoryObject {
   /// Takes a page out of all page tables and puts the name of its slot in its place in the object, if nobody uses it.
   /// Reclaim is looking at it, and it is in the swap cache under `entry`, busy.
-  func evict(_ frame: PageFrameNumber, to entry: SwapEntry, _ walk: inout ReverseWalk) {
+  func evict(_ frame: PageFrameNumber, to entry: SwapEntry, _ gather: inout MappingGather) {
     let index = PageOwner.page(frame)
-    guard isSwappable, pages.withLock({ $0.find(index) == .ready(frame) }), unmap(frame, index, .ifIdle, &walk) else {
+    guard isSwappable, pages.withLock({ $0.find(index) == .ready(frame) }), unmap(frame, index, .ifIdle, &gather) else {
       return
     }
     let hasLeft = pages.withLock { pages in

@@ -31,18 +31,19 @@ extension Reclaim {
 
   private static func drop(_ batch: borrowing PageBatch, _ list: PageList) -> Int {
     var dropped = 0
+    var gather = MappingGather()
     ReverseMap.owners.withLock { owners in
-      var walk = ReverseWalk()
       for index in 0..<batch.count {
         let frame = batch[index]
-        if ReverseMap.evict(frame, owners, &walk) == .evicted {
+        if ReverseMap.evict(frame, owners, &gather) == .evicted {
           dropped += 1
         } else {
           PageLists.putBack(frame, active: list.isActive)
         }
       }
-      walk.finish()
+      gather.flushRun()
     }
+    gather.finish()
     batch.releaseAll()
     return dropped
   }

@@ -136,18 +136,23 @@ public final class Reclaim: Shrinker {
   private static func deactivate(_ list: PageList, _ node: Int) {
     var batch = PageBatch()
     PageLists.isolate(list, on: node, limit: PageBatch.capacity, into: &batch)
+    var gather = MappingGather()
+    var staying: UInt32 = 0
     ReverseMap.owners.withLock { owners in
-      var walk = ReverseWalk()
       for index in 0..<batch.count {
-        let frame = batch[index]
-        let use = ReverseMap.testUse(frame, owners, &walk)
-        frame.frame.clear(.referenced)
+        let use = ReverseMap.testUse(batch[index], owners, &gather)
+        batch[index].frame.clear(.referenced)
         // Code that is being executed is worth more than other pages of files.
-        let stays = use == .fixed || (use == .executed && list.isFile)
-        if stays { PageLists.noteRotation(frame, isFile: list.isFile) }
-        PageLists.putBack(frame, active: stays)
+        if use == .fixed || (use == .executed && list.isFile) { staying |= 1 << UInt32(index) }
       }
-      walk.finish()
+      gather.flushRun()
+    }
+    // Others look at them only when each use is noticed.
+    gather.finish()
+    for index in 0..<batch.count {
+      let stays = staying & 1 << UInt32(index) != 0
+      if stays { PageLists.noteRotation(batch[index], isFile: list.isFile) }
+      PageLists.putBack(batch[index], active: stays)
     }
     ReclaimCounters.add(batch.count, to: ReclaimCounters.deactivated)
     batch.releaseAll()
@@ -156,12 +161,12 @@ public final class Reclaim: Shrinker {
   /// Drops clean pages of files that are not in use; returns how many. Gives up the batch's references.
   static func dropFiles(_ batch: borrowing PageBatch) -> Int {
     var (dropped, dirty) = (0, 0)
+    var gather = MappingGather()
+    var used: UInt32 = 0
     ReverseMap.owners.withLock { owners in
-      var walk = ReverseWalk()
-      var used: UInt32 = 0
       for index in 0..<batch.count {
         let frame = batch[index]
-        let use = ReverseMap.testUse(frame, owners, &walk)
+        let use = ReverseMap.testUse(frame, owners, &gather)
         let wasReferenced = frame.frame.clear(.referenced).contains(.referenced)
         guard use != .idle || wasReferenced else { continue }
         // Used for the second time, or executed: it goes to the active list. Used once: it may stay where it is.
@@ -172,11 +177,14 @@ public final class Reclaim: Shrinker {
         PageLists.putBack(frame, active: isActive)
         used |= 1 << UInt32(index)
       }
-      // The machine has forgotten what was taken from it before anything is decided by it.
-      walk.finish()
+      gather.flushRun()
+    }
+    // The machine has forgotten what was taken from it before anything is decided by it.
+    gather.finish()
+    ReverseMap.owners.withLock { owners in
       for index in 0..<batch.count where used & 1 << UInt32(index) == 0 {
         let frame = batch[index]
-        let outcome = ReverseMap.evict(frame, owners, &walk)
+        let outcome = ReverseMap.evict(frame, owners, &gather)
         switch outcome {
         case .evicted: dropped += 1
         case .used: PageLists.putBack(frame, active: true)
@@ -186,8 +194,10 @@ public final class Reclaim: Shrinker {
           PageLists.putBack(frame, active: false)
         }
       }
-      walk.finish()
+      gather.flushRun()
     }
+    // What has left its object is the batch's alone, and free only when no machine shows it any more.
+    gather.finish()
     batch.releaseAll()
     if dirty > 0 {
       // Nobody waits here: what the flusher has written is found at the end of the list.

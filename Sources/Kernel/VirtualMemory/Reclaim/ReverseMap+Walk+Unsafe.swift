@@ -7,6 +7,10 @@
 // Spaces may share a table (PageTables+Sharing): they have one entry together, which is changed once and in place, but each has a
 // mapping on its machine. So all of them are visited, and a page that leaves is taken from all machines, used or not.
 //
+// Under the lock the machines are told what to forget (`MappingGather`). They are waited for without it, and the page is looked at again
+// after that: what reclaim has isolated it alone ages and takes away, so that whatever else has happened shows in the page's
+// entries, in its count, or in its place in the object.
+//
 // SAFETY: owners are looked up and used under the lock of `ReverseMap.owners`. A slot points into a table of the space's tree and
 // is used under its table lock.
 
@@ -34,36 +38,9 @@ enum PageUse {
   }
 }
 
-/// The machine's invalidations of one walk: neighbours in one space become one command, and one wait.
-struct ReverseWalk {
-  private var gather: MappingGather?
-  private var space: Int64 = -1
-
-  init() {}
-
-  mutating func with<Result>(_ space: Int64, _ body: (inout MappingGather) -> Result) -> Result {
-    if self.space != space {
-      finish()
-      self.space = space
-    }
-    var current = gather ?? MappingGather(space: space)
-    gather = nil
-    let result = body(&current)
-    gather = current
-    return result
-  }
-
-  /// Waits until the machine has forgotten what it was told to forget.
-  mutating func finish() {
-    gather?.finish()
-    gather = nil
-    space = -1
-  }
-}
-
 extension ReverseMap {
   /// Clears the accessed bits of a page and says how it was used since they were cleared last.
-  static func testUse(_ frame: PageFrameNumber, _ owners: borrowing Owners, _ walk: inout ReverseWalk) -> PageUse {
+  static func testUse(_ frame: PageFrameNumber, _ owners: borrowing Owners, _ gather: inout MappingGather) -> PageUse {
     if frame.frame.flags.contains(.anonymous) {
       guard let family = unsafe owners.family(frame) else { return .idle }
       let address = PageOwner.page(frame) &* pageSize
@@ -73,7 +50,8 @@ extension ReverseMap {
       unsafe family._withUnsafeGuaranteedRef { family in
         family.forEachMember { space in
           if left <= 0 { return .stop }
-          if let found = walk.with(space.machineSpace, { space.testUse(address, frame, nil, &$0) }) {
+          gather.turn(to: space.machineSpace)
+          if let found = space.testUse(address, frame, nil, &gather) {
             use.merge(found.use)
             // A shared table has one reference for all its spaces, which have to be visited one by one.
             if !found.isShared { left -= 1 }
@@ -84,32 +62,33 @@ extension ReverseMap {
       return use
     }
     guard let object = unsafe owners.object(frame) else { return .idle }
-    return unsafe object._withUnsafeGuaranteedRef { $0.testUse(frame, &walk) }
+    return unsafe object._withUnsafeGuaranteedRef { $0.testUse(frame, &gather) }
   }
 
   /// Takes a clean page of a file out of all page tables and out of its object.
   static func evict(
-    _ frame: PageFrameNumber, _ owners: borrowing Owners, _ walk: inout ReverseWalk
+    _ frame: PageFrameNumber, _ owners: borrowing Owners, _ gather: inout MappingGather
   ) -> MemoryObject.Eviction {
     guard let object = unsafe owners.object(frame) else { return .used }
-    return unsafe object._withUnsafeGuaranteedRef { $0.evict(frame, &walk) }
+    return unsafe object._withUnsafeGuaranteedRef { $0.evict(frame, &gather) }
   }
 
   /// Replaces all entries that show an anonymous page by its swap entry, or the page of an object in there. What is used
   /// again stays.
   static func evict(
-    _ frame: PageFrameNumber, to entry: SwapEntry, _ owners: borrowing Owners, _ walk: inout ReverseWalk
+    _ frame: PageFrameNumber, to entry: SwapEntry, _ owners: borrowing Owners, _ gather: inout MappingGather
   ) {
     guard frame.frame.flags.contains(.anonymous) else {
       guard let object = unsafe owners.object(frame) else { return }
-      return unsafe object._withUnsafeGuaranteedRef { $0.evict(frame, to: entry, &walk) }
+      return unsafe object._withUnsafeGuaranteedRef { $0.evict(frame, to: entry, &gather) }
     }
     guard let family = unsafe owners.family(frame) else { return }
     let address = PageOwner.page(frame) &* pageSize
     unsafe family._withUnsafeGuaranteedRef { family in
       var isShared = false
       family.forEachMember { space in
-        let found = walk.with(space.machineSpace) { space.evict(address, frame, to: entry, &$0) }
+        gather.turn(to: space.machineSpace)
+        let found = space.evict(address, frame, to: entry, &gather)
         isShared = isShared || found == true
         return !isShared && Frames.isIdle(frame) ? .stop : .goOn
       }

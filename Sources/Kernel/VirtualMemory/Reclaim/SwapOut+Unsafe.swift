@@ -2,7 +2,7 @@
 // uses any more is written with one request and freed.
 //
 // It is what brings memory when there is none, so nothing is allocated on the way: candidates and frame numbers lie on
-// the stack, slots in the area's own frames, requests and descriptors in pools of the disk. For what a thread may need
+// the stack (a list of the spaces that were visited may grow a little), slots in the area's own frames, requests and descriptors in pools of the disk. For what a thread may need
 // beside that (an object of the kernel heap in a driver) each CPU keeps some frames aside.
 //
 // SAFETY: a buffer of frame numbers is handed to the device for the time of the call; the frames are held by the batch.
@@ -27,11 +27,11 @@ enum SwapOut {
     try? FrameAllocator.reserveLocalPages(framesAside, options: .reserved)
     var pages = Candidates(repeating: Candidate())
     var count = 0
+    var gather = MappingGather()
     ReverseMap.owners.withLock { owners in
-      var walk = ReverseWalk()
       for index in 0..<batch.count {
         let frame = batch[index]
-        guard Frames.isPinned(frame) || isUsed(frame, owners, &walk) else {
+        guard Frames.isPinned(frame) || isUsed(frame, owners, &gather) else {
           pages[count].frame = frame
           count += 1
           continue
@@ -40,8 +40,9 @@ enum SwapOut {
         PageLists.noteRotation(frame, isFile: false)
         PageLists.putBack(frame, active: true)
       }
-      walk.finish()
+      gather.flushRun()
     }
+    gather.finish()
     count = assignSlots(&pages, count)
     evict(pages, count)
     let stored = store(&pages, count)
@@ -51,10 +52,10 @@ enum SwapOut {
 
   /// Whether a program used the page through its tables or, if it belongs to an object, by read(2) and write(2).
   private static func isUsed(
-    _ frame: PageFrameNumber, _ owners: borrowing ReverseMap.Owners, _ walk: inout ReverseWalk
+    _ frame: PageFrameNumber, _ owners: borrowing ReverseMap.Owners, _ gather: inout MappingGather
   ) -> Bool {
     let wasReferenced = frame.frame.clear(.referenced).contains(.referenced)
-    let use = ReverseMap.testUse(frame, owners, &walk)
+    let use = ReverseMap.testUse(frame, owners, &gather)
     return use != .idle || (wasReferenced && !frame.frame.flags.contains(.anonymous))
   }
 
@@ -92,13 +93,15 @@ enum SwapOut {
     return ready
   }
 
-  /// Puts the slots' names in the place of the pages, wherever they are shown.
+  /// Puts the slots' names in the place of the pages, wherever they are shown. When it returns no machine shows a page that no table
+  /// has any more: nobody comes by it until its slot is done with (`store`), so what is written is all that was.
   private static func evict(_ pages: Candidates, _ count: Int) {
+    var gather = MappingGather()
     ReverseMap.owners.withLock { owners in
-      var walk = ReverseWalk()
-      for index in 0..<count { ReverseMap.evict(pages[index].frame, to: pages[index].entry, owners, &walk) }
-      walk.finish()
+      for index in 0..<count { ReverseMap.evict(pages[index].frame, to: pages[index].entry, owners, &gather) }
+      gather.flushRun()
     }
+    gather.finish()
   }
 
   /// Writes what is not on the device yet, frees what nobody uses; returns how many frames that are.

@@ -26,6 +26,7 @@ struct machine_fake_spaces {
   void (*unmap)(int64_t space, uint64_t address, uint64_t length);
   void (*protect)(int64_t space, uint64_t address, uint64_t length, uint64_t protection);
   void (*destroy)(int64_t space);
+  void (*commit)(int64_t space);
 };
 extern struct machine_fake_spaces machine_fake_spaces;
 // The devices of the fake machine, for tests of drivers; NULL: there are none.
