@@ -63,17 +63,18 @@ extension UserMachineTests {
         space.destroy()
         victim.destroy()
       }
-      try withMachine(switches: UM_TEST_NO_FILTERS) {
-        let victim = Space()
-        for call in hostCalls(victim: um_space_process(victim.handle)) {
-          let space = Space()
+      // The control. Each call has a machine of its own: what a forged acknowledgement leaves behind is the next answer.
+      for index in hostCalls(victim: 0).indices {
+        try withMachine(switches: UM_TEST_NO_FILTERS) {
+          let space = Space(), victim = Space()
+          let call = hostCalls(victim: um_space_process(victim.handle))[index]
           let guest = Guest(space, GUEST_CALL)
           call.load(into: guest)
           #expect(guest.run() == MACHINE_EVENT_TRAP, "\(call.name)")  // the ud2 behind it
           #expect(call.succeeded(Int64(bitPattern: guest.registers.rdi)), "\(call.name): \(guest.registers.rdi)")
           space.destroy()
+          victim.destroy()
         }
-        victim.destroy()
       }
     }
 
