@@ -5,6 +5,10 @@
 //
 // run: --cpus 2 --memory 64M --user 0 -- @ 1000
 // expect: ok 23 kinds .*
+// run: --cpus 2 --memory 24M --user 0 -- @ 1000
+// expect: ok 23 kinds .*
+// run: --cpus 2 --memory 16M --user 0 -- @ 1000
+// expect: ok 23 kinds .*
 #include "attack.h"
 #include "sandbox_only.h"
 

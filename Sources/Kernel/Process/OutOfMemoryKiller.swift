@@ -17,6 +17,8 @@ public final class OutOfMemoryKiller: OutOfMemoryPolicy {
   /// Kills by this policy since boot (/proc/vmstat, oom_kill).
   public let kills = Atomic<UInt64>(0)
 
+  private let isChoosing = Atomic<Bool>(false)
+
   private init() {}
 
   /// Makes this the policy in force.
@@ -54,17 +56,23 @@ public final class OutOfMemoryKiller: OutOfMemoryPolicy {
 
   /// Chooses a process and kills it.
   ///
-  /// - Returns: whether memory may be expected to become free: a process was killed or is dying already.
+  /// - Returns: whether memory may be expected to become free: a process was killed or is dying already, or there is
+  ///   memory by now, for others were killed while the caller looked for some.
   @export(interface)
   public func memoryExhausted() -> Bool {
+    if isChoosing.exchange(true, ordering: .acquiring) { return !Thread.current.hasFatalSignal }
+    defer { isChoosing.store(false, ordering: .releasing) }
+    if FrameAllocator.shortage == 0, FrameAllocator.hasRun(of: KernelMemory.largestSmallObject) {
+      return !Thread.current.hasFatalSignal
+    }
     var claims: [Claim] = []
     let total = UInt64(MemoryStatistics.snapshot().total)
     for process in ProcessTable.processes() {
-      guard let held = Self.pages(of: process) else { continue }
-      // A dying process will free its memory: wait for that before killing another.
-      if process.signals.withLock({ $0.exitStatus != nil }) {
+      // A dying process will free its memory, or is at it: wait for that before killing another.
+      if process.signals.withLock({ $0.exitStatus != nil && !$0.tasks.isEmpty }) {
         return !Thread.current.hasFatalSignal
       }
+      guard let held = Self.pages(of: process) else { continue }
       let adjustment = process.outOfMemoryAdjustment.load(ordering: .relaxed)
       guard var badness = Self.badness(pages: UInt64(held.all), totalPages: total, adjustment: adjustment) else {
         continue

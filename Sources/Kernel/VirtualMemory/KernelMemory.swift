@@ -39,11 +39,14 @@ public enum KernelMemory {
   public static func admitSlowly() throws(Errno) {
     try AllocationFailure.check()
     guard !Thread.current.account.isExceeded else { throw .ENOMEM }
-    guard FrameAllocator.isNearlyEmpty else { return }
-    var relief = MemoryPressure.Relief()
-    while FrameAllocator.isNearlyEmpty {
-      guard relief.find() else { throw .ENOMEM }
+    if FrameAllocator.isNearlyEmpty {
+      var relief = MemoryPressure.Relief()
+      while FrameAllocator.isNearlyEmpty {
+        guard relief.find() else { throw .ENOMEM }
+      }
     }
+    // Objects of more than a page are made without a look as well: long paths, messages.
+    try findRun(of: largestSmallObject)
   }
 
   /// Lets an operation begin that makes an object of `bytes` bytes, which may be large: an array needs frames in a row.
@@ -52,7 +55,10 @@ public enum KernelMemory {
   @export(interface)
   public static func admit(bytes: Int) throws(Errno) {
     try admit()
-    guard bytes > largestSmallObject else { return }
+    if bytes > Int(pageSize) { try findRun(of: bytes) }
+  }
+
+  private static func findRun(of bytes: Int) throws(Errno) {
     // Programs do not die for want of a long run; fragmentation is repaired, and then the operation fails.
     for attempt in 0..<4 {
       if FrameAllocator.hasRun(of: bytes) { return }
@@ -70,6 +76,6 @@ public enum KernelMemory {
     if count >= capacity { try admit(bytes: 2 * max(count, 1) * stride) }
   }
 
-  /// Two frames in a row are found whenever memory is not exhausted.
-  private static var largestSmallObject: Int { 8192 }
+  /// What `admit` answers for without being told.
+  public static var largestSmallObject: Int { 8192 }
 }

@@ -23,6 +23,14 @@ public struct RecordLock: Equatable, Sendable {
   public var end: UInt64
   /// What F_GETLK reports: the process, or -1 for OFD locks.
   public var processID: Int32
+  /// Who pays for the lock.
+  let account = Thread.current.account
+  static var kernelBytes: Int { 64 }
+
+  public static func == (left: RecordLock, right: RecordLock) -> Bool {
+    left.owner == right.owner && left.isExclusive == right.isExclusive && left.start == right.start
+      && left.end == right.end && left.processID == right.processID
+  }
 
   public init(owner: LockOwner, isExclusive: Bool, start: UInt64, end: UInt64, processID: Int32) {
     self.owner = owner
@@ -49,34 +57,37 @@ struct RecordLockList {
   /// The first lock that keeps `request` from being granted.
   func conflict(with request: RecordLock) -> RecordLock? { locks.first { $0.conflicts(with: request) } }
 
-  /// Removes the owner's locks in `start...end`, splitting what sticks out.
+  /// Removes the owner's locks in `start...end`, splitting what sticks out. Needs memory only where one becomes two.
   mutating func remove(owner: LockOwner, start: UInt64, end: UInt64) {
-    var result: [RecordLock] = []
-    result.reserveCapacity(locks.count + 1)
-    for lock in locks {
-      guard lock.owner == owner, lock.start <= end, start <= lock.end else {
-        result.append(lock)
-        continue
-      }
+    for index in locks.indices {
+      let lock = locks[index]
+      guard lock.owner == owner, lock.start <= end, start <= lock.end else { continue }
+      var right = lock
+      if lock.end > end { right.start = end + 1 }
       if lock.start < start {
-        var left = lock
-        left.end = start - 1
-        result.append(left)
+        locks[index].end = start - 1
+        if lock.end <= end { continue }
+        locks.insert(right, at: index + 1)
+        return right.account.charge(RecordLock.kernelBytes)
       }
-      if lock.end > end {
-        var right = lock
-        right.start = end + 1
-        result.append(right)
-      }
+      if lock.end > end { locks[index] = right }
     }
-    locks = result
+    removeAll { $0.owner == owner && start <= $0.start && $0.end <= end }
+  }
+
+  private mutating func removeAll(where isGone: (RecordLock) -> Bool) {
+    locks.removeAll { lock in
+      guard isGone(lock) else { return false }
+      lock.account.release(RecordLock.kernelBytes)
+      return true
+    }
   }
 
   /// Grants `request`, which has no conflict: it replaces the owner's locks there and merges with neighbours.
   mutating func insert(_ request: RecordLock) {
     remove(owner: request.owner, start: request.start, end: request.end)
     var merged = request
-    locks.removeAll { lock in
+    removeAll { lock in
       guard lock.owner == merged.owner, lock.isExclusive == merged.isExclusive else { return false }
       let touchesLeft = lock.end != .max && lock.end + 1 == merged.start
       let touchesRight = merged.end != .max && merged.end + 1 == lock.start
@@ -86,6 +97,7 @@ struct RecordLockList {
     }
     let index = locks.firstIndex { $0.start > merged.start } ?? locks.count
     locks.insert(merged, at: index)
+    merged.account.charge(RecordLock.kernelBytes)
   }
 }
 
@@ -109,13 +121,19 @@ final class FileLocks {
     state.withLock { $0.records.conflict(with: request) }
   }
 
+  /// Sees to it that the list can grow, which happens under a spin lock.
+  /// - Throws: ENOLCK, ENOMEM.
+  func admitRecords() throws(Errno) {
+    let (count, capacity) = state.withLock { ($0.records.locks.count, $0.records.locks.capacity) }
+    guard count < Self.mostRecords else { throw .ENOLCK }
+    guard count + 2 > capacity else { return try KernelMemory.admit() }
+    try KernelMemory.admit(bytes: 2 * (count + 2) * MemoryLayout<RecordLock>.stride)
+  }
+
   /// F_SETLK and F_SETLKW.
   /// - Throws: EAGAIN when the lock is taken and `waits` is false; EDEADLK; ERESTARTSYS.
   func set(_ request: RecordLock, waits: Bool) throws(Errno) {
-    // The list is copied when it changes, under a spin lock.
-    let count = state.withLock { $0.records.locks.count }
-    guard count < Self.mostRecords else { throw .ENOLCK }
-    try KernelMemory.admit(bytes: 2 * count * MemoryLayout<RecordLock>.stride)
+    try admitRecords()
     if trySet(request) == nil { return didChange() }
     guard waits else { throw .EAGAIN }
     var deadlock = false
@@ -224,8 +242,11 @@ extension Inode {
 
   /// F_UNLCK of the bytes `start...end`.
   @export(interface)
-  public final func unlockRecord(owner: LockOwner, start: UInt64, end: UInt64) {
-    attachmentsIfPresent?.locks.unlock(owner: owner, start: start, end: end)
+  public final func unlockRecord(owner: LockOwner, start: UInt64, end: UInt64) throws(Errno) {
+    guard let locks = attachmentsIfPresent?.locks else { return }
+    // A hole in a lock makes two of it.
+    if start > 0, end < .max { try locks.admitRecords() }
+    locks.unlock(owner: owner, start: start, end: end)
   }
 
   /// flock(2).

@@ -51,7 +51,7 @@ public enum DentryCache {
     let dentry = Dentry(parent: parent, name: name, hash: hash, inode: inode)
     let keeps = inode?.isCacheable ?? (parent.inode?.cachesAbsence ?? false)
     guard keeps, !parent.isDeleted else { return dentry }
-    var victims: [Dentry] = []
+    var victims = Victims()
     lock.withLock { clock in
       if clock.slots.count >= limit { evict(&clock, &victims) }
       enter(dentry, &clock)
@@ -156,8 +156,7 @@ public enum DentryCache {
     // Two turns of the hand see every name without its mark of use; the target may be any number (vfs_cache_pressure).
     let passes = 2 + count / victimsInPass + 2 * count / slotsInPass
     for _ in 0..<min(passes, max(1, target / victimsInPass)) {
-      // Few at a time: there is hardly memory for a long list now.
-      var victims: [Dentry] = []
+      var victims = Victims()
       lock.withLock { evict(&$0, &victims) }
       dropped += victims.count
       if dropped >= target { break }
@@ -170,6 +169,17 @@ public enum DentryCache {
   /// Slots that the hand passes at once, under the lock, and dentries that go with them.
   private static let slotsInPass = 64
   private static let victimsInPass = 16
+
+  /// Dentries that were taken out; they die outside the lock. Without memory of the heap: there is hardly any now.
+  private struct Victims {
+    private var dentries = InlineArray<16, Dentry?>(repeating: nil)
+    private(set) var count = 0
+
+    mutating func append(_ dentry: Dentry) {
+      dentries[count] = dentry
+      count += 1
+    }
+  }
 
   private static func enter(_ dentry: Dentry, _ clock: inout Clock) {
     guard !dentry.isHashed, let parent = dentry.parent else { return }
@@ -193,7 +203,7 @@ public enum DentryCache {
   }
 
   /// Passes the hand over some slots and takes out what is unused; the victims die outside the lock.
-  private static func evict(_ clock: inout Clock, _ victims: inout [Dentry]) {
+  private static func evict(_ clock: inout Clock, _ victims: inout Victims) {
     for _ in 0..<slotsInPass where !clock.slots.isEmpty {
       if clock.hand >= clock.slots.count { clock.hand = 0 }
       // Children keep their parent alive, so a directory with cached entries is never the only reference.
@@ -208,7 +218,7 @@ public enum DentryCache {
 
   /// Takes out an unused dentry, and the directories above that nothing else keeps: a deep tree goes in one turn of the
   /// hand. The hand waits where a pass ends before the chain does.
-  private static func evict(at slot: Int, _ clock: inout Clock, _ victims: inout [Dentry]) {
+  private static func evict(at slot: Int, _ clock: inout Clock, _ victims: inout Victims) {
     var slot = slot
     while true {
       let dentry = clock.slots[slot]

@@ -19,15 +19,28 @@ private final class MessageQueue {
     var isWriterClosed = false
     var isReaderClosed = false
   }
-  let state = SpinLock(State(), rank: .pipe)
+  private let state = SpinLock(State(), rank: .pipe)
+  /// Who pays for the messages.
+  private let account = Thread.current.account
   let readable = WaitQueue()
   let writable = WaitQueue()
   static var capacity: Int { 212_992 }
   /// Counted for each message besides its bytes, so that small ones do not cost many times what is counted.
   static var overhead: Int { 512 }
 
-  func closeReader() {
+  deinit { account.release(state.withLock { $0.footprint }) }
+
+  /// Looks at the messages, or changes them, which changes what is charged.
+  func withState<Result>(_ body: (inout State) -> Result) -> Result {
     state.withLock { state in
+      let before = state.footprint
+      defer { if state.footprint != before { account.charge(state.footprint - before) } }
+      return body(&state)
+    }
+  }
+
+  func closeReader() {
+    withState { state in
       state.isReaderClosed = true
       state.messages = []
       state.size = 0
@@ -36,7 +49,7 @@ private final class MessageQueue {
   }
 
   func closeWriter() {
-    state.withLock { $0.isWriterClosed = true }
+    withState { $0.isWriterClosed = true }
     wake()
   }
 
@@ -100,7 +113,7 @@ public final class LocalSocket: OpenFile {
     var found: (bytes: [UInt8], length: Int)?
     var isEnd = false
     let check = { [self] () -> Bool in
-      incoming.state.withLock { state in
+      incoming.withState { state in
         found = takeMessage(&state, limit, mode)
         isEnd = found == nil && (state.isWriterClosed || state.isReaderClosed)
         return found != nil || isEnd
@@ -165,7 +178,7 @@ public final class LocalSocket: OpenFile {
   private func post(_ message: [UInt8], waits: Bool) throws(Errno) {
     var failure: Errno?
     let attempt = { [self] () -> Bool in
-      outgoing.state.withLock { state in
+      outgoing.withState { state in
         if state.isReaderClosed || state.isWriterClosed {
           failure = style == .datagram && !state.isWriterClosed ? .ECONNREFUSED : .EPIPE
           return true
@@ -195,7 +208,7 @@ public final class LocalSocket: OpenFile {
 
   public override func ioctl(_ request: UInt32, _ argument: UInt64) throws(Errno) -> Int64 {
     guard request == FIONREAD else { throw .ENOTTY }
-    let count = incoming.state.withLock { state in
+    let count = incoming.withState { state in
       style == .stream ? state.size : state.messages.first?.count ?? 0
     }
     try UserMemory.write(Int32(truncatingIfNeeded: count), to: argument)
@@ -204,10 +217,10 @@ public final class LocalSocket: OpenFile {
 
   public override func poll() -> PollEvents {
     var events: PollEvents = []
-    let (hasData, inputEnded) = incoming.state.withLock {
+    let (hasData, inputEnded) = incoming.withState {
       (!$0.messages.isEmpty, $0.isWriterClosed || $0.isReaderClosed)
     }
-    let (room, outputEnded) = outgoing.state.withLock {
+    let (room, outputEnded) = outgoing.withState {
       (MessageQueue.capacity - $0.footprint, $0.isReaderClosed || $0.isWriterClosed)
     }
     if hasData || inputEnded { events.formUnion(.readable) }
@@ -229,7 +242,7 @@ public final class LocalSocket: OpenFile {
     outgoing.closeWriter()
   }
 
-  public override var heldBytes: Int { incoming.state.withLock { $0.footprint } }
+  public override var heldBytes: Int { incoming.withState { $0.footprint } }
 
   public override var displayName: ByteString? {
     var text = TextBuffer()

@@ -49,7 +49,11 @@ public class TmpfsInode: Inode {
     let now = FileTime.now()
     (attributes.accessTime, attributes.modifyTime, attributes.changeTime) = (now, now, now)
     attributes.birthTime = now
-    let state = State(attributes: attributes, target: target)
+    // The caller's string may lie in a larger array than it fills; this one stays.
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(target.count)
+    bytes.append(contentsOf: target.bytes)
+    let state = State(attributes: attributes, target: ByteString(bytes))
     switch kind {
     case .regular:
       if let budget = superblock.hugePages { return HugetlbFile(state, on: superblock, budget) }

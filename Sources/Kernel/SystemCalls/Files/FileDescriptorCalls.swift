@@ -157,14 +157,14 @@ public enum FileDescriptorCalls {
       return 0
     }
     switch request.l_type {
-    case F_UNLCK: file.inode.unlockRecord(owner: owner, start: start, end: end)
+    case F_UNLCK: try file.inode.unlockRecord(owner: owner, start: start, end: end)
     case F_RDLCK, F_WRLCK:
       if lock.isExclusive ? !file.flags.allowsWriting : !file.flags.allowsReading { throw .EBADF }
       try file.inode.lockRecord(lock, waits: command == F_SETLKW || command == F_OFD_SETLKW)
       // Another thread may have closed the descriptor while this one waited, which takes the process's locks away: a lock
       // that comes after that would stay for ever.
       if !isDescription, !frame.descriptors.refers(frame.int(0), to: file) {
-        file.inode.unlockRecord(owner: owner, start: start, end: end)
+        try file.inode.unlockRecord(owner: owner, start: 0, end: .max)
         throw .EBADF
       }
     default: throw .EINVAL

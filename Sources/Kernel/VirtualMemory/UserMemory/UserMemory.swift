@@ -90,19 +90,29 @@ public enum UserMemory {
   ) throws(Errno) -> ByteString {
     let space = try resolve(space)
     var bytes: [UInt8] = []
+    bytes.reserveCapacity(min(limit, 96))
     var position = address
     while bytes.count < limit {
       // Up to the end of the page: what follows may not be mapped.
       let count = min(Int(truncatingIfNeeded: pageSize &- position & pageMask), limit - bytes.count)
       var isComplete = false
+      var needed = 0
       let isReadable = unsafe space.withPage(position, .read, .byProgram) { pointer in
         // SAFETY: `count` bytes from here on lie in the page.
         let text = unsafe UnsafeRawBufferPointer(start: pointer, count: count)
         let length = unsafe text.firstIndex(of: 0)
+        needed = bytes.count + (length ?? count)
+        guard needed <= bytes.capacity else { return }
         unsafe bytes.append(contentsOf: text[..<(length ?? count)])
         isComplete = length != nil
       }
       guard isReadable else { throw .EFAULT }
+      if needed > bytes.capacity {
+        // Not under the locks of the page: an array that grows may have to wait for memory.
+        try KernelMemory.admit(bytes: needed + 64)
+        bytes.reserveCapacity(needed)
+        continue
+      }
       if isComplete { return ByteString(bytes) }
       position = position &+ UInt64(count)
     }
