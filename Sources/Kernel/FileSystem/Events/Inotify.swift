@@ -32,7 +32,7 @@ public struct FileEvents: OptionSet, Sendable {
   public static var ignored: FileEvents { FileEvents(rawValue: 0x8000) }
   public static var onlyDirectory: FileEvents { FileEvents(rawValue: 0x0100_0000) }
   public static var dontFollow: FileEvents { FileEvents(rawValue: 0x0200_0000) }
-  /// No events for entries that have been removed; accepted.
+  /// No events of entries that have been removed.
   public static var excludeUnlinked: FileEvents { FileEvents(rawValue: 0x0400_0000) }
   public static var maskCreate: FileEvents { FileEvents(rawValue: 0x1000_0000) }
   public static var maskAdd: FileEvents { FileEvents(rawValue: 0x2000_0000) }
@@ -141,9 +141,13 @@ public final class InotifyFile: OpenFile {
   }
 
   /// An event for one of the instance's watches.
-  func report(_ watch: InodeWatch, _ events: FileEvents, cookie: UInt32, name: ByteString, ends: Bool) {
+  func report(_ watch: InodeWatch, _ events: FileEvents, cookie: UInt32, name: ByteString) {
     post(watch.descriptor, events, cookie: cookie, name: name)
-    guard ends || watch.mask.contains(.oneShot) else { return }
+    if watch.mask.contains(.oneShot) { end(watch) }
+  }
+
+  /// The watch ends by itself.
+  func end(_ watch: InodeWatch) {
     guard state.withLock({ $0.watches.removeValue(forKey: watch.descriptor) }) != nil else { return }
     detach(watch)
     post(watch.descriptor, .ignored, cookie: 0, name: ByteString())
@@ -226,28 +230,27 @@ extension Inode {
   @inline(__always)
   final func notify(
     _ events: FileEvents, name: ByteString = ByteString(), cookie: UInt32 = 0, isDirectory: Bool = false,
-    ends: Bool = false
+    isUnlinked: Bool = false
   ) {
     guard let attachments = attachmentsIfPresent, attachments.isWatched.load(ordering: .acquiring) else { return }
-    notifyWatches(attachments, events, name, cookie, isDirectory, ends)
+    notifyWatches(attachments, events, name, cookie, isDirectory, isUnlinked)
   }
 
   private final func notifyWatches(
     _ attachments: InodeAttachments, _ events: FileEvents, _ name: ByteString, _ cookie: UInt32, _ isDirectory: Bool,
-    _ ends: Bool
+    _ isUnlinked: Bool
   ) {
     let watches = attachments.watches.withLock { $0 }
     let told = isDirectory ? events.union(.isDirectory) : events
     for watch in watches {
-      if !watch.mask.isDisjoint(with: events) {
-        watch.instance.report(watch, told, cookie: cookie, name: name, ends: ends)
-      } else if ends {
-        watch.instance.report(watch, [], cookie: 0, name: ByteString(), ends: true)
+      if !watch.mask.isDisjoint(with: events), !isUnlinked || !watch.mask.contains(.excludeUnlinked) {
+        watch.instance.report(watch, told, cookie: cookie, name: name)
       }
+      if events.contains(.deleteSelf) { watch.instance.end(watch) }
     }
   }
 
-  /// Reports an event about this file to its own watches and, with its name, to those of its directory.
+  /// Reports an event about this file to the watches of its directory, with its name, and then to its own.
   @inline(__always)
   final func notify(_ events: FileEvents, _ dentry: Dentry) {
     if InotifyFile.watchCount.load(ordering: .relaxed) != 0 { notifyBoth(events, dentry) }
@@ -255,13 +258,17 @@ extension Inode {
 
   private final func notifyBoth(_ events: FileEvents, _ dentry: Dentry) {
     let isDirectory = kind == .directory
+    let (name, parent, isUnlinked) = DentryCache.place(of: dentry)
+    parent?.inode?.notify(events, name: name, isDirectory: isDirectory, isUnlinked: isUnlinked)
     notify(events, isDirectory: isDirectory)
-    let (name, parent, _) = DentryCache.place(of: dentry)
-    parent?.inode?.notify(events, name: name, isDirectory: isDirectory)
   }
 }
 
 extension OpenFile {
+  /// The file has been opened for a program, by the kernel.
+  @inline(__always)
+  public final func didOpen() { report(.open) }
+
   /// A program has read from the file.
   @inline(__always)
   public final func didRead() { report(.access) }

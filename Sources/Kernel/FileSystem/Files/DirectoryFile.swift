@@ -35,6 +35,7 @@ open class DirectoryFile: OpenFile {
         return true
       }
     }
+    didRead()
     if inode.keepsAccessTime, !path.mount.isReadOnly, !flags.contains(.noAccessTime),
       path.mount.flags.isDisjoint(with: [.noAccessTime, .noDirectoryAccessTime])
     {

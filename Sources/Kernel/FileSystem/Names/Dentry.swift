@@ -16,6 +16,9 @@ public final class Dentry {
   var nameHash: UInt32
   /// Whether the name was removed while the dentry was in use (getcwd fails, /proc shows " (deleted)").
   public internal(set) var isDeleted = false
+  /// Whether it was the last name of its file. Then the end of the dentry, which may come much later than that of the name, is
+  /// the end of the file for its watches (IN_DELETE_SELF).
+  var wasLastName = false
   /// Set by each hit, cleared by the clock of the cache.
   var wasUsed = true
   /// The slot of the cache that owns this dentry, -1 when it is not cached.
@@ -43,6 +46,8 @@ public final class Dentry {
     nameHash = 0
     self.inode = inode
   }
+
+  deinit { if wasLastName { inode?.notify(.deleteSelf) } }
 
   public var isMountPoint: Bool {
     @inline(__always) get { mountCount.load(ordering: .relaxed) != 0 }

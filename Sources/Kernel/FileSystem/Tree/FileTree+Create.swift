@@ -60,9 +60,9 @@ extension FileTree {
       try FileProtection.checkLink(inode, by: caller)
       // A file whose last name is gone stays nameless, unless it never had one (O_TMPFILE).
       try directory.link(inode, as: target.name)
+      inode.notify(.attributes)
       return inode
     }
-    inode.notify(.attributes)
   }
 
   // MARK: Shared

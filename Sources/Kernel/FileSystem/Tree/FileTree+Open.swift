@@ -164,9 +164,11 @@ public enum FileTree {
       if inode.writers.load(ordering: .acquiring) < 0 { throw .ETXTBSY }
     }
     if flags.contains(.direct), !inode.acceptsDirect { throw .EINVAL }
-    if flags.contains(.truncate), !isNew, inode.kind == .regular { try resize(inode, to: 0, by: caller) }
+    let truncates = flags.contains(.truncate) && !isNew && inode.kind == .regular
+    if truncates { try resize(inode, to: 0, by: caller) }
     let file = try inode.open(flags, path: place, by: caller)
     inode.notify(.open, place.dentry)
+    if truncates { inode.notify(.modify, place.dentry) }
     return file
   }
 }

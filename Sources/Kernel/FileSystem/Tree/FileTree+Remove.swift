@@ -1,5 +1,6 @@
 // Removing entries: unlink(2), rmdir(2).
 
+import Synchronization
 import Identity
 import KernelCore
 import LinuxABI
@@ -50,17 +51,23 @@ extension FileTree {
     let parent = target.parent
     let directory = parent.inode
     if parent.mount.isReadOnly { throw .EROFS }
-    let inode = try directory.withLock { () throws(Errno) -> Inode in
+    let victim = try directory.withLock { () throws(Errno) -> Dentry in
       let victim = try lookupLocked(parent.dentry, target.name)
       guard let inode = victim.inode else { throw .ENOENT }
       try body(directory, victim, inode)
       DentryCache.drop(victim, isDeleted: true)
-      return inode
+      return victim
     }
-    let isDirectory = inode.kind == .directory
+    let isDirectory = victim.inode?.kind == .directory
+    noteRemoved(consume victim)
     directory.notify(.delete, name: target.name, isDirectory: isDirectory)
-    if !isDirectory { inode.notify(.attributes) }
-    if isDirectory || (try? inode.attributes().linkCount) == 0 { inode.notify(.deleteSelf, ends: true) }
+  }
+
+  /// Tells the watches of a file that it has lost a name, perhaps the last.
+  static func noteRemoved(_ victim: consuming Dentry) {
+    guard InotifyFile.watchCount.load(ordering: .relaxed) != 0, let inode = victim.inode else { return }
+    if inode.kind != .directory { inode.notify(.attributes) }
+    if inode.kind == .directory || (try? inode.attributes().linkCount) == 0 { victim.wasLastName = true }
   }
 
   /// Whether the caller may take `victim` out of the directory (Linux: may_delete): write permission, and in a sticky

@@ -82,7 +82,7 @@ private struct Rename {
     } else {
       target.inode?.wasReplaced(as: new.name, in: newDirectory)
     }
-    finish(source, inode, target)
+    finish(source, inode, consume target)
   }
 
   private func checkTrailingSlashes(_ inode: Inode, _ replaced: Inode?) throws(Errno) {
@@ -113,21 +113,31 @@ private struct Rename {
     }
   }
 
-  private func finish(_ source: Dentry, _ inode: Inode, _ target: Dentry) {
+  private func finish(_ source: Dentry, _ inode: Inode, _ target: consuming Dentry) {
     if flags.contains(.exchange) {
       DentryCache.exchange(source, target)
     } else {
       DentryCache.drop(target, isDeleted: target.inode != nil)
       DentryCache.move(source, to: new.parent.dentry, as: new.name)
     }
+    let other = target.inode
+    noteMove(of: inode, from: oldDirectory, old.name, to: newDirectory, new.name)
+    if !flags.contains(.exchange) {
+      if other != nil { FileTree.noteRemoved(consume target) }
+      inode.notify(.moveSelf)
+    } else if let other {
+      inode.notify(.moveSelf)
+      noteMove(of: other, from: newDirectory, new.name, to: oldDirectory, old.name)
+      other.notify(.moveSelf)
+    }
+  }
+
+  private func noteMove(
+    of inode: Inode, from source: Inode, _ oldName: ByteString, to target: Inode, _ newName: ByteString
+  ) {
     let cookie = Inode.makeEventCookie()
     let isDirectory = inode.kind == .directory
-    oldDirectory.notify(.movedFrom, name: old.name, cookie: cookie, isDirectory: isDirectory)
-    newDirectory.notify(.movedTo, name: new.name, cookie: cookie, isDirectory: isDirectory)
-    inode.notify(.moveSelf, isDirectory: isDirectory)
-    guard let replaced = target.inode, !flags.contains(.exchange) else { return }
-    if replaced.kind == .directory || (try? replaced.attributes().linkCount) == 0 {
-      replaced.notify(.deleteSelf, ends: true)
-    }
+    source.notify(.movedFrom, name: oldName, cookie: cookie, isDirectory: isDirectory)
+    target.notify(.movedTo, name: newName, cookie: cookie, isDirectory: isDirectory)
   }
 }

@@ -22,8 +22,10 @@ final class ProgramFile {
     self.attributes = attributes
     try file.inode.denyWriting()
     file.acquire()
+    file.didOpen()
     do throws(Errno) {
       start = try ProgramFile.read(file, at: 0, count: ScriptHeader.length)
+      file.didRead()
     } catch {
       file.inode.allowWriting()
       file.release()
