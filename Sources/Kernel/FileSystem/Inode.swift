@@ -76,6 +76,9 @@ open class Inode {
 
   // MARK: Directory entries
 
+  /// Whether lseek(2) of the directory knows SEEK_END, as the end of a directory of 0 bytes: for directories made of nothing.
+  open var directoryHasEnd: Bool { false }
+
   /// Finds an entry. Never called for "." and "..".
   /// - Throws: ENOENT.
   open func lookup(_ name: ByteString) throws(Errno) -> Inode { throw .ENOTDIR }

@@ -56,6 +56,7 @@ open class DirectoryFile: OpenFile {
       switch whence {
       case SEEK_SET: target = offset
       case SEEK_CUR: target = Int64(truncatingIfNeeded: position) &+ offset
+      case SEEK_END where inode.directoryHasEnd: target = offset
       default: throw .EINVAL
       }
       guard target >= 0 else { throw .EINVAL }

@@ -43,9 +43,15 @@ open class RegularFile: OpenFile {
   }
 
   private final func readContent(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    try Self.checkEnd(offset, buffer)
     let count = isDirect(buffer) ? try inode.readDirectly(at: offset, &buffer) : try inode.read(at: offset, &buffer)
     if inode.keepsAccessTime { noteAccess() }
     return count
+  }
+
+  /// - Throws: EINVAL for a transfer beyond the largest offset (Linux: rw_verify_area).
+  private static func checkEnd(_ offset: UInt64, _ buffer: borrowing TransferBuffer) throws(Errno) {
+    guard UInt64(buffer.remaining) <= maximumSize &- offset else { throw .EINVAL }
   }
 
   /// Whether a transfer is to pass the cache: memory of the kernel has no pages that could be pinned.
@@ -68,9 +74,7 @@ open class RegularFile: OpenFile {
     defer { lock.release() }
     if flags.contains(.append) { offset = try inode.size() }
     guard buffer.remaining > 0 else { return 0 }
-    guard offset < Self.maximumSize else { throw .EFBIG }
-    let room = Self.maximumSize - offset
-    if UInt64(buffer.remaining) > room { _ = buffer.limit(to: Int(room)) }
+    try Self.checkEnd(offset, buffer)
     let count = isDirect(buffer) ? try inode.writeDirectly(at: offset, &buffer) : try inode.write(at: offset, &buffer)
     if flags.contains(.dataSync) { try inode.sync() }
     return count
@@ -91,7 +95,7 @@ open class RegularFile: OpenFile {
       default: throw .EINVAL
       }
       let (target, overflow) = Int64(truncatingIfNeeded: base).addingReportingOverflow(offset)
-      guard !overflow, target >= 0 else { throw overflow && offset > 0 ? .EOVERFLOW : .EINVAL }
+      guard !overflow, target >= 0 else { throw .EINVAL }
       position = UInt64(target)
       return position
     }

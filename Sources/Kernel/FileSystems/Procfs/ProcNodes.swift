@@ -23,6 +23,7 @@ class ProcInode: Inode {
     super.init(superblock: superblock, number: number, kind: kind)
   }
 
+  final override var directoryHasEnd: Bool { true }
   var linkCount: UInt64 { kind == .directory ? 2 : 1 }
   var shownSize: UInt64 { 0 }
 

@@ -28,6 +28,7 @@ class SysInode: Inode {
     if change.permissions != nil || change.user != nil || change.group != nil { throw .EPERM }
   }
 
+  final override var directoryHasEnd: Bool { true }
   final override var cachesAbsence: Bool { false }
   final override func sync() throws(Errno) { throw .EINVAL }
 }

@@ -55,7 +55,10 @@ public final class TmpfsFile: TmpfsInode {
     switch mode {
     case .allocate, .allocateKeepingSize:
       let pages = (end + 4095) / 4096 - offset / 4096
-      if let tmpfs, end > content.size, pages > UInt64(tmpfs.quota.freePages) { throw .ENOSPC }
+      // Of the pages before the end, those that the file has may be among the wanted.
+      let within = offset < content.size ? (min(end, content.size) + 4095) / 4096 - offset / 4096 : 0
+      let present = min(within, UInt64(content.allocatedPages))
+      if let tmpfs, pages - min(pages, present) > UInt64(tmpfs.quota.freePages) { throw .ENOSPC }
       guard mode == .allocate, end > content.size else { return }
       try sealing?.checkResize(from: content.size, to: end)
       content.truncate(to: end)

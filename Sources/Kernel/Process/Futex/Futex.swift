@@ -15,13 +15,15 @@ public enum Futex {
   /// The identity of the futex at `address`.
   ///
   /// - Parameter waiter: will be queued with the key, and keeps the object alive meanwhile.
-  /// - Throws: EINVAL when the address isn't aligned, EFAULT when nothing is mapped there.
+  /// - Throws: EINVAL when the address isn't aligned, EFAULT when a shared one cannot be read.
   static func key(_ address: UInt64, _ scope: Scope, for waiter: FutexWaiter? = nil) throws(Errno) -> FutexKey {
     guard address & 3 == 0 else { throw .EINVAL }
     guard let space = Task.running?.addressSpace else { throw .EFAULT }
     switch scope {
     case .private: return FutexKey(object: identity(ObjectIdentifier(space)), offset: address)
     case .shared:
+      // The page has to be there for the program: what it cannot read names no futex.
+      _ = try UserMemory.atomicLoad(address)
       let shared = try UserMemory.sharedKey(of: address)
       waiter?.holder = shared.holder
       return FutexKey(object: identity(shared.identity), offset: shared.offset)

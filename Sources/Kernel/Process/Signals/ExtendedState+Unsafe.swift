@@ -43,7 +43,9 @@ struct ExtendedState {
   static func copyIn(from address: UInt64, _ space: AddressSpace) -> (image: ExtendedState, count: Int) {
     var bytes = [UInt8](repeating: 0, count: size)
     // SAFETY: the buffer has the size that is passed.
-    let count = unsafe bytes.withUnsafeMutableBytes { unsafe space.copyIn(from: address, count: $0.count, to: $0.baseAddress!) }
+    let count = unsafe bytes.withUnsafeMutableBytes {
+      unsafe space.copyIn(from: address, count: $0.count, to: $0.baseAddress!)
+    }
     return (ExtendedState(bytes: bytes), count)
   }
 

@@ -57,15 +57,18 @@ public enum CopyCalls {
       guard file.inode.kind == .regular, file.position != nil else { throw .EINVAL }
     }
     guard input.flags.allowsReading, output.flags.allowsWriting, !output.flags.contains(.append) else { throw .EBADF }
+    let start = from ?? input.position?.withLock { $0 } ?? 0
+    let target = to ?? output.position?.withLock { $0 } ?? 0
     if input.inode === output.inode {
-      let start = from ?? input.position?.withLock { $0 } ?? 0
-      let target = to ?? output.position?.withLock { $0 } ?? 0
       let length = min(frame.a4, MAX_RW_COUNT)
       if start < target &+ length, target < start &+ length { throw .EINVAL }
     }
+    if target >= RegularFile.maximumSize { throw .EFBIG }
+    let size = try input.inode.size()
+    guard start < size else { return 0 }
     let hasFrom = from != nil
     let hasTo = to != nil
-    let count = try copy(input, &from, output, to, frame.a4, frame)
+    let count = try copy(input, &from, output, to, min(frame.a4, size - start), frame)
     if hasFrom, let from { try UserMemory.write(from, to: frame.a1) }
     if hasTo, let to { try UserMemory.write(to + UInt64(count), to: frame.a3) }
     return count

@@ -79,6 +79,12 @@ enum FileArguments {
     return value
   }
 
+  /// Whether a transfer at `offset` stays below the largest offset of a file.
+  /// - Throws: EINVAL.
+  static func check(_ offset: UInt64, _ buffer: TransferBuffer) throws(Errno) {
+    guard UInt64(buffer.remaining) <= UInt64(Int64.max) - offset else { throw .EINVAL }
+  }
+
   /// A file offset argument.
   static func offset(_ value: UInt64) throws(Errno) -> UInt64 {
     guard value <= UInt64(Int64.max) else { throw .EINVAL }

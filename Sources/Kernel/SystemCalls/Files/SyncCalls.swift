@@ -122,7 +122,9 @@ public enum SyncCalls {
   static func readAhead(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let use = try FileArguments.readable(frame.int(0), frame)
     let file = use.file
-    guard file.inode.kind == .regular, let object = file.inode.memoryObject else { throw .EINVAL }
+    guard file.inode.kind == .regular, let object = file.inode.memoryObject, frame.a2 <= UInt64(Int64.max) else {
+      throw .EINVAL
+    }
     object.readAhead(from: frame.a1 / 4096, count: min(frame.a2, 1 << 21) / 4096)
     return 0
   }

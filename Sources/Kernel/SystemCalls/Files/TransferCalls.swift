@@ -44,6 +44,7 @@ public enum TransferCalls {
     let use = try FileArguments.readable(frame.int(0), frame)
     let file = try positioned(use)
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
+    try FileArguments.check(offset, buffer)
     return try read(file, &buffer, at: offset)
   }
 
@@ -59,6 +60,7 @@ public enum TransferCalls {
     let use = try FileArguments.readable(frame.int(0), frame)
     let file = try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
+    try FileArguments.check(offset, buffer)
     return try read(file, &buffer, at: offset)
   }
 
@@ -69,6 +71,7 @@ public enum TransferCalls {
     let file = frame.a3 == .max ? use.file : try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     guard frame.int(5) == 0 else { throw .EOPNOTSUPP }
+    if frame.a3 != .max { try FileArguments.check(frame.a3, buffer) }
     return try read(file, &buffer, at: frame.a3 == .max ? nil : frame.a3)
   }
 
@@ -100,6 +103,7 @@ public enum TransferCalls {
     let use = try FileArguments.writable(frame.int(0), frame)
     let file = try positioned(use)
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
+    try FileArguments.check(offset, buffer)
     return try write(file, &buffer, at: offset, frame)
   }
 
@@ -115,6 +119,7 @@ public enum TransferCalls {
     let use = try FileArguments.writable(frame.int(0), frame)
     let file = try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
+    try FileArguments.check(offset, buffer)
     return try write(file, &buffer, at: offset, frame)
   }
 
