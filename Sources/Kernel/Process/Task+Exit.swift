@@ -53,6 +53,7 @@ extension Task {
   /// Gives back the address space, the files, and the machine's thread.
   func releaseResources() {
     if user >= 0 {
+      LockOrder.mayWait()
       machine_user_destroy(user)
       user = -1
     }

@@ -29,6 +29,7 @@ extension Task {
       // SAFETY: the registers and the event are ours; the handle is valid while the task runs.
       let deadline = nextDeadline(now)
       RCU.beginUser()
+      LockOrder.mayWait()
       unsafe machine_user_run(user, registers, &event, deadline)
       RCU.endUser()
       now = Instant.now()

@@ -28,6 +28,7 @@ extension Task {
       placement: ProgramPlacement(personality: identity.isSecure ? process.securePersonality : process.personality),
       by: caller
     )
+    LockOrder.mayWait()
     let handle = machine_user_create(loaded.space.machineSpace)
     do throws(Errno) {
       guard handle >= 0 else { throw Errno(rawValue: Int32(truncatingIfNeeded: -handle)) }
@@ -92,6 +93,7 @@ extension Task {
       clearChildTid = 0
     }
     notePeakMemory()
+    LockOrder.mayWait()
     machine_user_destroy(user)
     user = -1
   }
