@@ -78,14 +78,18 @@ static uint64_t endings[128];  // of lives: by exit status, or 64 + signal
 static void look_after(uint64_t seen[WORKERS], int stuck[WORKERS]) {
   for (int i = 0; i < WORKERS; i++) {
     struct worker *w = &shared->workers[i];
-    uint32_t thread = w->thread, process = w->process;
+    int32_t thread = w->thread, process = w->process;
     if (thread == 0) continue;
     if (w->calls != seen[i]) {
       seen[i] = w->calls, stuck[i] = 0;
       continue;
     }
     stuck[i]++;
-    if (process <= (uint32_t)supervisor || process == (uint32_t)innocent_process) continue;
+    if (process <= supervisor || process == innocent_process) {
+      // None of theirs: a call has written over the record.
+      if (stuck[i] > 400) w->thread = 0;
+      continue;
+    }
     if (stuck[i] > 400) {
       kills++;
       killed_here[i / 8] = true;

@@ -109,6 +109,33 @@ extension VirtualMemoryTests {
     #expect(ReclaimCheck.failures([]) == [])
   }
 
+  @Test func `the last pages of an area that ends within a group of neighbours come back`() throws {
+    _ = MemorySwapDevice.shared
+    let device = MemorySwapDevice("/dev/odd", pages: 13)
+    try SwapSpace.enable(device, priority: 7)
+    let object = MemoryObject(store: nil, size: 0)
+    #expect(try object.writeBytes(at: 0, [UInt8](repeating: 5, count: 200 * 4096)) == 200 * 4096)
+    evictAll()
+    #expect(SwapSpace.statistics().first { $0.name == device.swapName }?.used == 12)
+    #expect(try object.readBytes(at: 0, 200 * 4096) == [UInt8](repeating: 5, count: 200 * 4096))
+    evictAll()
+    try SwapSpace.disable(device.swapName)
+    #expect(try object.readBytes(at: 0, 200 * 4096) == [UInt8](repeating: 5, count: 200 * 4096))
+    #expect(ReclaimCheck.failures([]) == [])
+  }
+
+  @Test func `an entry that a frame had is of no slot when its page or its area has gone`() throws {
+    _ = MemorySwapDevice.shared
+    let frame = try Frames.allocate()
+    defer { Frames.release(frame) }
+    let beyond = SwapEntry(area: 0, slot: MemorySwapDevice.shared.swapPageCount)
+    for entry in [SwapEntry(rawValue: 0), beyond, SwapEntry(area: SwapEntry.maximumAreas - 1, slot: 1)] {
+      #expect(!SwapSpace.makeBusy(entry, frame))
+      #expect(!SwapSpace.isStored(entry) && SwapSpace.references(entry) == 0)
+      #expect(!SwapSpace.beginRead(entry, frame))
+    }
+  }
+
   @Test func `random work on shared memory that goes to swap agrees with a flat model`() throws {
     _ = MemorySwapDevice.shared
     var random = SeededGenerator("shared memory on swap")

@@ -40,6 +40,7 @@ enum PageOwner {
 
   static func page(_ frame: PageFrameNumber) -> UInt64 { frame.frame.index & pageMask }
 
+  /// Without SwapSpace's lock the page may leave the cache meanwhile: then the entry names no slot, or another page's.
   static func swapEntry(_ frame: PageFrameNumber) -> SwapEntry? {
     guard frame.frame.flags.contains(.swapCached) else { return nil }
     return SwapEntry(rawValue: frame.frame.index >> pageBits)

@@ -78,8 +78,11 @@ final class SwapArea {
 
   deinit { for chunk in chunks { Frames.release(chunk) } }
 
+  /// Whether the area has the slot; the header is none.
+  func hasSlot(_ slot: Int) -> Bool { slot > 0 && slot < pageCount }
+
   private func place(_ slot: Int) -> UnsafeMutablePointer<UInt64> {
-    precondition(slot > 0 && slot < pageCount)
+    precondition(hasSlot(slot))
     let chunk = unsafe Frames.pointer(chunks[slot / Self.slotsPerChunk]).assumingMemoryBound(to: UInt64.self)
     return unsafe chunk + slot % Self.slotsPerChunk
   }

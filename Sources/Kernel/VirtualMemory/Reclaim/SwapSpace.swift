@@ -131,8 +131,12 @@ public enum SwapSpace {
     if wasFree != slot.isFree, !area.isClosing { freeValue.add(wasFree ? -1 : 1, ordering: .relaxed) }
   }
 
+  /// What is known about a slot; a free one where there is none: who asks may look beyond the end for neighbours, or has
+  /// read a frame's entry without the lock while the page left the cache, and the area was taken out of use.
   private static func slot(_ state: borrowing State, _ entry: SwapEntry) -> SwapSlot {
-    guard entry.area < state.areas.count, let area = state.areas[entry.area] else { return SwapSlot() }
+    guard entry.area < state.areas.count, let area = state.areas[entry.area], area.hasSlot(entry.slot) else {
+      return SwapSlot()
+    }
     return area[entry.slot]
   }
 
