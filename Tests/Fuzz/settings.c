@@ -128,9 +128,10 @@ static void try_mounts(uint64_t round) {
   static const char *const types[] = {"tmpfs", "proc", "sysfs", "devpts", "overlay", "virtiofs", "devtmpfs", "none", ""};
   static const char *const keys[] = {"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "lowerdir", "upperdir", "workdir", "ptmxmode", "newinstance", "huge", "mpol",
     "hidepid", "x", "ro", "cache", ""};
-  char options_text[1024], place[] = "/tmp/settings-XXXXXX";
+  char options_text[1024], *place = "/tmp/settings";
   g = derive(options.seed, round, 78);
-  if (!mkdtemp(place)) return;
+  // Always the same name: absent ones are remembered.
+  if (mkdir(place, 0700) < 0) return;
   for (int i = 0; i < 60; i++) {
     int length = 0;
     for (uint64_t n = below(&g, 4); n > 0; n--) {

@@ -53,6 +53,24 @@ import Testing
     #expect(error { () throws(Errno) in _ = try PathWalk.resolve("/m/hidden", by: tree.caller) } == nil)
   }
 
+  @Test func `a file system that cannot be attached or is not wanted goes`() throws {
+    let tree = try TestTree()
+    _ = try tree.open("/file", [.create, .writeOnly])
+    let point = try PathWalk.resolve("/file", by: tree.caller)
+    weak var refused: Superblock?
+    weak var discarded: Superblock?
+    do {
+      let (first, second) = (
+        try TmpfsSuperblock(options: TmpfsOptions("")), try TmpfsSuperblock(options: TmpfsOptions(""))
+      )
+      (refused, discarded) = (first, second)
+      let mount = Mount(superblock: first, flags: [])
+      #expect(error { () throws(Errno) in try tree.namespace.attach(mount, at: point) } == .ENOTDIR)
+      second.discard()
+    }
+    #expect(refused == nil && discarded == nil)
+  }
+
   @Test func `a bind mount shows the same files and may be read-only`() throws {
     let tree = try TestTree()
     try FileTree.makeDirectory("/a", permissions: 0o755, by: tree.caller)

@@ -70,6 +70,13 @@ open class Superblock {
   /// The last mount has gone away: give up resources. The root is dropped after this.
   open func shutdown() {}
 
+  /// Gives up a file system that is not going to be mounted.
+  @export(interface)
+  public final func discard() {
+    mountCount.add(1, ordering: .relaxed)
+    didUnmount()
+  }
+
   final func didUnmount() {
     guard mountCount.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 else { return }
     DentryCache.evictAll(of: self)

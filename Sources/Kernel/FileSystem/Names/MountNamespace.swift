@@ -55,8 +55,14 @@ public final class MountNamespace {
   /// Puts a mount on `path`, which a walk has returned (so the topmost mount there is meant).
   @export(interface)
   public func attach(_ mount: Mount, at path: Path) throws(Errno) {
-    guard (mount.root.inode?.kind == .directory) == (path.inode.kind == .directory) else { throw .ENOTDIR }
-    guard !path.dentry.isDeleted else { throw .ENOENT }
+    do throws(Errno) {
+      guard (mount.root.inode?.kind == .directory) == (path.inode.kind == .directory) else { throw .ENOTDIR }
+      guard !path.dentry.isDeleted else { throw .ENOENT }
+    } catch {
+      // A mount that has no place goes, and its file system with the last one.
+      Self.detachTree(mount)
+      throw error
+    }
     Self.lock.withLock { _ in Self.link(mount, at: path) }
   }
 
@@ -67,12 +73,7 @@ public final class MountNamespace {
     if depth == .recursive {
       Self.lock.withLock { _ in Self.copyChildren(of: source.mount, below: source.dentry, to: copy) }
     }
-    do throws(Errno) {
-      try attach(copy, at: target)
-    } catch {
-      Self.detachTree(copy)
-      throw error
-    }
+    try attach(copy, at: target)
   }
 
   private static func copyChildren(of mount: Mount, below dentry: Dentry, to copy: Mount) {

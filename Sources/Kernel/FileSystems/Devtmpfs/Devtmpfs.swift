@@ -15,9 +15,14 @@ public enum Devtmpfs {
     FileSystemTypes.register("devtmpfs") { (source, options, flags) throws(Errno) -> Superblock in
       let text = options.isEmpty ? ByteString("mode=755") : ByteString("mode=755,") + options
       let superblock = try FileSystemTypes.mount("tmpfs", source: source, options: text, flags: flags)
-      guard let root = superblock.root.inode else { throw .EIO }
-      try addNodes(to: root)
-      try addLinks(to: root)
+      do throws(Errno) {
+        guard let root = superblock.root.inode else { throw .EIO }
+        try addNodes(to: root)
+        try addLinks(to: root)
+      } catch {
+        superblock.discard()
+        throw error
+      }
       return superblock
     }
   }
