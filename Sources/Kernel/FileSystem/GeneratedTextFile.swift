@@ -14,7 +14,7 @@ open class GeneratedTextFile: OpenFile {
   public typealias Source = (_ place: UInt64) throws(Errno) -> (text: TextBuffer, next: UInt64?)
 
   private struct Content {
-    /// The piece at hand, and its offset in the text.
+    /// The piece at hand, charged to the one who opened the file, and its offset in the text.
     var piece: [UInt8] = []
     var start: UInt64 = 0
     /// Where the next one begins; nil behind the last.
@@ -29,19 +29,28 @@ open class GeneratedTextFile: OpenFile {
     super.init(path: path, flags: flags, isSeekable: true)
   }
 
+  deinit { account.release(content.withLock { $0.piece.count }) }
+
   public final override func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
     try atPosition(offset) { place throws(Errno) in try read(&buffer, from: place) }
   }
 
   private final func read(_ buffer: inout TransferBuffer, from offset: UInt64) throws(Errno) -> Int {
     let (bytes, start) = try content.withLock { content throws(Errno) in
-      if offset == 0 || offset < content.start { content = Content() }
+      if offset == 0 || offset < content.start {
+        account.release(content.piece.count)
+        content = Content()
+      }
       while offset &- content.start >= UInt64(content.piece.count), let place = content.next {
         // The old piece's memory is free before the new one is made.
         content.start &+= UInt64(content.piece.count)
+        account.release(content.piece.count)
         content.piece = []
+        // Reading is what a program may always do, but this makes something.
+        try KernelMemory.admit()
         let (text, following) = try source(place)
         content.piece = text.bytes
+        account.charge(content.piece.count)
         content.next = following
       }
       return (content.piece, Int(clamping: offset &- content.start))

@@ -1,6 +1,7 @@
 // Where threads wait for something to happen. A queue knows nothing of the condition: the waiter tests it, whoever
 // changes it wakes the queue. Entries can also be observers that do something else than wake a thread (epoll).
 
+import DataStructures
 import KernelCore
 import LinuxABI
 import Synchronization
@@ -10,7 +11,7 @@ open class WaitEntry {
   public final let thread: Thread
   /// Whether a wake-up of one waiter stops here; observers are told of every event.
   public final let isExclusive: Bool
-  fileprivate final var isQueued = false
+  fileprivate final var links = ListLinks<WaitEntry>()
   /// Set by a wake-up, cleared by the waiter before it looks at its condition again: the store must be visible before
   /// that look, or a waker that saw the old value would pass it over.
   fileprivate final let wasWoken = Atomic<Bool>(false)
@@ -25,9 +26,15 @@ open class WaitEntry {
   open func wake() { thread.wake() }
 }
 
-/// A queue of waiters, first come first served.
+/// The place of an entry in its queue: it enters and leaves in constant time, however many wait.
+private enum Waiters: ListMembership {
+  static func links(of entry: WaitEntry) -> ListLinks<WaitEntry> { entry.links }
+  static func setLinks(_ links: ListLinks<WaitEntry>, of entry: WaitEntry) { entry.links = links }
+}
+
+/// A queue of waiters, first come first served. An entry is in one queue at a time.
 public final class WaitQueue {
-  private let entries = SpinLock([WaitEntry](), rank: .waitQueue)
+  private let entries = SpinLock(IntrusiveList<Waiters>(), rank: .waitQueue)
   /// How many entries there are, readable without the lock: waking an empty queue costs one load.
   private let count = Atomic<Int>(0)
 
@@ -66,8 +73,7 @@ public final class WaitQueue {
   @export(interface)
   public func add(_ entry: WaitEntry) {
     entries.withLock { entries in
-      guard !entry.isQueued else { return }
-      entry.isQueued = true
+      guard !entry.links.isLinked else { return }
       entries.append(entry)
       count.store(entries.count, ordering: .sequentiallyConsistent)
     }
@@ -77,9 +83,8 @@ public final class WaitQueue {
   @export(interface)
   public func remove(_ entry: WaitEntry) {
     entries.withLock { entries in
-      guard entry.isQueued, let index = entries.firstIndex(where: { $0 === entry }) else { return }
-      entry.isQueued = false
-      entries.remove(at: index)
+      guard entry.links.isLinked else { return }
+      entries.remove(entry)
       count.store(entries.count, ordering: .sequentiallyConsistent)
     }
   }
@@ -98,13 +103,14 @@ public final class WaitQueue {
     if isEmpty { return 0 }
     return entries.withLock { entries in
       var woken = 0
-      for entry in entries {
+      entries.visit { entry in
         if entry.isExclusive {
-          if woken == limit || entry.wasWoken.load(ordering: .sequentiallyConsistent) { continue }
+          if woken == limit || entry.wasWoken.load(ordering: .sequentiallyConsistent) { return true }
           woken += 1
         }
         entry.wasWoken.store(true, ordering: .sequentiallyConsistent)
         entry.wake()
+        return true
       }
       return woken
     }

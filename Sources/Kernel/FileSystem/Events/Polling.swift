@@ -3,6 +3,7 @@
 import KernelCore
 import LinuxABI
 import Scheduling
+import VirtualMemory
 
 /// A file and the events that are waited for.
 public struct PollRequest {
@@ -39,7 +40,7 @@ public enum Polling {
   /// Waits until one of the requests has an event or the deadline comes, and fills in the results.
   ///
   /// - Returns: how many have events.
-  /// - Throws: ERESTARTSYS when a signal came first.
+  /// - Throws: ERESTARTSYS when a signal came first; ENOMEM.
   @export(interface)
   public static func wait(_ requests: inout [PollRequest], until deadline: Instant) throws(Errno) -> Int {
     var count = 0
@@ -47,14 +48,21 @@ public enum Polling {
     // Nothing is queued when the answer is there already, which is the usual case.
     if count > 0 || deadline <= Instant.now() { return count }
     var entries: [(WaitQueue, WaitEntry)] = []
+    let account = Thread.current.account
+    let charge = requests.count * entryBytes
+    account.charge(charge)
+    defer {
+      for (queue, entry) in entries { queue.remove(entry) }
+      account.release(charge)
+    }
     for request in requests {
+      try KernelMemory.check()
       request.file?.pollQueues { queue in
         let entry = WaitEntry()
         entries.append((queue, entry))
         queue.add(entry)
       }
     }
-    defer { for (queue, entry) in entries { queue.remove(entry) } }
     do throws(Errno) {
       try Thread.sleep(.interruptible, until: deadline) {
         count = scan(&requests)
@@ -65,6 +73,9 @@ public enum Polling {
     }
     return count
   }
+
+  /// What a file costs the kernel while it is waited for: the entry, and its place in the array.
+  private static var entryBytes: Int { 128 }
 
   /// Asks every file again.
   private static func scan(_ requests: inout [PollRequest]) -> Int {

@@ -95,10 +95,14 @@ final class VirtioFSFile: VirtioFSInode, PageStore {
   // MARK: Writing
 
   override func write(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+    let before = object.size
     let count = try object.write(at: offset, &buffer)
-    if count > 0 {
-      attributesDidChange()
-      try object.writeBack(offset..<offset + UInt64(count))
+    guard count > 0 else { return count }
+    attributesDidChange()
+    do throws(Errno) { try object.writeBack(offset..<offset + UInt64(count)) } catch {
+      // What the host refuses does not become a part of the file.
+      if object.size > before { object.truncate(to: before) }
+      throw error
     }
     return count
   }
