@@ -46,8 +46,8 @@ open class GeneratedTextFile: OpenFile {
         content.start &+= UInt64(content.piece.count)
         account.release(content.piece.count)
         content.piece = []
-        // Reading is what a program may always do, but this makes something.
-        try KernelMemory.admit()
+        // Reading is what a program may always do, but this makes a text, which grows to twice its size on the way.
+        try KernelMemory.admit(bytes: 16384)
         let (text, following) = try source(place)
         content.piece = text.bytes
         account.charge(content.piece.count)

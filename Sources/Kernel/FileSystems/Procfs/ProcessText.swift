@@ -57,7 +57,7 @@ enum ProcessText {
   }
 
   /// Areas in a piece of maps and smaps: a program may have so many that the whole text does not fit into memory.
-  private static let areasInPiece = 32
+  private static let areasInPiece = 32, detailedAreasInPiece = 8
 
   /// The areas from address `start` on; and where the next piece begins.
   static func maps(
@@ -65,7 +65,8 @@ enum ProcessText {
   ) throws(Errno) -> (text: TextBuffer, next: UInt64?) {
     guard let space = try program.space() else { return (TextBuffer(), nil) }
     var text = TextBuffer(reserving: 4096)
-    let areas = space.areas(detail, from: start, limit: areasInPiece)
+    let limit = detail == .residency ? detailedAreasInPiece : areasInPiece
+    let areas = space.areas(detail, from: start, limit: limit)
     for area in areas {
       let device = DeviceNumber(encoded: area.source?.mappingDevice ?? 0)
       var line = MapLine(
@@ -94,7 +95,7 @@ enum ProcessText {
       MemoryMapFormat.append(line, to: &text)
       if detail == .residency { MemoryMapFormat.appendDetails(line, to: &text) }
     }
-    return (text, areas.count < areasInPiece ? nil : areas.last?.end)
+    return (text, areas.count < limit ? nil : areas.last?.end)
   }
 
   static func limits(_ reference: TaskReference) throws(Errno) -> TextBuffer {
