@@ -141,15 +141,16 @@ public enum MemoryPressure {
       return pause()
     }
 
-    /// Gives other threads time; false when this one is told to end.
-    private func pause() -> Bool {
-      do throws(Errno) {
-        try Thread.sleep(.killable, until: Instant.now().advanced(byNanoseconds: 2_000_000)) { false }
-      } catch {
-        if error != .ETIMEDOUT { return false }
-      }
-      return true
+  }
+
+  /// Gives other threads time; false when this one is told to end.
+  static func pause() -> Bool {
+    do throws(Errno) {
+      try Thread.sleep(.killable, until: Instant.now().advanced(byNanoseconds: 2_000_000)) { false }
+    } catch {
+      if error != .ETIMEDOUT { return false }
     }
+    return true
   }
 
   /// Runs `body` again as long as it fails with ENOMEM and memory can be found. May sleep.
