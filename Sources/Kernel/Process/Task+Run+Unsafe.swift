@@ -52,11 +52,12 @@ extension Task {
         TimeDebts.add(now.nanoseconds(since: entered) &+ event.address, to: credentials.realUser)
         process.beginExit(.killed(SIGKILL))
       }
+      // Before others run: the thread that has used the time gets the signal.
+      if process.timers.watchesProcessorTime { process.timers.checkProcessorTime(self) }
       now = Instant.now()
       // What others ran is not the program's time.
       if Scheduler.interruptPoint(now: now) { now = Instant.now() }
       MemoryPressure.balance()
-      if process.timers.watchesProcessorTime { process.timers.checkProcessorTime(self) }
     }
     finish()
   }
