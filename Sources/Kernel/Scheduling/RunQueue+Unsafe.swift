@@ -13,8 +13,15 @@ import Synchronization
 final class RunQueue {
   struct State {
     var ready = ThreadHeap()
-    /// No ready thread is behind this; new and woken threads start from here.
+    /// No thread of this CPU is behind this; new and woken threads start from here.
     var minimumVirtualRuntime: UInt64 = 0
+
+    /// Brings the minimum up to date: what has run alone for long has gone ahead of it.
+    mutating func advance(running: Thread) {
+      guard !running.isIdle else { return }
+      let least = min(running.virtualRuntime, ready.first?.virtualRuntime ?? .max)
+      minimumVirtualRuntime = max(minimumVirtualRuntime, least)
+    }
   }
 
   let cpu: Int
@@ -31,6 +38,15 @@ final class RunQueue {
 
   var minimumVirtualRuntime: UInt64 { state.withLock { $0.minimumVirtualRuntime } }
 
+  /// Where a new thread starts on the caller's CPU.
+  static var startOfNewThread: UInt64 {
+    Scheduler.chargeCurrent()
+    return current.state.withLock { state in
+      state.advance(running: Thread.current)
+      return state.minimumVirtualRuntime
+    }
+  }
+
   /// A thread may be behind the others by at most this much virtual time when it wakes: it runs soon, but cannot save up.
   static let wakeUpCredit: UInt64 = 3_000_000
 
@@ -40,7 +56,9 @@ final class RunQueue {
       let here = CPU.currentIndex
       let target = thread.mayRun(on: here) ? here : nearestAllowed(thread)
       let queue = all[target]
+      if target == here { Scheduler.chargeCurrent() }
       queue.state.withLock { state in
+        if target == here { state.advance(running: Thread.current) }
         let floor = state.minimumVirtualRuntime
         let earliest = floor > wakeUpCredit ? floor - wakeUpCredit : 0
         thread.virtualRuntime = max(thread.virtualRuntime, earliest)

@@ -66,7 +66,7 @@ extension Thread {
       let reference = unsafe Unmanaged.passRetained(self).toOpaque()
       savedStack.pointer = unsafe machine_prepare_stack(stackBase + Thread.kernelStackSize, threadEntry, reference)
       cpu = mayRun(on: CPU.currentIndex) ? CPU.currentIndex : affinity.trailingZeroBitCount
-      virtualRuntime = RunQueue.current.minimumVirtualRuntime
+      virtualRuntime = RunQueue.startOfNewThread
     }
   #endif
 
