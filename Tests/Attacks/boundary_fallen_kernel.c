@@ -218,6 +218,7 @@ static void attack_all(pid_t process, const char *title) {
     if (id <= 0) continue;
     name_of(process, id, name, sizeof name);
     if (!attach(id)) {
+      if (errno == ESRCH) continue;  // it has ended since
       printf("NOT OK %s, %s: cannot attach: %s\n", title ? title : name, variant, strerror(errno));
       continue;
     }

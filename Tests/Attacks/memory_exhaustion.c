@@ -171,7 +171,7 @@ static const struct kind {
     {"signals", signals, 1000}, {"areas", areas, 1000}, {"forked areas", forkedAreas, 0}, {"page tables", pageTables, 100},
     {"memory", memory, 500}, {"links", links, 500}, {"files", files, 500}, {"symbolic links", symbolicLinks, 200},
     {"directories", directories, 500}, {"attributes", attributes, 20}, {"content", content, 20}, {"nameless content", namelessContent, 20},
-    {"mapped content", mappedContent, 500}, {"locks", locks, 1000}, {"watches", watches, 500}, {"poll items", pollItems, 1000},
+    {"mapped content", mappedContent, 500}, {"locks", locks, 1000}, {"watches", watches, 500}, {"poll items", pollItems, 100},
     {"processes", processes, 10},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
