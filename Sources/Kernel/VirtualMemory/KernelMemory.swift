@@ -60,8 +60,8 @@ public enum KernelMemory {
 
   private static func findRun(of bytes: Int) throws(Errno) {
     // Programs do not die for want of a long run; fragmentation is repaired, and then the operation fails. Others may take what
-    // was made, and have what they took on its way to a swap area.
-    for attempt in 0..<24 {
+    // was made, and have what they took on its way to a swap area: with swap there is a second for it, as for a page.
+    for attempt in 0..<500 {
       if FrameAllocator.hasRun(of: bytes) { return }
       if attempt == 0 { KernelHeap.trim() } else { _ = Shrinkers.reclaim(frames: 4 * (bytes / Int(pageSize) + 1)) }
       Compaction.compactAll()
