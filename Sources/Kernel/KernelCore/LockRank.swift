@@ -30,7 +30,7 @@ extension LockRank {
   public static var overlayTables: LockRank { LockRank(order: 234) }
   public static var blockWrite: LockRank { LockRank(order: 232) }
   public static var hostTerminal: LockRank { LockRank(order: 230) }
-  // Taken when a file is closed, by whoever was its last user: under a directory's lock, when that is in /proc.
+  // Taken by the last close of a file, which may happen under the lock of a directory of /proc.
   public static var pollControl: LockRank { LockRank(order: 226) }
   // The parent's, then the child's.
   public static var areas: LockRank { LockRank(order: 220, nests: true) }

@@ -23,9 +23,6 @@ struct IdentifierTable<Entry> {
   var lastAllocated: Int32 { last }
   var identifiers: [Int32] { entries.keys.sorted() }
 
-  /// All entries in no particular order.
-  var all: Dictionary<Int32, Entry>.Values { entries.values }
-
   subscript(identifier: Int32) -> Entry? {
     get { entries[identifier] }
     set { entries[identifier] = newValue }

@@ -143,7 +143,9 @@ public enum MemoryPressure {
 
   }
 
-  /// Gives other threads time; false when this one is told to end.
+  /// Sleeps for 2 ms, so that other threads can free memory.
+  ///
+  /// - Returns: false when a fatal signal is pending.
   static func pause() -> Bool {
     do throws(Errno) {
       try Thread.sleep(.killable, until: Instant.now().advanced(byNanoseconds: 2_000_000)) { false }

@@ -185,7 +185,7 @@ static pid_t last_process(void) {
 }
 
 // Children that the monitor made before it was moved; those that they make are in the group. Where the group is can be
-// written again and again. They are younger than the keeper, so that their numbers are larger, unless the host has begun anew.
+// written again and again. Their numbers are larger than the keeper's, unless the host's numbers have wrapped around.
 static void move_children(struct group *group, pid_t monitor) {
   pid_t first = last_process() > getpid() ? getpid() + 1 : 1;
   DIR *processes = opendir("/proc");

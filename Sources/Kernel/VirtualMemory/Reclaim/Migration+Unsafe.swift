@@ -7,8 +7,8 @@
 // * A private page under its table's lock. Entries without the accessed bit are not offered, and nobody but reclaim takes the bit
 //   away, which has isolated the page for us: with the bit still clear no machine has had the page since, and none gets it while
 //   the lock is held. The kernel's own writes to user memory hold the lock, too; what has pinned or shared the page shows in its count.
-// * A page of a file with its object's pages locked and its references frozen: whoever looks it up meanwhile waits for the
-//   lock. Who has shown it in between has a reference for its entry, which he gives up only when his machine has forgotten it.
+// * A page of a file with its object's pages locked and its references frozen: a look-up waits for the lock. A
+//   thread that mapped the page in between holds a reference for its entry, and drops it only after its machine has unmapped it.
 //
 // What was used in between is tried again, a few times. All others stay where they are: pages of several tables after a fork,
 // pinned and locked ones, those on their way to or from a device.

@@ -7,9 +7,9 @@
 // Spaces may share a table (PageTables+Sharing): they have one entry together, which is changed once and in place, but each has a
 // mapping on its machine. So all of them are visited, and a page that leaves is taken from all machines, used or not.
 //
-// Under the lock the machines are told what to forget (`MappingGather`). They are waited for without it, and the page is looked at again
-// after that: what reclaim has isolated it alone ages and takes away, so that whatever else has happened shows in the page's
-// entries, in its count, or in its place in the object.
+// The unmap commands are queued under the lock (`MappingGather`) and committed without it; then the page is checked again. Reclaim
+// has isolated the page, so nobody else ages it or takes it away: any other change shows in the page's entries, in its count, or
+// in its place in the object.
 //
 // SAFETY: owners are looked up and used under the lock of `ReverseMap.owners`. A slot points into a table of the space's tree and
 // is used under its table lock.
