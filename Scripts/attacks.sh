@@ -35,7 +35,7 @@ prepare() {
   local source=$1 program=$programs/$2
   case $source in
     *.c)
-      [ "$program" -nt "$source" ] && [ "$program" -nt Tests/Attacks/attack.h ] && return 0
+      [ -z "$(find "$source" Tests/Attacks/*.h -newer "$program" 2>&1)" ] && return 0
       gcc -Wall -Wno-unused-function -Wno-unused-result -O1 -static -pthread -ITests/Attacks -ISources/Monitor/CUserMachine \
         "$source" -o "$program"
       ;;

@@ -33,14 +33,11 @@ static void *rogue(void *unused) {
   (void)unused;
   for (int i = 0; i < 3; i++) sched_yield();
   uint64_t report = own_report();
-  // A fault leaves a frame in the parameters: the one to continue with.
-  char *fresh = MUST(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  *(volatile char *)fresh = 1;
-  uint64_t frame = U64(PARAMETERS(report_slot(report)) + UM_PARAMETER_FRAME);
-  if (report < UM_REPORTS || report >= UM_REPORTS + UM_REPORTS_SIZE || frame == 0) {
+  if (report < UM_REPORTS || report >= UM_REPORTS + UM_REPORTS_SIZE) {
     ready = 2;
     return NULL;
   }
+  uint64_t frame = frame_of_fault(report);
   forge_call(report, SYS_pause, 0, 0, 0);
   U64(frame + CONTEXT_FLAGS) = 7;
   U64(frame + CONTEXT_MASK) = ~0ull & ~(1ull << (UM_PREEMPT_SIGNAL - 1)) & ~(1ull << (SIGSEGV - 1));

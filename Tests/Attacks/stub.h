@@ -45,6 +45,16 @@ static inline uint64_t own_report(void) {
 }
 static inline uint64_t report_slot(uint64_t report) { return (report - UM_REPORTS) >> UM_REPORT_SHIFT; }
 
+// A fault leaves a frame in the parameters, the one to go on with; a preemption before it is read takes it away again.
+static inline uint64_t frame_of_fault(uint64_t report) {
+  for (;;) {
+    char *fresh = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *(volatile char *)fresh = 1;
+    uint64_t frame = U64(PARAMETERS(report_slot(report)) + UM_PARAMETER_FRAME);
+    if (frame != 0) return frame;
+  }
+}
+
 // Writes into a report what the gate would for a system call.
 static inline void forge_call(uint64_t report, uint64_t number, uint64_t first, uint64_t second, uint64_t third) {
   uint64_t *saved = (uint64_t *)(report + UM_REPORT_SAVED);

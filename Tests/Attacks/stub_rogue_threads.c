@@ -22,10 +22,7 @@ static void *rogue(void *unused) {
   static __thread char stack[4096];
   for (int i = 0; i < 3; i++) sched_yield();
   uint64_t report = own_report();
-  char *fresh = MUST(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  *(volatile char *)fresh = 1;
-  uint64_t frame = U64(PARAMETERS(report_slot(report)) + UM_PARAMETER_FRAME);
-  if (frame == 0) _exit(98);
+  uint64_t frame = frame_of_fault(report);
   forge_call(report, SYS_pause, 0, 0, 0);
   U64(frame + CONTEXT_FLAGS) = 7;
   U64(frame + CONTEXT_MASK) = ~0ull;

@@ -23,11 +23,7 @@ static const char *mode;
 static void *thief(void *unused) {
   sched_yield();
   uint64_t report = report_of_thief = own_report();
-  // A fault leaves a frame, which the parameters then name.
-  char *fresh = MUST(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  *(volatile char *)fresh = 1;
-  uint64_t frame = U64(PARAMETERS(report_slot(report)) + UM_PARAMETER_FRAME);
-  if (frame == 0) _exit(98);
+  uint64_t frame = frame_of_fault(report);
   bool ring = strcmp(mode, "ring") == 0;
   static struct timespec limit = {3600, 0};
   forge_call(report, SYS_pause, 0, 0, 0);

@@ -439,9 +439,14 @@ private struct Run {
     let limit = DentryCache.limit
     DentryCache.limit = 16
     defer { DentryCache.limit = limit }
-    var run = try Run("overlay with a small cache")
-    for _ in 0..<min(5000, SeededGenerator.steps(5000)) { try run.take() }
-    try run.compareAll()
-    for entry in run.open { entry.file.release() }
+    for _ in 0..<max(1, SeededGenerator.steps(10)) {
+      var run = try Run("overlay with a small cache")
+      for _ in 0..<1000 {
+        try run.take()
+        if run.random.below(20) == 0 { DentryCache.dropUnused() }
+      }
+      try run.compareAll()
+      for entry in run.open { entry.file.release() }
+    }
   }
 }

@@ -204,6 +204,25 @@ import Tmpfs
     try overlay.expectLowerUnchanged()
   }
 
+  @Test func `a directory that the dentry cache would forget stays the one that its files know`() throws {
+    let overlay = try OverlayTree { lower in
+      try lower.makeDirectory("/low")
+      try lower.put("/low/f", "below")
+      try lower.link("/low/f", "/low/g")
+    }
+    let tree = overlay.tree
+    // A file with two names is known by its place in /low, whether the cache has the name or not.
+    #expect(try tree.text("/low/f") == "below")
+    DentryCache.dropUnused()
+    try tree.rename("/low", "/moved")
+    DentryCache.dropUnused()
+    try tree.put("/moved/g", " and above", [.writeOnly, .append])
+    #expect(try tree.names("/") == ["moved"])
+    #expect(try tree.text("/moved/f") == "below and above")
+    #expect(try overlay.upper.text("/moved/f") == "below and above")
+    try overlay.expectLowerUnchanged()
+  }
+
   @Test func `an open file of the lower layer outlives its name, and its copy has none`() throws {
     let overlay = try OverlayTree { lower in
       try lower.put("/f", "old")

@@ -31,6 +31,9 @@ open class Inode {
     self.kind = kind
   }
 
+  // What ends with the last use of a file (its pages, the file below it) takes locks.
+  deinit { LockOrder.mayWait() }
+
   /// Serialises changes and look-ups of a directory's entries, and writes, truncations and seals of a regular file.
   final var lock: SleepLock { lazyLock.get { SleepLock(kind == .directory ? .directory : .file) } }
   /// Record locks, flock locks, watches, the pipe of a FIFO.
@@ -137,6 +140,9 @@ open class Inode {
   open var isCacheable: Bool { true }
   /// Whether the dentry cache may remember that a name is absent in this directory.
   open var cachesAbsence: Bool { true }
+  /// How many other inodes refer to this one as their directory. While there are any, the dentry cache does not forget its
+  /// name: a look-up would make a second inode of the same directory.
+  open var dependents: Int { 0 }
   /// Whether programs can make entries in this directory; if not, they get ENOENT whoever asks, as in /proc on Linux.
   open var acceptsEntries: Bool { true }
 

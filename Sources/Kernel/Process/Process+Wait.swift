@@ -77,25 +77,21 @@ extension Process {
 
   /// One look at the children.
   private func search(_ request: WaitRequest) -> (WaitResult?, hasChildren: Bool) {
-    // Released after the lock: its last reference may be this one.
-    var reaped: Process?
-    let found: (WaitResult?, Bool) = ProcessTable.state.withLock { state in
+    ProcessTable.withLock { state in
       if case .process(let pid) = request.target {
         guard let child = state.identifiers[pid]?.process, child.parent === self, request.matches(child) else {
           return (nil, false)
         }
-        let result = child.takeNews(request, &state, &reaped)
+        let result = child.takeNews(request, &state)
         return (result, result != nil || !child.isZombie)
       }
       var result: WaitResult?
       changedChildren.visit { child in
-        if request.matches(child) { result = child.takeNews(request, &state, &reaped) }
+        if request.matches(child) { result = child.takeNews(request, &state) }
         return result == nil
       }
       return (result, result != nil || hasChildToWaitFor(request))
     }
-    _ = reaped
-    return found
   }
 
   /// A zombie neither stops nor continues: it is no reason to go on waiting for that.
@@ -109,16 +105,11 @@ extension Process {
   }
 
   /// What this child has to tell of what the wait is about. Under the lock of ProcessTable.
-  private func takeNews(
-    _ request: WaitRequest, _ state: inout ProcessTable.State, _ reaped: inout Process?
-  ) -> WaitResult? {
+  private func takeNews(_ request: WaitRequest, _ state: inout ProcessTable.State) -> WaitResult? {
     if isZombie {
       guard request.has(WEXITED) else { return nil }
       let result = result(status)
-      if !request.has(WNOWAIT) {
-        reaped = self
-        reap(&state)
-      }
+      if !request.has(WNOWAIT) { reap(&state) }
       return result
     }
     guard let report else { return nil }

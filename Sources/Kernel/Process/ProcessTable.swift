@@ -43,6 +43,8 @@ public enum ProcessTable {
     var forks: UInt64 = 0
     /// How often a process has got a parent.
     var adoptions: UInt64 = 0
+    /// The leaders of reaped processes, linked by `nextForgotten`: what a thread holds is not given back under this lock.
+    fileprivate var forgotten: Task?
 
     /// Throws EAGAIN when there are as many threads as the machine may have, or as the user of `quota` may have.
     func check(_ quota: ProcessQuota?) throws(Errno) {
@@ -77,6 +79,22 @@ public enum ProcessTable {
   }
 
   static let state = SpinLock(State(), rank: .process)
+
+  /// Runs `body`, which may forget processes, under the lock.
+  static func withLock<Result>(_ body: (inout State) -> Result) -> Result {
+    var forgotten: Task?
+    let result = state.withLock { state in
+      let result = body(&state)
+      swap(&state.forgotten, &forgotten)
+      return result
+    }
+    // One after the other: a long chain would end by recursion.
+    while let task = forgotten {
+      forgotten = task.nextForgotten
+      task.nextForgotten = nil
+    }
+    return result
+  }
 
   /// The parent of orphans, process 1.
   public static let reaper: Process = makeReaper()
@@ -278,11 +296,15 @@ public enum ProcessTable {
     if group.session.groupCount == 0 { state.update(group.session.identifier) { $0.session = nil } }
   }
 
-  /// Takes a reaped zombie out of the table.
+  /// Takes a reaped zombie out of the table; for use in `withLock`.
   static func forget(_ process: Process, _ state: inout State) {
     process.leaveParent()
     leave(process.group, process, &state)
-    if let leader = process.leader { state.uncount(leader) }
+    if let leader = process.leader {
+      state.uncount(leader)
+      leader.nextForgotten = state.forgotten
+      state.forgotten = leader
+    }
     process.leader = nil
     state.update(process.pid) { entry in
       entry.process = nil

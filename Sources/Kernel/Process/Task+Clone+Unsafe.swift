@@ -212,7 +212,7 @@ extension Task {
     releaseResources()
     process.signals.withLock { state in state.tasks.removeAll { $0 === self } }
     if process.leader === self {
-      ProcessTable.state.withLock { state in
+      ProcessTable.withLock { state in
         state.taskCount -= 1
         ProcessTable.forget(process, &state)
       }

@@ -117,7 +117,7 @@ extension Process {
     timers.cancelAll()
     releaseTerminal()
     var isAutoReaped = false
-    ProcessTable.state.withLock { state in
+    ProcessTable.withLock { state in
       let orphans = handOverChildren(&state)
       self.status = status
       isZombie = true

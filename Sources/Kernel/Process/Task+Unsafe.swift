@@ -63,6 +63,8 @@ import VirtualMemory
   public var restart: ((Task) throws(Errno) -> Int64)?
   /// PR_SET_PDEATHSIG.
   public var parentDeathSignal: Int32 = 0
+  /// The next in a list of leaders of reaped processes (`ProcessTable`).
+  var nextForgotten: Task?
 
   // MARK: Threads
 
@@ -120,6 +122,7 @@ import VirtualMemory
   static var kernelBytes: Int { Int(Thread.kernelStackSize) + 4096 }
 
   deinit {
+    LockOrder.mayWait()
     account.release(Task.kernelBytes)
     // SAFETY: nobody runs on a freed task.
     unsafe registers.deallocate()

@@ -145,6 +145,7 @@ public final class AddressSpace {
   }
 
   deinit {
+    LockOrder.mayWait()
     destroy()
     tables.withLock { $0.releaseRoot() }
     Counters.add(-1, to: Counters.spaces)

@@ -98,6 +98,7 @@ public final class MemoryObject {
   }
 
   deinit {
+    LockOrder.mayWait()
     ReverseMap.unregister(number)
     removePages(from: 0, to: .max) { Frames.release($0) }
     settleHugePages(dropping: 0..<UInt64.max)

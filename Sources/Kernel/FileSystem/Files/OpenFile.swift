@@ -41,7 +41,10 @@ open class OpenFile {
     account.charge(OpenFile.kernelBytes)
   }
 
-  deinit { account.release(OpenFile.kernelBytes) }
+  deinit {
+    LockOrder.mayWait()
+    account.release(OpenFile.kernelBytes)
+  }
 
   public final var flags: OpenFlags {
     @inline(__always) get { OpenFlags(rawValue: flagBits.load(ordering: .relaxed)) }

@@ -47,7 +47,10 @@ public final class Dentry {
     self.inode = inode
   }
 
-  deinit { if wasLastName { inode?.notify(.deleteSelf) } }
+  deinit {
+    LockOrder.mayWait()
+    if wasLastName { inode?.notify(.deleteSelf) }
+  }
 
   public var isMountPoint: Bool {
     @inline(__always) get { mountCount.load(ordering: .relaxed) != 0 }

@@ -202,12 +202,18 @@ public enum DentryCache {
     clock.slots[slot] = last
   }
 
+  /// Whether nobody but its slot refers to a dentry, and no other inode to its inode.
+  @inline(__always)
+  private static func isUnused(_ slot: inout Dentry) -> Bool {
+    isKnownUniquelyReferenced(&slot) && slot.inode?.dependents ?? 0 == 0
+  }
+
   /// Passes the hand over some slots and takes out what is unused; the victims die outside the lock.
   private static func evict(_ clock: inout Clock, _ victims: inout Victims) {
     for _ in 0..<slotsInPass where !clock.slots.isEmpty {
       if clock.hand >= clock.slots.count { clock.hand = 0 }
       // Children keep their parent alive, so a directory with cached entries is never the only reference.
-      guard !clock.slots[clock.hand].takeUse(), isKnownUniquelyReferenced(&clock.slots[clock.hand]) else {
+      guard !clock.slots[clock.hand].takeUse(), isUnused(&clock.slots[clock.hand]) else {
         clock.hand += 1
         continue
       }
@@ -227,7 +233,11 @@ public enum DentryCache {
       // A parent with a slot outlives the reference that is given up here.
       guard let above = dentry.parent?.cacheSlot, above >= 0, !(dentry.parent?.takeUse() ?? true) else { return }
       dentry.parent = nil
-      guard isKnownUniquelyReferenced(&clock.slots[above]) else { return }
+      guard isUnused(&clock.slots[above]) else {
+        // The victim's inode may be the last that depends on it: then the next turn takes it out.
+        if clock.slots[above].inode?.dependents == 1 { clock.hand = above }
+        return
+      }
       guard victims.count < victimsInPass else {
         clock.hand = above
         return

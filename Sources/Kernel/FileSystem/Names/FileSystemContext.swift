@@ -30,6 +30,7 @@ public final class FileSystemContext {
   }
 
   deinit {
+    LockOrder.mayWait()
     let last = state.withLock { $0 }
     last.root.mount.leave()
     last.workingDirectory.mount.leave()

@@ -133,7 +133,9 @@ final class KernelLogDevice: OpenFile {
     switch whence {
     case SEEK_SET: next.withLock { $0 = 0 }
     case SEEK_END: next.withLock { $0 = .max }
-    case SEEK_DATA: next.withLock { $0 = Log.records().last.map { $0.sequence + 1 } ?? 0 }
+    case SEEK_DATA:
+      let cleared = Log.records().last.map { $0.sequence + 1 } ?? 0
+      next.withLock { $0 = cleared }
     default: throw .EINVAL
     }
     return 0

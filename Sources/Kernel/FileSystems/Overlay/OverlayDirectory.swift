@@ -4,9 +4,15 @@
 import FileSystem
 import KernelCore
 import LinuxABI
+import Synchronization
 
 /// A directory of an overlay: an upper directory, a lower one, or both joined.
 public final class OverlayDirectory: OverlayInode {
+  /// How many files have their place here.
+  let places = Atomic<Int>(0)
+  /// Those files are copied up by way of this inode: no other may come to stand for the directory meanwhile.
+  public override var dependents: Int { places.load(ordering: .relaxed) }
+
   init(upper: Inode?, lower: Inode?, place: Place?, number: UInt64, on superblock: Superblock) {
     super.init(kind: .directory, upper: upper, lower: lower, place: place, number: number, on: superblock)
   }

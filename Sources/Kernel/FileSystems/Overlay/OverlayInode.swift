@@ -3,6 +3,7 @@
 import FileSystem
 import KernelCore
 import LinuxABI
+import Synchronization
 import VirtualMemory
 
 /// A file of an overlay.
@@ -15,8 +16,8 @@ public class OverlayInode: Inode {
   struct Layers {
     var upper: Inode?
     let lower: Inode?
-    /// nil for the root and for files without a name.
-    var place: Place?
+    /// nil for the root and for files without a name. Only `setPlace` changes it.
+    fileprivate(set) var place: Place?
     /// Names removed while the file was in the lower layer, whose link count does not change.
     var removedNames: UInt64 = 0
     /// Once there is a copy: the names that only the lower layer has.
@@ -27,7 +28,10 @@ public class OverlayInode: Inode {
   init(kind: FileKind, upper: Inode?, lower: Inode?, place: Place?, number: UInt64, on superblock: Superblock) {
     layers = SpinLock(Layers(upper: upper, lower: lower, place: place), rank: .inode)
     super.init(superblock: superblock, number: number, kind: kind)
+    place?.parent.places.add(1, ordering: .relaxed)
   }
+
+  deinit { layers.withLock { $0.place }?.parent.places.subtract(1, ordering: .relaxed) }
 
   final var overlay: OverlaySuperblock {
     guard let overlay = superblock as? OverlaySuperblock else { panic("an overlay inode on another file system") }
@@ -102,7 +106,7 @@ public class OverlayInode: Inode {
 
   public override func didMove(into directory: Inode, as name: ByteString) {
     guard let parent = directory as? OverlayDirectory else { return }
-    layers.withLock { $0.place = Place(parent: parent, name: name) }
+    setPlace(Place(parent: parent, name: name)) { _ in true }
   }
 
   public override func wasReplaced(as name: ByteString, in directory: Inode) {
@@ -114,9 +118,7 @@ public class OverlayInode: Inode {
 
   /// A name of this file has been removed. With its last name a file leaves the table of those that have several.
   final func didRemove(_ name: ByteString, from directory: OverlayDirectory) {
-    layers.withLock { layers in
-      if let place = layers.place, place.parent === directory, place.name == name { layers.place = nil }
-    }
+    setPlace(nil) { $0.place?.parent === directory && $0.place?.name == name }
     if kind != .directory, (try? attributes())?.linkCount == 0 { overlay.forget(self) }
   }
 
@@ -133,9 +135,17 @@ public class OverlayInode: Inode {
 
   /// The file has been found under a name: its copy goes there if it has lost the place where it would have gone.
   final func wasFound(_ place: Place) {
+    setPlace(place) { $0.upper == nil && $0.place == nil }
+  }
+
+  /// Gives the file a new place if `condition` holds. What it had is released when no lock is held.
+  private final func setPlace(_ new: Place?, if condition: (Layers) -> Bool) {
+    var place = new
+    place?.parent.places.add(1, ordering: .relaxed)
     layers.withLock { layers in
-      if layers.upper == nil, layers.place == nil { layers.place = place }
+      if condition(layers) { swap(&layers.place, &place) }
     }
+    place?.parent.places.subtract(1, ordering: .relaxed)
   }
 }
 
