@@ -94,12 +94,54 @@ extension UserMachineTests {
       }
     }
 
-    @Test func `more commands than the ring holds all arrive`() throws {
+    @Test func `commands beyond the ring's room do not wait, and nothing stale stays mapped`() throws {
       try withMachine {
         let space = Space()
         let guest = Guest(space, GUEST_TOUCH)
-        for i in 0..<1000 as Range<UInt64> {  // every other page, so that nothing can be merged
+        func store(_ value: UInt64, at address: UInt64) -> UInt32 {
+          guest.start(GUEST_STORE)
+          guest.registers.rdi = value
+          guest.registers.rsi = address
+          return guest.run().rawValue
+        }
+        let (old, new, area) = (UInt64(1 << 20), UInt64(4 << 20), UInt64(0x5000_0000))
+        um_space_map(space.handle, area, old, 8 * page, 3)
+        #expect(um_space_commit(space.handle) == 0)
+        #expect(store(1, at: area) == MACHINE_EVENT_SYSCALL.rawValue)
+        // Every other page, so that nothing can be merged, then other pages in the place of the first, and less than they allow.
+        let before = UserMachine.statistics
+        for i in 0..<1000 as Range<UInt64> { um_space_map(space.handle, 0x4000_0000 + 2 * i * page, new + i * page, page, 3) }
+        um_space_map(space.handle, area, new, page, 3)
+        um_space_protect(space.handle, area + 2 * page, page, 1)
+        um_space_unmap(space.handle, area + 4 * page, page)
+        let after = UserMachine.statistics
+        #expect(after.acknowledgements == before.acknowledgements)
+        #expect(after.commands_lost - before.commands_lost > 700)
+        #expect(um_space_commit(space.handle) == 0)
+        for offset in [0, 2, 4] as [UInt64] {
+          #expect(store(2, at: area + offset * page) == MACHINE_EVENT_FAULT.rawValue)
+          #expect(UserMachine.memory[Int(old + offset * page)] == (offset == 0 ? 1 : 0))
+        }
+        // What came in time is there; what was lost comes back by a fault, without a commit.
+        #expect(store(3, at: 0x4000_0000) == MACHINE_EVENT_SYSCALL.rawValue)
+        #expect(UserMachine.memory[Int(new)] == 3)
+        let last = 0x4000_0000 + 2 * 999 * page
+        #expect(store(4, at: last) == MACHINE_EVENT_FAULT.rawValue)
+        um_space_map(space.handle, last, new + 999 * page, page, 3)
+        #expect(guest.run() == MACHINE_EVENT_SYSCALL)
+        #expect(UserMachine.memory[Int(new + 999 * page)] == 4)
+        space.destroy()
+      }
+    }
+
+    @Test func `with commits between them any number of commands arrives`() throws {
+      try withMachine {
+        let space = Space()
+        let guest = Guest(space, GUEST_TOUCH)
+        let before = UserMachine.statistics.commands_lost
+        for i in 0..<1000 as Range<UInt64> {
           um_space_map(space.handle, 0x3000_0000 + 2 * i * page, 1 << 20 + i * page, page, 3)
+          if i % 100 == 99 { #expect(um_space_commit(space.handle) == 0) }
         }
         for i in 0..<1000 as Range<UInt64> {
           guest.start(GUEST_STORE)
@@ -108,6 +150,7 @@ extension UserMachineTests {
           #expect(guest.run() == MACHINE_EVENT_SYSCALL)
         }
         #expect(UserMachine.memory[1 << 20 + 999 * Int(page)] == 999 & 0xff)
+        #expect(UserMachine.statistics.commands_lost == before)
         space.destroy()
       }
     }
@@ -121,6 +164,7 @@ extension UserMachineTests {
         // Neighbours in address that are not in memory: an area for each.
         for i in 0..<count {
           um_space_map(space.handle, 0x1_0000_0000 + i * page, (1 << 20) + (i & 1) * 2 * page, page, 1)
+          if i % 100 == 99 { #expect(um_space_commit(space.handle) == 0) }
         }
         um_space_unmap(space.handle, 0x1_0000_0000 + 77 * page, page)
         #expect(um_space_commit(space.handle) == 0)

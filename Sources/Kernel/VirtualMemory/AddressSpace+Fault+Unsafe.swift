@@ -61,6 +61,8 @@ extension AddressSpace {
     let page = address & ~pageMask
     Counters.add(1, to: Counters.faults)
     faults.add(1, ordering: .relaxed)
+    // One fault after another, with no event between them.
+    if authority != .byInstruction { MappingGather.makeRoom(in: machineSpace) }
     var relief = MemoryPressure.Relief()
     while true {
       let resolution = areas.withReadLock { state in

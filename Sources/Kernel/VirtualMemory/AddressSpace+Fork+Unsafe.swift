@@ -88,12 +88,12 @@ extension AddressSpace {
     _ areas: AreaMap, with child: AddressSpace, _ gather: inout MappingGather
   ) throws(Errno) {
     let childRoot = child.tables.withLock { $0.root }
-    let (pages, pinned) = tables.withLock { tables in
-      areas.visitAll { area in
-        if area.copiesOnWrite, area.protection.contains(.write) { protect(area, tables, &gather) }
-      }
-      return (tables.share(with: childRoot), pinnedPages(&tables))
+    areas.visitAll { area in
+      guard area.copiesOnWrite, area.protection.contains(.write) else { return }
+      if gather.isFull(for: Self.largestProtection + 1) { gather.finish() }
+      tables.withLock { protect(area, $0, &gather) }
     }
+    let (pages, pinned) = tables.withLock { tables in (tables.share(with: childRoot), pinnedPages(&tables)) }
     child.tables.withLock { $0.didTake(pages) }
     try child.copyPinned(pinned)
     var childGather = MappingGather(space: child.machineSpace)

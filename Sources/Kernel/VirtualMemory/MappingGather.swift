@@ -22,7 +22,8 @@ struct MappingGather {
   private var tables: [(frame: PageFrameNumber, shift: UInt64)] = []
   private var runStart: UInt64 = 0
   private var runEnd: UInt64 = 0
-  private var isQueued = false
+  /// Commands to the present space since it was turned to, or the last `finish`.
+  private var queued = 0
   /// Areas that were unmapped. Their end may close a file, which takes the file system's locks: it has to come after the
   /// area lock was released, so the gather is declared outside of that and keeps them.
   private var retired: [VirtualMemoryArea] = []
@@ -36,16 +37,19 @@ struct MappingGather {
   mutating func turn(to space: Int64) {
     guard self.space != space else { return }
     flushRun()
-    if isQueued {
+    if queued > 0 {
       if likely >= others.count || others[likely] != self.space {
         likely = others.firstIndex(of: self.space) ?? others.count
         if likely == others.count { others.append(self.space) }
       }
       likely += 1
-      isQueued = false
+      queued = 0
     }
     self.space = space
   }
+
+  /// Runs that are named one by one. What lies between those that follow is forgotten too: faults bring it back.
+  private static var mostRuns: Int { 64 }
 
   /// The page at `address` is gone from the tables. Call it with rising addresses: neighbours become one command.
   @inline(__always)
@@ -61,7 +65,7 @@ struct MappingGather {
   /// As above for a range; the frames are the caller's.
   @inline(__always)
   mutating func unmap(_ address: UInt64, length: UInt64) {
-    if runEnd == address, runStart < runEnd {
+    if runStart < runEnd, runEnd == address || (queued >= Self.mostRuns && runEnd < address) {
       runEnd = address &+ length
     } else {
       flushRun()
@@ -74,13 +78,16 @@ struct MappingGather {
     flushRun()
     machine_space_protect(space, address, length, UInt64(protection.rawValue))
     Counters.add(1, to: Counters.machineProtects)
-    isQueued = true
+    queued += 1
   }
 
   /// Keeps `area` until the gather itself ends.
   mutating func retire(_ area: VirtualMemoryArea) {
     if area.source != nil { retired.append(area) }
   }
+
+  /// Whether so many commands more may be too many for the machine: then `finish` comes first, where no spin lock is held.
+  func isFull(for more: Int) -> Bool { queued + more > Int(MACHINE_SPACE_COMMANDS) }
 
   /// Drops a reference to `frame` at the end.
   mutating func release(_ frame: PageFrameNumber) { frames.append(frame) }
@@ -95,7 +102,7 @@ struct MappingGather {
     machine_space_unmap(space, runStart, runEnd &- runStart)
     Counters.add(1, to: Counters.machineUnmaps)
     (runStart, runEnd) = (0, 0)
-    isQueued = true
+    queued += 1
   }
 
   /// Waits until the invalidations are in force, and frees the frames. No spin lock is held: it may be another process that is
@@ -103,9 +110,9 @@ struct MappingGather {
   mutating func finish() {
     LockOrder.mayWait()
     flushRun()
-    if isQueued {
+    if queued > 0 {
       commit(space)
-      isQueued = false
+      queued = 0
     }
     for other in others { commit(other) }
     others.removeAll(keepingCapacity: true)
@@ -117,6 +124,12 @@ struct MappingGather {
     frames.removeAll(keepingCapacity: true)
     for (table, shift) in tables { PageTables.drop(table, shift) }
     tables.removeAll(keepingCapacity: true)
+  }
+
+  /// Waits if the machine may have no room for the commands of a fault. No spin lock is held.
+  static func makeRoom(in space: Int64) {
+    LockOrder.mayWait()
+    _ = machine_space_commit(space)
   }
 
   private func commit(_ space: Int64) {

@@ -52,7 +52,7 @@ void um_charge_forget(struct um_space *space) {
 static void drop(struct um_space *space) {
   struct um_entry entry = {SYS_munmap, {UM_USER_START, UM_LIMIT - UM_USER_START}, 0};
   um_charge_forget(space);
-  um_ring_add((uint32_t)(space - um.spaces), &entry);
+  um_ring_change((uint32_t)(space - um.spaces), &entry);
   um.spaces_dropped++;
 }
 

@@ -1,4 +1,4 @@
-// Making and ending the host threads of user threads.
+// Making and ending the host threads of user threads. Making one waits for the mapper, so it is done under `answering` and the space lock.
 //
 // The host thread of a user thread that has ended stays asleep in the stub and serves the next one of its space. Each
 // holds a thread of the host and a report, so only IDLE_LIMIT of them are kept in the whole machine; the others end.
@@ -25,6 +25,7 @@ void um_report_protect(uint32_t index, uint32_t slot, uint64_t protection) {
 
 static int64_t make(uint32_t index, uint32_t slot) {
   struct um_space *space = &um.spaces[index];
+  if (um_ring_is_crowded(space)) um_ring_settle(index);
   um_report_protect(index, slot, PROT_READ | PROT_WRITE);
   um_thread_parameters(index, slot)->frame = UM_FRAME_END;  // until its first run: should the program wake it before
   struct um_entry entry = {
@@ -51,7 +52,7 @@ static int64_t make(uint32_t index, uint32_t slot) {
   return 0;
 }
 
-// Has the mapper make the host thread of a slot. Under the space lock.
+// Has the mapper make the host thread of a slot. Under both locks.
 int64_t um_thread_make(uint32_t index, uint32_t slot) {
   struct um_space *space = &um.spaces[index];
   if (atomic_fetch_add(&um.thread_count, 1) >= um.config.maximum_threads && um.config.maximum_threads) {
@@ -116,7 +117,7 @@ void um_thread_employ(uint32_t index, uint32_t slot) {
   um.spaces[index].idle--;
 }
 
-// Frees the slots of threads that have ended meanwhile. Under the space lock.
+// Frees the slots of threads that have ended meanwhile. Under both locks.
 void um_threads_collect(uint32_t index) {
   struct um_space *space = &um.spaces[index];
   uint32_t gone = 0;
@@ -124,6 +125,7 @@ void um_threads_collect(uint32_t index) {
     struct um_thread *thread = um_thread_at(index, slot);
     if (atomic_load(&thread->state) != UM_THREAD_ENDING) continue;
     if (is_gone(index, slot)) {
+      if (um_ring_is_crowded(space)) um_ring_settle(index);
       atomic_store(&thread->state, UM_THREAD_ENDED);
       um_report_protect(index, slot, PROT_NONE);
       gone++;

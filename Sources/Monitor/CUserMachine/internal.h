@@ -159,7 +159,8 @@ struct um_thread {
 
 // A user process: a guest address space, or an empty one in the pool.
 struct um_space {
-  um_lock lock;
+  um_lock answering;              // held while somebody waits for the mapper's answer; taken before `lock`
+  um_lock lock;                   // of the ring and the threads; nobody waits for the mapper with it
   _Atomic uint32_t state;
   uint32_t next, previous;        // in the list of its state, as 1 + a slot; 0: none. Under table_lock
   uint32_t listed;                // 1: it is in one
@@ -169,7 +170,9 @@ struct um_space {
   int32_t mapper_cpu;
   _Atomic uint32_t queued;        // commands written to the ring
   uint32_t published;             // ring->published, as we know it
-  uint32_t acknowledged;          // `queued` when the mapper last answered: all before was done
+  uint32_t acknowledged;          // the last answered command: all before was done
+  uint32_t questions;             // answers asked for
+  uint32_t cleaned;               // `queued` when the ring was last cleaned
   // `queued` when all before was done: the mapper answered, or a thread that it resumed behind them came back. Guest code can pretend
   // the latter, and sees its own old mappings for it; so nothing but the way of a resumption depends on it.
   _Atomic uint32_t done;
@@ -180,7 +183,11 @@ struct um_space {
   _Atomic uint64_t mapping_cost;
 #define UM_CHARGED_TABLES 128
   uint32_t charged_tables[UM_CHARGED_TABLES];
-  uint32_t uncertain;             // 1: something was unmapped or protected and is not acknowledged
+  uint32_t invalidated;           // `queued` behind the last unmap or protect
+  // Mappings that are lost: commands found no room in the ring, which an unmap of this range stands for as soon as there is some.
+  // Empty while lost_end is 0.
+  uint64_t lost_start;
+  _Atomic uint64_t lost_end;
   int32_t error;                  // of commands that nobody waited for; the next commit tells it
   // What the watch (watch.c) compares with the time that the process has used.
   _Atomic uint32_t touched;       // 1: a thread was resumed, or the mapper asked, since the last look
@@ -294,7 +301,7 @@ struct um_machine {
   uint32_t mxcsr_mask;
   uint32_t xstate_offset[64], xstate_length[64];
   uint64_t spaces_created, spaces_destroyed, processes_made, processes_reaped, processes_reused, threads_made, kicks, commands,
-      acknowledgements;
+      acknowledgements, commands_lost;
 };
 extern struct um_machine um;
 extern _Thread_local struct um_cpu *um_this_cpu;
@@ -331,6 +338,8 @@ static inline struct um_space *um_space_find(int64_t handle) {
   return um_space_handle((uint32_t)index) == handle ? space : NULL;
 }
 struct um_space *um_space_take(int64_t handle);
+struct um_space *um_space_take_to_wait(int64_t handle);
+void um_space_release_waited(struct um_space *space);
 static inline struct um_thread *um_thread_find(int64_t user, uint32_t *index, uint32_t *slot) {
   struct um_space *space = um_space_find(user >> 10);
   if (!space) return NULL;
@@ -370,9 +379,18 @@ void um_read_call(const char *text, uint64_t value[9]);  // proc(5), /proc/pid/s
 void um_barrier_probe(void);
 void um_barrier(struct um_cpu *cpu, int32_t host_cpu);  // clears the branch predictors of a host CPU
 // space.c
-int64_t um_ring_add(uint32_t index, const struct um_entry *entry);
+void um_ring_add(uint32_t index, const struct um_entry *entry);  // into the reserve, if need be
+void um_ring_change(uint32_t index, const struct um_entry *entry);
+bool um_ring_is_crowded(struct um_space *space);
 void um_ring_publish(uint32_t index);
 int64_t um_ring_acknowledge(uint32_t index, uint32_t command);
+void um_ring_settle(uint32_t index);
+// All commands before `place` were done.
+static inline void um_space_note_done(struct um_space *space, uint32_t place) {
+  uint32_t done = space->done;
+  while ((int32_t)(place - done) > 0 && !atomic_compare_exchange_weak(&space->done, &done, place)) {
+  }
+}
 void um_place(int32_t *placed, int32_t thread, int32_t host_cpu);
 // charge.c
 #define UM_MAPPING_BASE 0x2000000ull

@@ -64,7 +64,7 @@
 
 // A ring: the count of published commands (a futex), then entries of 64 bytes: number, six arguments, one operand.
 #define UM_RING_ENTRIES 0x1000
-#define UM_RING_CAPACITY 128
+#define UM_RING_CAPACITY 256
 #define UM_ENTRY_SHIFT 6
 #define UM_ENTRY_NUMBER 0
 #define UM_ENTRY_ARGUMENTS 8

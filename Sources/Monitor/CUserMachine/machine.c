@@ -91,6 +91,7 @@ void um_statistics(struct um_statistics *s) {
   s->mapping_cost = atomic_load(&um.mapping_cost);
   s->commands = um.commands;
   s->acknowledgements = um.acknowledgements;
+  s->commands_lost = um.commands_lost;
   for (uint32_t i = 0; i < um.config.cpu_count; i++) {
     s->runs += um.cpus[i].runs;
     s->syscalls += um.cpus[i].syscalls;

@@ -134,9 +134,12 @@ static void clean(uint32_t index) {
   memset((uint8_t *)report + UM_REPORT_RESUME + 4, 0, UM_REPORT_SIZE - UM_REPORT_RESUME - 4);
   atomic_store(&report->awake, 0);
   memset(um_thread_parameters(index, 0), 0, sizeof(struct um_parameters));
-  memset(um_space_ring(index)->entries, 0, sizeof um_space_ring(index)->entries);
+  uint32_t used = space->queued - space->cleaned;
+  if (used > UM_RING_CAPACITY) used = UM_RING_CAPACITY;
+  for (uint32_t i = 1; i <= used; i++)
+    memset(&um_space_ring(index)->entries[(space->queued - i) % UM_RING_CAPACITY], 0, sizeof(struct um_entry));
+  space->cleaned = space->queued;
   space->error = 0;
-  space->uncertain = 0;
 }
 
 // MARK: The proof

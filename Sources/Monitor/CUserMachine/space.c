@@ -4,12 +4,16 @@
 // need not be acknowledged: the user thread that waits for it is woken by the mapper itself, behind the map in the same
 // ring. Unmaps and protects are certain only when um_space_commit has seen the acknowledgement. Neighbouring commands
 // are merged while they wait in the ring.
+//
+// Queuing a command never waits: the kernel does it with spin locks held. A command that finds the ring full is forgotten, and the range
+// that it speaks of is lost: an unmap of all that is lost follows as soon as there is room. Those who may wait make room: a commit, and
+// the resumption of a thread when the ring is half full. They let go of the space lock while they wait, and hold `answering` instead.
 
 #include "internal.h"
 
 #include <sys/mman.h>
 
-#define COMMAND_RESERVE 4  // entries kept free for acknowledgements and wake-ups
+#define COMMAND_RESERVE 16  // entries kept free for what cannot be lost: questions, wake-ups, threads
 // Writable mappings up to this size, and larger ones that are going to be written to, have the host's page-table entries filled at
 // once, which saves a fault of the host for each page: 1.4 us, against 0.3. Read faults the host answers for 16 pages at a time,
 // cheaper than it fills.
@@ -45,38 +49,79 @@ static void put(struct um_space *space, struct um_ring *ring, const struct um_en
   space->queued++;
 }
 
-// Publishes everything with `command`, one of the UM_COMMANDs that answer, behind it, and waits for the answer.
+// Publishes everything with `command`, one of the UM_COMMANDs that answer, behind it, and waits for the answer. The caller holds
+// `answering` and the space lock; the latter is let go while it waits, so that others can go on queuing.
 int64_t um_ring_acknowledge(uint32_t index, uint32_t command) {
   struct um_space *space = &um.spaces[index];
   uint32_t number = waiter();
   struct um_entry entry = {command, {UM_FD_EVENTS + number}, 0};
   put(space, um_space_ring(index), &entry);
+  uint32_t place = space->queued;
   // The watch sees to it that the wait ends: it has no limit of its own (watch.c).
   uint64_t asked = __builtin_ia32_rdtsc();
+  space->questions++;
   atomic_store_explicit(&space->asked, asked, memory_order_relaxed);
   atomic_store_explicit(&space->touched, 1, memory_order_relaxed);
   atomic_store(&space->waiting, number + 1);
   if (atomic_load_explicit(&um.watch_sleeps, memory_order_relaxed)) um_watch_ring();
   um_ring_publish(index);
+  um_lock_release(&space->lock);
   int64_t result = um_await(&space->dead, um_this_cpu ? um_this_cpu->eventfd : um.maker_eventfd);
+  um_lock_take(&space->lock);
   atomic_store(&space->waiting, 0);
   space->granted += __builtin_ia32_rdtsc() - asked + um.run_credit;
   atomic_store_explicit(&space->asked, 0, memory_order_relaxed);
-  space->acknowledged = space->done = space->queued;
+  space->acknowledged = place;
+  um_space_note_done(space, place);
   um.acknowledgements++;
   return result;
 }
 
-int64_t um_ring_add(uint32_t index, const struct um_entry *entry) {
+void um_ring_add(uint32_t index, const struct um_entry *entry) { put(&um.spaces[index], um_space_ring(index), entry); }
+
+static uint32_t unanswered(struct um_space *space) { return space->queued - space->acknowledged; }
+
+// Whether who may wait is to make room. Also without the space lock, for a guess.
+bool um_ring_is_crowded(struct um_space *space) {
+  return unanswered(space) >= UM_RING_CAPACITY / 2 || atomic_load_explicit(&space->lost_end, memory_order_relaxed) != 0;
+}
+
+// Whether a command on guest mappings can be queued. What was lost comes first.
+static bool has_room(uint32_t index) {
   struct um_space *space = &um.spaces[index];
-  int64_t result = 0;
-  if (space->queued - space->acknowledged >= UM_RING_CAPACITY - COMMAND_RESERVE) {
-    result = um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
-    if (result > 0) space->error = -(int32_t)result;
-    space->uncertain = 0;
+  if (unanswered(space) >= UM_RING_CAPACITY - COMMAND_RESERVE) return false;
+  uint64_t end = atomic_load_explicit(&space->lost_end, memory_order_relaxed);
+  if (end == 0) return true;
+  struct um_entry entry = {SYS_munmap, {space->lost_start, end - space->lost_start}, 0};
+  atomic_store_explicit(&space->lost_end, 0, memory_order_relaxed);
+  put(space, um_space_ring(index), &entry);
+  space->invalidated = space->queued;
+  return unanswered(space) < UM_RING_CAPACITY - COMMAND_RESERVE;
+}
+
+// Queues a map, unmap or protect of guest memory, or loses what is mapped there.
+void um_ring_change(uint32_t index, const struct um_entry *entry) {
+  struct um_space *space = &um.spaces[index];
+  if (has_room(index)) {
+    put(space, um_space_ring(index), entry);
+    return;
   }
-  put(space, um_space_ring(index), entry);
-  return result < 0 ? result : 0;
+  uint64_t start = entry->arguments[0], stop = start + entry->arguments[1];
+  uint64_t end = atomic_load_explicit(&space->lost_end, memory_order_relaxed);
+  if (end == 0 || start < space->lost_start) space->lost_start = start;
+  if (stop > end) atomic_store_explicit(&space->lost_end, stop, memory_order_relaxed);
+  um.commands_lost++;
+}
+
+// Waits until all commands so far are done, and what was lost is unmapped. Under both locks. The next commit tells of an error.
+void um_ring_settle(uint32_t index) {
+  struct um_space *space = &um.spaces[index];
+  for (;;) {
+    int64_t result = um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
+    if (result > 0) space->error = -(int32_t)result;
+    if (atomic_load_explicit(&space->lost_end, memory_order_relaxed) == 0) return;
+    has_room(index);  // queues the unmap of what was lost, unless others have filled the ring again
+  }
 }
 
 // MARK: Operations
@@ -92,11 +137,26 @@ struct um_space *um_space_take(int64_t handle) {
   return NULL;
 }
 
+// The same for operations that may wait for the mapper.
+struct um_space *um_space_take_to_wait(int64_t handle) {
+  struct um_space *found = um_space_find(handle);
+  if (!found) return NULL;
+  um_lock_take(&found->answering);
+  if (um_space_take(handle) == found) return found;
+  um_lock_release(&found->answering);
+  return NULL;
+}
+
+void um_space_release_waited(struct um_space *space) {
+  um_lock_release(&space->lock);
+  um_lock_release(&space->answering);
+}
+
 static uint32_t index_of(struct um_space *space) { return (uint32_t)(space - um.spaces); }
 
 // The last command, when it has not been published and may still grow.
 static struct um_entry *last(struct um_space *space, uint64_t number) {
-  if (space->queued == space->published) return NULL;
+  if (space->queued == space->published || atomic_load_explicit(&space->lost_end, memory_order_relaxed) != 0) return NULL;
   struct um_entry *entry = &um_space_ring(index_of(space))->entries[(space->queued - 1) % UM_RING_CAPACITY];
   return entry->number == number ? entry : NULL;
 }
@@ -132,17 +192,19 @@ void um_space_user(int64_t handle, uint64_t user) {
 // When it returns no thread of the process can reach guest memory any more, whatever it does: the mapper has dropped
 // all of it. The process itself waits for the next address space, or dies on its own time.
 void um_space_destroy(int64_t handle) {
-  struct um_space *space = um_space_take(handle);
+  struct um_space *space = um_space_take_to_wait(handle);
   if (!space) return;
   uint32_t index = index_of(space);
   struct um_entry entry = {SYS_munmap, {UM_USER_START, UM_LIMIT - UM_USER_START}, 0};
+  atomic_store_explicit(&space->lost_end, 0, memory_order_relaxed);
   um_ring_add(index, &entry);
+  // From now on nobody finds the space: no command of another CPU comes behind this one.
+  space->generation++;
   int64_t result = um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
   um.spaces_destroyed++;
   um_charge_forget(space);
-  space->generation++;
   if (result != 0 || !um_process_park(index)) um_process_kill(index);
-  um_lock_release(&space->lock);
+  um_space_release_waited(space);
 }
 
 // One command, or the growth of the last one. `physical` is an offset in the memory file, `protection` as in the interface.
@@ -160,7 +222,7 @@ static void map(struct um_space *space, uint64_t address, uint64_t physical, uin
   } else {
     struct um_entry entry = {
         SYS_mmap, {address, length, protection, MAP_SHARED | MAP_FIXED | populate, UM_FD_MEMORY, physical}, 0};
-    um_ring_add(index_of(space), &entry);
+    um_ring_change(index_of(space), &entry);
   }
 }
 
@@ -211,9 +273,9 @@ static void invalidate(int64_t handle, uint64_t number, uint64_t address, uint64
       before->arguments[1] += length;
     } else {
       struct um_entry entry = {number, {address, length, protection}, 0};
-      um_ring_add(index_of(space), &entry);
+      um_ring_change(index_of(space), &entry);
     }
-    space->uncertain = 1;
+    space->invalidated = space->queued;
   }
   um_lock_release(&space->lock);
 }
@@ -226,21 +288,27 @@ void um_space_protect(int64_t handle, uint64_t address, uint64_t length, uint64_
   invalidate(handle, SYS_mprotect, address, length, protection);
 }
 
+// Whether a commit has to wait: for an unmap or protect, or for room. Under the space lock.
+static bool is_unsettled(struct um_space *space) {
+  return (int32_t)(space->invalidated - space->acknowledged) > 0 || um_ring_is_crowded(space);
+}
+
 int64_t um_space_commit(int64_t handle) {
   struct um_space *space = um_space_take(handle);
   if (!space) return -EBADF;
-  int64_t result = 0;
-  if (space->uncertain) {
-    result = -um_ring_acknowledge(index_of(space), UM_COMMAND_ACKNOWLEDGE);
-    // A dead process maps nothing: what was asked for is in force. user_run tells of the death.
-    if (atomic_load(&space->dead)) result = 0;
-    space->uncertain = 0;
+  bool waits = is_unsettled(space);
+  if (waits) {
+    um_lock_release(&space->lock);
+    space = um_space_take_to_wait(handle);
+    if (!space) return -EBADF;
+    // Another CPU may have waited for the same meanwhile.
+    if (is_unsettled(space)) um_ring_settle(index_of(space));
   }
-  if (space->error) {
-    result = space->error;
-    space->error = 0;
-  }
+  // A dead process maps nothing: what was asked for is in force. user_run tells of the death.
+  int64_t result = atomic_load(&space->dead) ? 0 : space->error;
+  space->error = 0;
   um_lock_release(&space->lock);
+  if (waits) um_lock_release(&space->answering);
   return result;
 }
 

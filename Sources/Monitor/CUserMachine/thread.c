@@ -32,7 +32,7 @@ extern const uint8_t um_stub_start[], um_gate_trapped[], um_stub_publish[];
 // MARK: Creation
 
 int64_t um_user_create(int64_t handle) {
-  struct um_space *space = um_space_take(handle);
+  struct um_space *space = um_space_take_to_wait(handle);
   if (!space) return -EBADF;
   uint32_t index = (uint32_t)(space - um.spaces);
   int64_t result = -EAGAIN;
@@ -55,7 +55,7 @@ int64_t um_user_create(int64_t handle) {
     atomic_store(&thread->state, UM_THREAD_USED);
     result = (handle << 10) | slot;
   }
-  um_lock_release(&space->lock);
+  um_space_release_waited(space);
   return result;
 }
 
@@ -333,30 +333,27 @@ static uint64_t await_event(struct um_cpu *cpu, struct um_space *space, struct u
 // that they are.
 static bool resume_through_mapper(struct um_thread *thread, struct um_space *space, uint32_t index, uint32_t slot, uint32_t sequence,
                                   bool polling) {
-  if (space->queued == space->done) return false;
-  um_lock_take(&space->lock);
-  bool some = space->queued != space->done;
-  if (some && polling) {
-    // We are about to poll on the mapper's CPU: it has to be done before.
-    int64_t result = um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);
-    if (result > 0) space->error = -(int32_t)result;
-    space->uncertain = 0;
-    some = false;
-  } else if (some) {
-    struct um_entry resume = {UM_COMMAND_RESUME, {um_report_address(slot), sequence}, 0};
-    um_ring_add(index, &resume);
-    um_ring_publish(index);
-    thread->behind = space->queued;
+  for (;;) {
+    bool crowded = um_ring_is_crowded(space);
+    if (space->queued == space->done && !crowded) return false;
+    if (polling || crowded) {
+      // We are about to poll on the mapper's CPU: it has to be done before. Or it is for us to make room in the ring.
+      um_lock_take(&space->answering);
+      um_lock_take(&space->lock);
+      um_ring_settle(index);
+      um_space_release_waited(space);
+      return false;
+    }
+    um_lock_take(&space->lock);
+    if (!um_ring_is_crowded(space)) break;
+    um_lock_release(&space->lock);
   }
+  struct um_entry resume = {UM_COMMAND_RESUME, {um_report_address(slot), sequence}, 0};
+  um_ring_add(index, &resume);
+  um_ring_publish(index);
+  thread->behind = space->queued;
   um_lock_release(&space->lock);
-  return some;
-}
-
-// The thread has come back from a resumption by the mapper: so everything before it was done.
-static void note_done(struct um_space *space, uint32_t behind) {
-  uint32_t done = space->done;
-  while ((int32_t)(behind - done) > 0 && !atomic_compare_exchange_weak(&space->done, &done, behind)) {
-  }
+  return true;
 }
 
 void um_user_run(int64_t user, struct machine_registers *registers, struct machine_event *event, uint64_t deadline) {
@@ -423,7 +420,7 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
     event->address = atomic_exchange(&space->ungranted, 0);
     return;
   }
-  if (mapped) note_done(space, thread->behind);
+  if (mapped) um_space_note_done(space, thread->behind);  // it has come back from a resumption by the mapper
   uint32_t number = *(volatile uint32_t *)&report->signal;
   if (number == UM_REPORT_AGAIN) {
     event->kind = MACHINE_EVENT_INTERRUPT;

@@ -269,7 +269,7 @@ static bool watch_process(uint32_t index, struct um_space *space, struct ledger 
   int32_t process = atomic_load(&space->process);
   // Somebody waits for the mapper, and has waited for the same answer at the last look.
   if (atomic_load(&space->waiting)) {
-    if (ledger->owing == 0 || ledger->asked != space->queued) ledger->asked = space->queued, ledger->owing = 1;
+    if (ledger->owing == 0 || ledger->asked != space->questions) ledger->asked = space->questions, ledger->owing = 1;
     else {
       ledger->owing = look_at_mapper(index, process) == OVERSLEPT ? ledger->owing + 1 : 1;
       if (ledger->owing > 2 * SIGHTS) um_condemn(index, process, UM_REASON_MAPPER);

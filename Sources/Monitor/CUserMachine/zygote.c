@@ -176,8 +176,9 @@ static void free_slot(uint32_t index) {
   fallocate(um.control_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
             (off_t)(UM_CONTROL_SLOTS + (uint64_t)index * UM_SLOT_SIZE), UM_SLOT_SIZE);
   memset(um.threads + (uint64_t)index * UM_MAX_THREADS_PER_SPACE, 0, space->thread_limit * sizeof(struct um_thread));
-  space->queued = space->published = space->acknowledged = space->done = 0;
-  space->thread_limit = space->uncertain = 0;
+  space->queued = space->published = space->acknowledged = space->done = space->invalidated = space->cleaned = 0;
+  space->thread_limit = 0;
+  atomic_store(&space->lost_end, 0);
   um_threads_forget(index);
   um_charge_forget(space);
   space->error = 0;
@@ -327,9 +328,10 @@ static int64_t make_process(void) {
   um_lock_release(&um.table_lock);
   um_ask_for_slices((int32_t)process, UM_MAPPER_SLICE);
   // Its first thread, and with the answer the certainty that the first steps are done.
+  um_lock_take(&space->answering);
   um_lock_take(&space->lock);
   int64_t result = um_thread_make(index, 0);
-  um_lock_release(&space->lock);
+  um_space_release_waited(space);
   um_lock_release(&um.zygote_lock);
   if (result < 0) {
     um_process_kill(index);

@@ -186,6 +186,9 @@ MACHINE_OPERATION1(void, cpu_kick, uint64_t, index)
 // it loses come back through faults. `space_map` offers a mapping that the tables hold; `protection` is a set of
 // machine_access and of the marks below. unmap and protect queue an invalidation, which is in force for a user thread when it runs
 // next; `space_commit` returns when all that were queued for the space are in force on every CPU: only then may a frame be used again.
+// map, unmap and protect never wait. After a commit, or an event of one of its threads, a space takes MACHINE_SPACE_COMMANDS of them;
+// beyond that it may forget mappings instead, those that the commands speak of and what lies between.
+#define MACHINE_SPACE_COMMANDS 100
 #define MACHINE_MAP_TEXT 8   // code of a file: the machine may show a copy whose `syscall` instructions are jumps to its own entry
 #define MACHINE_MAP_FILL 16  // the pages have contents, and the program is writing to one after another: map them to the last level now
 // The programs of a space act for a user of the kernel, `user`, at first the one given to `space_create`: the machine lets nothing

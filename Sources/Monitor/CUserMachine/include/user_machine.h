@@ -180,6 +180,7 @@ enum um_reason {
 struct um_statistics {
   uint64_t spaces_created, spaces_destroyed, processes_made, processes_reaped, processes_reused, threads_made;
   uint64_t runs, syscalls, faults, interrupts, kicks, commands, acknowledgements;
+  uint64_t commands_lost;                 // commands that found no room in their ring: their range was unmapped instead
   uint64_t spaces_dropped, mapping_cost;  // spaces that lost their mappings for their cost, and what all cost now
   uint64_t gate_calls, sites_replaced;  // system calls that came without a trap, and the places where they were made
   uint64_t polled_runs, polling_begun, polling_ended;  // runs on two host CPUs, and how often threads went there and back
