@@ -184,16 +184,24 @@ static pid_t last_process(void) {
   return last ? (pid_t)atoi(last) : 0;
 }
 
+static void move_child(struct group *group, pid_t monitor, pid_t process) {
+  if (parent_of(process) != monitor) return;
+  for (int i = 0; i < group->count; i++) put_number(group->path[i], "cgroup.procs", (uint64_t)process);
+}
+
 // Children that the monitor made before it was moved; those that they make are in the group. Where the group is can be
-// written again and again. Their numbers are larger than the keeper's, unless the host's numbers have wrapped around.
+// written again and again. Their numbers are those given out since the keeper got its own; the host's numbers may have wrapped around.
 static void move_children(struct group *group, pid_t monitor) {
-  pid_t first = last_process() > getpid() ? getpid() + 1 : 1;
+  pid_t keeper = getpid(), last = last_process();
+  if (last >= keeper) {
+    for (pid_t process = keeper + 1; process <= last; process++) move_child(group, monitor, process);
+    return;
+  }
   DIR *processes = opendir("/proc");
   struct dirent *entry;
   while (processes && (entry = readdir(processes))) {
     pid_t process = (pid_t)atoi(entry->d_name);
-    if (process < first || process == getpid() || parent_of(process) != monitor) continue;
-    for (int i = 0; i < group->count; i++) put_number(group->path[i], "cgroup.procs", (uint64_t)process);
+    if (process > keeper || (process > 0 && process <= last)) move_child(group, monitor, process);
   }
   if (processes) closedir(processes);
 }
