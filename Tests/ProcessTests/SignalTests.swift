@@ -1,4 +1,5 @@
 import CLinuxABI
+import KernelCore
 import LinuxABI
 import TestSupport
 import Testing
@@ -8,31 +9,55 @@ import Testing
 @Suite struct SignalTests {
   @Test func `a standard signal is pending once, and the first one's information stands`() {
     var pending = PendingSignals()
-    #expect(pending.add(.user(SIGUSR1, pid: 7, uid: 0), room: true) == .queued)
-    #expect(pending.add(.user(SIGUSR1, pid: 8, uid: 0), room: true) == .merged)
+    #expect(pending.add(.user(SIGUSR1, pid: 7, uid: 0), payer: .root, room: true) == .queued)
+    #expect(pending.add(.user(SIGUSR1, pid: 8, uid: 0), payer: .root, room: true) == .merged)
     #expect(pending.take(from: .all)?.senderPid == 7)
     #expect(pending.take(from: .all) == nil)
   }
 
   @Test func `real-time signals queue in order of arrival`() {
     var pending = PendingSignals()
-    for value in Int32(1)...5 { _ = pending.add(.user(40, pid: value, uid: 0, code: SI_QUEUE), room: true) }
+    for value in Int32(1)...5 {
+      _ = pending.add(.user(40, pid: value, uid: 0, code: SI_QUEUE), payer: .root, room: true)
+    }
     for value in Int32(1)...5 { #expect(pending.take(from: .all)?.senderPid == value) }
     #expect(pending.set.isEmpty)
   }
 
   @Test func `faults come before lower numbers, and lower numbers before higher ones`() {
     var pending = PendingSignals()
-    for signal in [SIGTERM, SIGHUP, Int32(50), SIGSEGV] { _ = pending.add(.kernel(signal), room: true) }
+    for signal in [SIGTERM, SIGHUP, Int32(50), SIGSEGV] { _ = pending.add(.kernel(signal), payer: .root, room: true) }
     #expect([SIGSEGV, SIGHUP, SIGTERM, 50].allSatisfy { pending.take(from: .all)?.signal == $0 })
   }
 
   @Test func `a full queue refuses sigqueue, and keeps the fact of a kill`() {
     var pending = PendingSignals()
-    #expect(pending.add(.user(40, pid: 1, uid: 0, code: SI_QUEUE), room: false) == .refused)
-    #expect(pending.add(.user(40, pid: 1, uid: 0), room: false) == .recordedWithoutInformation)
+    #expect(pending.add(.user(40, pid: 1, uid: 0, code: SI_QUEUE), payer: .root, room: false) == .refused)
+    #expect(pending.add(.user(40, pid: 1, uid: 0), payer: .root, room: false) == .recordedWithoutInformation)
     #expect(pending.set.contains(40))
-    #expect(pending.add(.user(SIGUSR1, pid: 1, uid: 0), room: false) == .queued)
+    #expect(
+      pending.add(.user(SIGUSR1, pid: 1, uid: 0, code: SI_QUEUE), payer: .root, room: false)
+        == .recordedWithoutInformation)
+    #expect(pending.take(from: .all) == SignalInformation(signal: SIGUSR1, code: SI_USER))
+    #expect(pending.take(from: .all) == SignalInformation(signal: 40, code: SI_USER))
+    #expect(pending.set.isEmpty && pending.count == 0)
+  }
+
+  @Test func `the user who gets signals pays for those in the queue, and for no others`() {
+    let user = KernelAccount(user: 4321)
+    var pending = PendingSignals()
+    for value in Int32(1)...10 {
+      _ = pending.add(.user(40, pid: value, uid: 0, code: SI_QUEUE), payer: user, room: true)
+    }
+    _ = pending.add(.user(41, pid: 1, uid: 0), payer: user, room: false)
+    #expect(user.queuedSignals == 10 && user.bytes == 10 * QueuedSignal.kernelBytes)
+    _ = pending.take(from: .all)
+    #expect(user.queuedSignals == 9 && user.bytes == 9 * QueuedSignal.kernelBytes)
+    pending.remove(SignalSet(40))
+    #expect(user.queuedSignals == 0 && user.bytes == 0 && pending.set == SignalSet(41))
+    _ = pending.add(.kernel(40), payer: user, room: true)
+    pending.removeAll()
+    #expect(user.queuedSignals == 0 && user.bytes == 0 && pending.set.isEmpty)
   }
 
   /// The queue against a list of entries, with random sends, takes and removals.
@@ -46,7 +71,7 @@ import Testing
         let signal = Int32(random.next() % 64) + 1
         let information = SignalInformation.user(signal, pid: Int32(step), uid: 0, code: SI_QUEUE)
         let isMerged = signal < SIGRTMIN && model.contains { $0.signal == signal }
-        let outcome = pending.add(information, room: true)
+        let outcome = pending.add(information, payer: .root, room: true)
         #expect(outcome == (isMerged ? .merged : .queued), "seed \(random.seed)")
         if !isMerged { model.append(information) }
       case 4..<7:

@@ -27,9 +27,17 @@ public struct KernelAccount: Sendable {
   /// What a user other than root may hold, in bytes. Set at boot, to a quarter of the memory.
   public nonisolated(unsafe) static var limit = Int.max
 
+  /// Signals that wait in the queues of the user's processes (RLIMIT_SIGPENDING).
+  public var queuedSignals: Int { @export(interface) get { Self.signals[slot].load(ordering: .relaxed) } }
+
+  /// The signals in queues have become more or, below zero, fewer.
+  @export(interface)
+  public func countSignals(_ change: Int) { Self.signals[slot].add(change, ordering: .relaxed) }
+
   /// How many accounts are beyond the limit.
   private static let exceeded = Atomic<Int>(0)
   private static let table = Table()
+  private static let signals = Table()
 
   /// Bytes that are charged.
   public var bytes: Int { @export(interface) get { Self.table[slot].load(ordering: .relaxed) } }

@@ -39,7 +39,9 @@ public final class OutOfMemoryKiller: OutOfMemoryPolicy {
     let memory = space.heldPages
     let bytes =
       task.sharedDescriptors.heldBytes + memory.areas * AddressSpace.areaBytes
-      + process.signals.withLock { $0.tasks.count } * Task.kernelBytes + process.timers.heldBytes
+      + process.signals.withLock { state in
+        state.tasks.reduce(state.shared.heldBytes) { $0 + Task.kernelBytes + $1.pending.heldBytes }
+      } + process.timers.heldBytes
     let all = memory.resident + memory.tables + bytes / Int(pageSize)
     return (all, memory.resident, task.sharedCredentials.realUser)
   }

@@ -320,11 +320,14 @@ public final class ProcessTimers {
       information = .timer(timer.signal, identifier: identifier, overrun: 0, value: timer.value)
     }
     guard let information else { return }
+    var isSent = true
     if target == 0 {
-      Signals.send(information, to: process)
+      isSent = Signals.send(information, to: process)
     } else if let task = ProcessTable.task(target), task.process === process {
-      Signals.send(information, to: task)
+      isSent = Signals.send(information, to: task)
     }
+    // The next expiry tries again.
+    if !isSent { state.withLock { $0.posix[identifier]?.isSignalled = false } }
   }
 
   /// A timer's signal is being taken: fills in how many expiries it stands for.

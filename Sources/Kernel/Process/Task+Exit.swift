@@ -76,7 +76,7 @@ extension Task {
   private func leaveProcess() {
     let process = process
     var completedStop: Int32?
-    let (isLast, status) = process.signals.withLock { state in
+    let (isLast, status, signals) = process.signals.withLock { state in
       state.tasks.removeAll { $0 === self }
       state.endedUsage.add(usage)
       // Signals for the process which this thread was to take go to the others.
@@ -87,10 +87,14 @@ extension Task {
         state.tasksToStop -= 1
         if state.tasksToStop == 0 { completedStop = state.stopSignal }
       }
+      // Freed outside of the lock: there may be many.
+      let signals = (pending, state.tasks.isEmpty ? state.shared : PendingSignals())
       pending.removeAll()
+      if state.tasks.isEmpty { state.shared.removeAll() }
       if state.soleSurvivor != nil && state.tasks.count == 1 { state.tasks[0].wake() }
-      return (state.tasks.isEmpty, state.exitStatus ?? exitCode)
+      return (state.tasks.isEmpty, state.exitStatus ?? exitCode, signals)
     }
+    withExtendedLifetime(signals) {}
     if process.leader === self || isLast { process.recordLeaderStatus(status, isLeader: process.leader === self) }
     // Before the end of the process: then the identifier may be another one's at any time.
     ProcessTable.remove(self)

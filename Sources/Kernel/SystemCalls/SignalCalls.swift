@@ -166,10 +166,12 @@ public enum SignalCalls {
 
   /// Reads a siginfo_t that the caller made up.
   ///
-  /// - Throws: EPERM when it pretends to come from the kernel or kill(2), and goes to another process.
+  /// - Throws: EAGAIN when there is no memory; EPERM when it pretends to come from the kernel or kill(2), and goes to another process.
   private static func information(
     _ address: UInt64, signal: Int32, target: Int32, _ frame: SystemCallFrame
   ) throws(Errno) -> SignalInformation {
+    // What is queued takes memory, for which a shortage is a full queue.
+    do throws(Errno) { try KernelMemory.admit() } catch { throw .EAGAIN }
     let information = SignalInformation(try UserMemory.read(address, as: linux_siginfo.self), signal: signal)
     if (information.code >= 0 || information.code == SI_TKILL) && target != frame.process.pid { throw .EPERM }
     return information

@@ -27,11 +27,12 @@ enum SystemCallAdmission {
     5, 8,  // fstat, lseek
     11, 28, 76, 77,  // munmap, madvise, truncate, ftruncate
     13, 14, 15, 127, 131,  // rt_sigaction, rt_sigprocmask, rt_sigreturn, rt_sigpending, sigaltstack
+    128, 130,  // rt_sigtimedwait, rt_sigsuspend
     24, 34, 35, 230,  // sched_yield, pause, nanosleep, clock_nanosleep
     39, 102, 104, 107, 108, 110, 111, 121, 124, 186,  // getpid and its relatives
     60, 231,  // exit, exit_group
     61, 247,  // wait4, waitid
-    62, 200, 234,  // kill, tkill, tgkill
+    62, 200, 234, 129, 297,  // kill, tkill, tgkill; rt_sigqueueinfo and rt_tgsigqueueinfo, which look for themselves
     84, 87, 263,  // rmdir, unlink, unlinkat
     96, 97, 98, 99, 100, 201, 228, 229,  // clocks, limits, usage
     150, 152,  // munlock, munlockall

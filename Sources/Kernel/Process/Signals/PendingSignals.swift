@@ -1,44 +1,74 @@
 // The queue of signals that wait for delivery, of one thread or of a whole process. Standard signals (1–31) are pending
 // once or not at all; real-time signals queue in order of arrival (POSIX.1 2.4.1, signal(7) "Queueing and delivery").
 
+import DataStructures
+import KernelCore
 import LinuxABI
+
+/// A signal in a queue, which the user of the process that gets it pays for and has counted (RLIMIT_SIGPENDING).
+final class QueuedSignal {
+  let information: SignalInformation
+  private let payer: KernelAccount
+  fileprivate var links = ListLinks<QueuedSignal>()
+  static var kernelBytes: Int { 128 }
+
+  init(_ information: SignalInformation, payer: KernelAccount) {
+    self.information = information
+    self.payer = payer
+    payer.charge(Self.kernelBytes)
+    payer.countSignals(1)
+  }
+
+  deinit {
+    payer.release(Self.kernelBytes)
+    payer.countSignals(-1)
+  }
+}
+
+private enum SignalQueue: ListMembership {
+  static func links(of signal: QueuedSignal) -> ListLinks<QueuedSignal> { signal.links }
+  static func setLinks(_ links: ListLinks<QueuedSignal>, of signal: QueuedSignal) { signal.links = links }
+}
 
 /// Signals on their way.
 public struct PendingSignals {
-  /// The signals of which at least one is in the queue.
+  /// The signals that are pending. One that has no entry in the queue came when there was no room for what is known of it.
   public private(set) var set = SignalSet()
-  private var queue: [SignalInformation] = []
+  /// Made for the first entry: most threads never have one.
+  private var queue: IntrusiveList<SignalQueue>?
 
   public init() {}
 
-  public var count: Int { queue.count }
+  /// How many signals are queued.
+  public var count: Int { queue?.count ?? 0 }
+  /// What they cost the kernel, in bytes.
+  var heldBytes: Int { count * QueuedSignal.kernelBytes }
 
   /// What became of a signal that was to be queued.
   public enum Outcome: Equatable, Sendable {
     case queued
     /// A standard signal that was pending already: the first one's information stands.
     case merged
-    /// The limit was reached: only the fact that the signal is pending is kept, as Linux does for kill(2).
+    /// There was no room: only the fact that the signal is pending is kept, as Linux does.
     case recordedWithoutInformation
-    /// The limit was reached, and the sender must be told (sigqueue(3) of a real-time signal): EAGAIN.
+    /// There was no room, and the sender must be told, for real-time signals queue: EAGAIN.
     case refused
   }
 
-  /// Queues a signal. `room` says whether the sender's quota (RLIMIT_SIGPENDING) allows another entry.
-  public mutating func add(_ information: SignalInformation, room: Bool) -> Outcome {
+  /// Queues a signal. `room` says whether memory and limits of `payer` allow another entry. Without it a standard signal or one of
+  /// kill(2) becomes pending without its cause.
+  mutating func add(_ information: SignalInformation, payer: KernelAccount, room: Bool) -> Outcome {
     let signal = information.signal
-    if signal < SIGRTMIN {
-      if set.contains(signal) { return .merged }
-    } else if !room {
-      // A real-time signal of kill(2) is never refused: it becomes pending without its cause.
-      if information.code < 0 && information.code != SI_TKILL { return .refused }
-      if set.contains(signal) { return .recordedWithoutInformation }
+    if signal < SIGRTMIN, set.contains(signal) { return .merged }
+    guard room else {
+      if signal >= SIGRTMIN && information.code != SI_USER { return .refused }
       set.insert(signal)
-      queue.append(SignalInformation(signal: signal, code: SI_USER))
       return .recordedWithoutInformation
     }
     set.insert(signal)
-    queue.append(information)
+    let queue = self.queue ?? IntrusiveList()
+    self.queue = queue
+    queue.append(QueuedSignal(information, payer: payer))
     return .queued
   }
 
@@ -51,17 +81,30 @@ public struct PendingSignals {
   }
 
   private mutating func take(_ signal: Int32) -> SignalInformation? {
-    guard let index = queue.firstIndex(where: { $0.signal == signal }) else { return nil }
-    let information = queue.remove(at: index)
-    if signal < SIGRTMIN || !queue.contains(where: { $0.signal == signal }) { set.remove(signal) }
-    return information
+    guard let entry = entry(of: signal, from: queue?.first) else {
+      set.remove(signal)
+      return SignalInformation(signal: signal, code: SI_USER)
+    }
+    if signal < SIGRTMIN || self.entry(of: signal, from: queue?.next(after: entry)) == nil { set.remove(signal) }
+    queue?.remove(entry)
+    return entry.information
+  }
+
+  /// The first entry of `signal` at `start` or behind. O(n).
+  private func entry(of signal: Int32, from start: QueuedSignal?) -> QueuedSignal? {
+    var entry = start
+    while let candidate = entry, candidate.information.signal != signal { entry = queue?.next(after: candidate) }
+    return entry
   }
 
   /// Forgets all entries of `signals`.
   public mutating func remove(_ signals: SignalSet) {
     if set.intersection(signals).isEmpty { return }
-    queue.removeAll { signals.contains($0.signal) }
     set = set.subtracting(signals)
+    queue?.visit { entry in
+      if signals.contains(entry.information.signal) { queue?.remove(entry) }
+      return true
+    }
   }
 
   /// Forgets everything.

@@ -6,6 +6,7 @@ import Identity
 import KernelCore
 import LinuxABI
 import Machine
+import PhysicalMemory
 import Scheduling
 import Synchronization
 
@@ -55,7 +56,6 @@ public enum Signals {
   public static func force(_ information: SignalInformation, on task: Task) {
     let signal = information.signal
     let action = task.actions.action(signal)
-    let limit = UInt64.max
     task.process.signals.withLock { state in
       if task.blocked.contains(signal) || action.handler == SIG_IGN {
         var reset = action
@@ -64,14 +64,16 @@ public enum Signals {
         task.blocked.remove(signal)
       }
       task.pending.remove(SignalSet(signal))
-      _ = post(information, to: task, of: task.process, &state, limit: limit)
+      _ = post(information, to: task, of: task.process, &state, limit: nil)
     }
   }
 
   // MARK: Under the lock
 
+  /// Queues a signal and tells who takes it. Without a limit there is room at any rate, for a fault's cause must not get lost.
   private static func post(
-    _ information: SignalInformation, to task: Task?, of process: Process, _ state: inout ProcessSignals, limit: UInt64,
+    _ information: SignalInformation, to task: Task?, of process: Process, _ state: inout ProcessSignals,
+    limit: UInt64?,
     preferring preferred: Task? = nil
   ) -> Bool {
     let signal = information.signal
@@ -84,9 +86,11 @@ public enum Signals {
     }
     let isAwaited = state.tasks.contains { $0.awaited.contains(signal) }
     if action.ignores(signal) && !reference.blocked.contains(signal) && !isAwaited { return true }
-    let count = state.shared.count + state.tasks.reduce(0) { $0 + $1.pending.count }
-    let room = UInt64(count) < limit
-    let outcome = task?.pending.add(information, room: room) ?? state.shared.add(information, room: room)
+    let payer = KernelAccount(user: reference.sharedCredentials.realUser)
+    let room = limit.map { hasRoom(for: information, payer, $0) } ?? true
+    let outcome =
+      task?.pending.add(information, payer: payer, room: room)
+      ?? state.shared.add(information, payer: payer, room: room)
     if outcome == .refused { return false }
     process.signalArrivals.wakeAll()
     guard let target = task ?? chooseTarget(signal, state, preferred) else { return true }
@@ -99,6 +103,12 @@ public enum Signals {
       target.demandAttention(Attention.signal)
     }
     return true
+  }
+
+  /// Whether `payer` may have another signal in its queues. The limit does not bind standard signals of kill(2) and the kernel.
+  private static func hasRoom(for information: SignalInformation, _ payer: KernelAccount, _ limit: UInt64) -> Bool {
+    if payer.isExceeded || FrameAllocator.isNearlyEmpty { return false }
+    return information.signal < SIGRTMIN && information.code >= 0 || payer.queuedSignals < limit
   }
 
   /// A thread that takes the signal: `preferred`, else the first that does not block it.

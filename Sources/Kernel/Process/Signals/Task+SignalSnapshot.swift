@@ -1,17 +1,19 @@
 // What /proc/PID/status shows of signals, and of the terminal: the state under its lock, copied out.
 
 import FileSystem
+import Identity
 import KernelCore
 import LinuxABI
 import Scheduling
 import Synchronization
 
 extension Task {
-  /// The signals that wait for this thread and for its process, the mask, and how many are queued.
+  /// The signals that wait for this thread and for its process, the mask, and how many are queued for
+  /// processes of its user.
   public var signalSnapshot: (own: SignalSet, shared: SignalSet, blocked: SignalSet, queued: Int) {
     @export(interface) get {
       process.signals.withLock { state in
-        (pending.set, state.shared.set, blocked, pending.count + state.shared.count)
+        (pending.set, state.shared.set, blocked, KernelAccount(user: sharedCredentials.realUser).queuedSignals)
       }
     }
   }
