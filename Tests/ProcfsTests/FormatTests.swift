@@ -221,6 +221,17 @@ extension String {
     #expect(anonymous.string == "555555554000-555555556000 r-xs 00002000 00:2a 1234 \n")
   }
 
+  @Test func `the name of a mapping is its two addresses in one spelling`() {
+    #expect(MappedFileName.of(0x1000..<0x7fff_0000_2000) == "1000-7fff00002000")
+    #expect(MappedFileName.range("1000-7fff00002000") == 0x1000..<0x7fff_0000_2000)
+    for name in [
+      "", "-", "1000", "1000-", "-1000", "01000-2000", "1000-02000", "2000-1000", "1000-1000", "1000-2000-3000",
+      "A000-b000", "1000-2000 ", "10000000000000000-20000000000000000", "1000-fffffffffffffffff",
+    ] as [ByteString] {
+      #expect(MappedFileName.range(name) == nil)
+    }
+  }
+
   @Test func `mount lines escape what would split them`() {
     let line = MountLine(
       identifier: 3, parent: 1, major: 0, minor: 5, root: "/", mountPoint: "/mnt/a b", options: "rw,nosuid",

@@ -158,8 +158,9 @@ extension VirtualMemoryTests {
     let object = MemoryObject(store: store, size: 4 * page)
     let space = try AddressSpace.create()
     let address = try space.map(at: 0, length: 4 * page, protection: [.read, .execute], flags: [], object: object)
-    var word: UInt64 = 0xcc
-    #expect(unsafe withUnsafeBytes(of: &word) { unsafe space.patch(address, from: $0.baseAddress!, count: 8) } == 8)
+    #expect(space.patch(address, [0xcc, 0, 0, 0, 0, 0, 0, 0]) == 8)
+    #expect(space.inspect(address, count: 8) == [0xcc, 0, 0, 0, 0, 0, 0, 0])
+    #expect(space.inspect(address + 4 * page - 3, count: 8).count == 3)
     #expect(try space.load(address) == 0xcc)
     #expect(try space.load(address + page) == TestStore.initial(1))
     #expect(throws: Errno.EFAULT) { try space.store(1, address) }

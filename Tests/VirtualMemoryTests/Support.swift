@@ -302,3 +302,16 @@ extension AddressSpace {
     try map(at: 0, length: length, protection: protection, flags: flags, object: nil)
   }
 }
+
+extension AddressSpace {
+  /// Pages of [start, end) in memory, and on swap areas.
+  func residency(_ start: UInt64, _ end: UInt64) -> (all: Int, swapped: Int) {
+    tables.withLock { tables in
+      var result = (all: 0, swapped: 0)
+      tables.forEach(start, end) { _, entry in
+        if entry.isSwapped { result.swapped += 1 } else if entry.isCounted { result.all += 1 }
+      }
+      return result
+    }
+  }
+}

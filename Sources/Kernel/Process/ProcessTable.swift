@@ -119,6 +119,19 @@ public enum ProcessTable {
     state.withLock { state in state.identifiers.identifiers.compactMap { state.identifiers[$0]?.process } }
   }
 
+  /// The identifiers of a process's children, the oldest first, zombies included.
+  @export(interface)
+  public static func children(of process: Process) -> [Int32] {
+    state.withLock { _ in
+      var result: [Int32] = []
+      process.children.visit { child in
+        result.append(child.pid)
+        return true
+      }
+      return result
+    }
+  }
+
   /// Counters for /proc/stat, /proc/loadavg and the tests that look for leaks.
   public struct Counters: Sendable {
     public var processes: Int

@@ -78,7 +78,7 @@ extension AddressSpace {
         return
       case .failed(let failure): throw failure
       case .below:
-        guard grow(to: page) else { throw .notMapped }
+        guard authority != .byDebugger, grow(to: page) else { throw .notMapped }
       case .outOfMemory:
         guard relief.find() else { throw .outOfMemory }
       }

@@ -385,6 +385,8 @@ extension AddressSpace {
     var anonymous = 0
     var object = 0
     var shared = 0
+    /// By node.
+    var nodes = InlineArray<8, Int>(repeating: 0)
     var all: Int { anonymous + object }
   }
 
@@ -396,6 +398,7 @@ extension AddressSpace {
         let entry = tables.entry(position)
         position = position &+ HugePage.size
         guard !entry.isEmpty else { continue }
+        result.nodes[min(entry.frame.node, 7)] += HugePagePool.framesPerPage
         if entry.isObjectPage {
           result.object += HugePagePool.framesPerPage
           // The object's own reference is the second one.

@@ -177,18 +177,4 @@ extension AddressSpace {
       for index in 0..<run.pageCount { run.frame.advanced(by: index).frame.release(count: Frames.pinBias) }
     }
   }
-
-  /// Pages of [start, end) in memory.
-  func residency(_ start: UInt64, _ end: UInt64) -> (all: Int, anonymous: Int, swapped: Int) {
-    tables.withLock { tables in
-      var result = (all: 0, anonymous: 0, swapped: 0)
-      tables.forEach(start, end) { _, entry in
-        if entry.isSwapped { result.swapped += 1 }
-        guard entry.isCounted else { return }
-        result.all += 1
-        if !entry.isObjectPage { result.anonymous += 1 }
-      }
-      return result
-    }
-  }
 }

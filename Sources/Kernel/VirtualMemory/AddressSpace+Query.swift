@@ -15,16 +15,13 @@ public struct AreaSnapshot {
   /// In bytes.
   public var offset: UInt64
   public var source: (any MappingSource)?
-  /// Pages in memory, and those of them that are private.
-  public var residentPages: Int
-  public var anonymousPages: Int
-  /// Pages on swap areas.
-  public var swappedPages: Int
+  /// The rule for its pages; nil where the thread's applies.
+  public var policy: MemoryPolicy?
+  let object: MemoryObject?
+  public var residency = Residency()
+
   /// Whether it maps an object without a name: shared anonymous memory.
-  public var isSharedAnonymous: Bool
-  /// Of an area of huge pages, which the counts above leave out: pages in memory, and those that others have too.
-  public var hugePages = 0
-  public var sharedHugePages = 0
+  public var isSharedAnonymous: Bool { @export(interface) get { object != nil && source == nil } }
 }
 
 /// Sums over a space; pages unless said otherwise.
@@ -102,12 +99,12 @@ extension AddressSpace {
 
   /// The areas in order, those that end behind `start`, `limit` of them at most.
   ///
-  /// - Complexity: O(areas), with `.residency` O(pages in memory).
+  /// - Complexity: O(areas); with `.residency` moreover O(pages in memory), and O(programs) for pages that several have.
   @export(interface)
   public func areas(
     _ detail: SnapshotDetail = .names, from start: UInt64 = 0, limit: Int = .max
   ) -> [AreaSnapshot] {
-    areas.withReadLock { state in
+    var result = areas.withReadLock { state in
       var result: [AreaSnapshot] = []
       result.reserveCapacity(min(state.map.count, limit))
       var next = state.map.firstEnding(after: start)
@@ -117,27 +114,31 @@ extension AddressSpace {
       }
       return result
     }
+    // Without the lock, which faults and mmap need.
+    if detail == .residency {
+      for index in result.indices where !result[index].flags.contains(.hugeTLB) {
+        result[index].residency += residency(result[index])
+      }
+    }
+    return result
   }
 
   private func snapshot(_ area: VirtualMemoryArea, _ detail: SnapshotDetail) -> AreaSnapshot {
-    var resident = (all: 0, anonymous: 0, swapped: 0)
-    var huge = HugeResidency()
-    if detail == .residency {
-      if area.flags.contains(.hugeTLB) {
-        huge = hugeResidency(area)
-      } else {
-        resident = residency(area.start, area.end)
-        if let object = area.object, object.isSwappable {
-          let first = area.pageOffset
-          resident.swapped += object.swappedPages(first..<first &+ area.length / pageSize)
-        }
-      }
-    }
-    return AreaSnapshot(
+    var snapshot = AreaSnapshot(
       start: area.start, end: area.end, protection: area.protection, flags: area.flags,
-      offset: area.pageOffset &* pageSize, source: area.source, residentPages: resident.all,
-      anonymousPages: resident.anonymous, swappedPages: resident.swapped,
-      isSharedAnonymous: area.object != nil && area.source == nil, hugePages: huge.all, sharedHugePages: huge.shared)
+      offset: area.pageOffset &* pageSize, source: area.source, policy: area.policy, object: area.object)
+    guard detail == .residency else { return snapshot }
+    if area.flags.contains(.hugeTLB) {
+      let huge = hugeResidency(area)
+      snapshot.residency.huge = huge.all
+      snapshot.residency.sharedHuge = huge.shared
+      snapshot.residency.nodes = huge.nodes
+    } else if let object = area.object, object.isSwappable {
+      // The object's own pages have no entries in tables while they are on swap areas.
+      let first = area.pageOffset
+      snapshot.residency.swapped = object.swappedPages(first..<first &+ area.length / pageSize)
+    }
+    return snapshot
   }
 
   // MARK: mincore

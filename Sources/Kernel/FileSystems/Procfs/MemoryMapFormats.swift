@@ -1,7 +1,8 @@
-// /proc/PID/maps and smaps (proc(5)).
+// /proc/PID/maps, smaps and smaps_rollup (proc(5)).
 
 import KernelCore
 import LinuxABI
+import VirtualMemory
 
 /// An area of an address space as maps and smaps show it.
 struct MapLine {
@@ -17,15 +18,9 @@ struct MapLine {
   var minor: UInt64 = 0
   var inode: UInt64 = 0
   var name = ByteString()
-  // For smaps, in pages.
-  var residentPages = 0
-  var anonymousPages = 0
-  var swappedPages = 0
   var isLocked = false
-  /// Of huge pages; their number in memory counts for nothing else.
   var isHuge = false
-  var hugePages = 0
-  var sharedHugePages = 0
+  var residency = Residency()
 }
 
 enum MemoryMapFormat {
@@ -58,30 +53,10 @@ enum MemoryMapFormat {
   }
 
   static func appendDetails(_ line: MapLine, to text: inout TextBuffer) {
-    let size = Int((line.end - line.start) / 1024)
-    let resident = line.residentPages * 4
-    let anonymous = line.anonymousPages * 4
-    // Which pages others map too is not known: what is no private copy counts as clean, and as shared when the mapping is.
-    let rest = max(0, resident - anonymous)
-    let isFileLike = line.inode != 0 || line.isShared
-    let rows: [(StaticString, Int)] = [
-      ("Size", size), ("KernelPageSize", line.isHuge ? 2048 : 4), ("MMUPageSize", line.isHuge ? 2048 : 4),
-      ("Rss", resident), ("Pss", resident),
-      ("Shared_Clean", isFileLike ? rest : 0), ("Shared_Dirty", 0), ("Private_Clean", isFileLike ? 0 : rest),
-      ("Private_Dirty", anonymous), ("Referenced", resident), ("Anonymous", anonymous), ("LazyFree", 0),
-      ("AnonHugePages", 0), ("ShmemPmdMapped", 0), ("FilePmdMapped", 0), ("Shared_Hugetlb", line.sharedHugePages * 4),
-      ("Private_Hugetlb", (line.hugePages - line.sharedHugePages) * 4), ("Swap", line.swappedPages * 4),
-      ("SwapPss", line.swappedPages * 4),
-      ("Locked", line.isLocked ? resident : 0),
-    ]
-    for (title, value) in rows {
-      let begin = text.count
-      text.append(title)
-      text.append(":")
-      text.pad(16 - (text.count - begin), with: 0x20)
-      text.append(decimal: UInt64(value), width: 8)
-      text.append(" kB\n")
-    }
+    append("Size", Int((line.end - line.start) / 1024), to: &text)
+    append("KernelPageSize", line.isHuge ? 2048 : 4, to: &text)
+    append("MMUPageSize", line.isHuge ? 2048 : 4, to: &text)
+    append(line.residency, divided: .whole, to: &text)
     text.append("THPeligible:    0\nVmFlags:")
     if line.isReadable { text.append(" rd") }
     if line.isWritable { text.append(" wr") }
@@ -91,5 +66,54 @@ enum MemoryMapFormat {
     if line.isLocked { text.append("lo ") }
     if line.isHuge { text.append("de ht ") }
     text.append("\n")
+  }
+
+  /// The text of smaps_rollup: all areas as one line, from the first one's start to the last one's end.
+  static func rollUp(_ range: Range<UInt64>, _ residency: Residency) -> TextBuffer {
+    var text = TextBuffer(reserving: 1024)
+    append(
+      MapLine(
+        start: range.lowerBound, end: range.upperBound, isReadable: false, isWritable: false, isExecutable: false,
+        isShared: false, offset: 0, name: "[rollup]"), to: &text)
+    append(residency, divided: .byOwner, to: &text)
+    return text
+  }
+
+  /// Whether proportional sizes are told for private memory, files and shared memory as well.
+  private enum Division { case whole, byOwner }
+
+  private static func append(_ residency: Residency, divided division: Division, to text: inout TextBuffer) {
+    append("Rss", residency.resident * 4, to: &text)
+    append("Pss", residency.share.kibibytes, to: &text)
+    append("Pss_Dirty", residency.ofDirty.kibibytes, to: &text)
+    if division == .byOwner {
+      append("Pss_Anon", residency.ofAnonymous.kibibytes, to: &text)
+      append("Pss_File", residency.ofFiles.kibibytes, to: &text)
+      append("Pss_Shmem", residency.ofMemory.kibibytes, to: &text)
+    }
+    append("Shared_Clean", residency.sharedClean * 4, to: &text)
+    append("Shared_Dirty", residency.sharedDirty * 4, to: &text)
+    append("Private_Clean", residency.privateClean * 4, to: &text)
+    append("Private_Dirty", residency.privateDirty * 4, to: &text)
+    append("Referenced", residency.referenced * 4, to: &text)
+    append("Anonymous", residency.anonymous * 4, to: &text)
+    // Apus merges no pages, frees at once what MADV_FREE gives away, and has large pages on the machine only.
+    for title in ["KSM", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"] as [StaticString] {
+      append(title, 0, to: &text)
+    }
+    append("Shared_Hugetlb", residency.sharedHuge * 4, to: &text)
+    append("Private_Hugetlb", (residency.huge - residency.sharedHuge) * 4, to: &text)
+    append("Swap", residency.swapped * 4, to: &text)
+    append("SwapPss", residency.ofSwapped.kibibytes, to: &text)
+    append("Locked", residency.ofLocked.kibibytes, to: &text)
+  }
+
+  private static func append(_ title: StaticString, _ value: Int, to text: inout TextBuffer) {
+    let begin = text.count
+    text.append(title)
+    text.append(":")
+    text.pad(16 - (text.count - begin), with: 0x20)
+    text.append(decimal: UInt64(value), width: 8)
+    text.append(" kB\n")
   }
 }

@@ -23,6 +23,7 @@ final class ProcessDirectory: ProcInode {
     case stat, status, statm, cmdline, comm, environ, maps, smaps, fd, fdinfo, exe, cwd, root, mounts, mountinfo
     case mountstats
     case limits, auxv, io, oom_score, oom_score_adj, wchan, cgroup, syscall, personality, loginuid, task, pagemap
+    case smaps_rollup, mem, clear_refs, children, numa_maps, map_files
     case fail_nth
 
     var name: ByteString {
@@ -55,13 +56,19 @@ final class ProcessDirectory: ProcInode {
       case .loginuid: "loginuid"
       case .task: "task"
       case .pagemap: "pagemap"
+      case .smaps_rollup: "smaps_rollup"
+      case .mem: "mem"
+      case .clear_refs: "clear_refs"
+      case .children: "children"
+      case .numa_maps: "numa_maps"
+      case .map_files: "map_files"
       case .fail_nth: "fail-nth"
       }
     }
 
     var kind: FileKind {
       switch self {
-      case .fd, .fdinfo, .task: .directory
+      case .fd, .fdinfo, .task, .map_files: .directory
       case .exe, .cwd, .root: .symbolicLink
       default: .regular
       }
@@ -70,7 +77,8 @@ final class ProcessDirectory: ProcInode {
 
   private func has(_ entry: Entry) -> Bool {
     switch entry {
-    case .task: reference.scope == .process
+    case .task, .map_files: reference.scope == .process
+    case .children: reference.scope == .thread
     case .fail_nth: FaultInjection.isEnabled
     default: true
     }
@@ -123,6 +131,8 @@ final class ProcessDirectory: ProcInode {
       return memory(entry) { program, start throws(Errno) in try ProcessText.maps(program, .names, from: start) }
     case .smaps:
       return memory(entry) { program, start throws(Errno) in try ProcessText.maps(program, .residency, from: start) }
+    case .smaps_rollup:
+      return memory(entry) { program, _ throws(Errno) in (try ProcessText.rollUp(program), nil) }
     case .mounts: return text(entry) { () throws(Errno) in MountFormat.mounts(try ProcessText.mounts(reference)) }
     case .mountinfo:
       return text(entry) { () throws(Errno) in MountFormat.mountInformation(try ProcessText.mounts(reference)) }
@@ -172,6 +182,15 @@ final class ProcessDirectory: ProcInode {
     case .fdinfo: return DescriptorDirectory(superblock, number(of: entry), reference, .information)
     case .task: return ThreadsDirectory(superblock, number(of: entry), reference)
     case .pagemap: return ProcPageMap(superblock, number(of: entry), reference)
+    case .mem: return ProcMemory(superblock, number(of: entry), reference)
+    case .clear_refs:
+      return text(entry, 0o200, sink: { value throws(Errno) in try ProcessText.clearReferences(reference, value) }) {
+        () throws(Errno) in throw .EINVAL
+      }
+    case .children: return text(entry) { () throws(Errno) in try ProcessText.children(reference) }
+    case .numa_maps:
+      return memory(entry) { program, start throws(Errno) in try ProcessText.nodes(program, reference, from: start) }
+    case .map_files: return MappedFilesDirectory(superblock, number(of: entry), reference)
     }
   }
 

@@ -6,6 +6,7 @@ import KernelCore
 import LinuxABI
 import PhysicalMemory
 import Process
+import Scheduling
 import Synchronization
 import VirtualMemory
 
@@ -76,13 +77,9 @@ enum ProcessText {
       line.major = UInt64(device.major)
       line.minor = UInt64(device.minor)
       line.inode = area.source?.mappingInode ?? 0
-      line.swappedPages = area.swappedPages
       line.isLocked = area.flags.contains(.locked)
-      line.residentPages = area.residentPages
-      line.anonymousPages = area.anonymousPages
       line.isHuge = area.flags.contains(.hugeTLB)
-      line.hugePages = area.hugePages
-      line.sharedHugePages = area.sharedHugePages
+      line.residency = area.residency
       if let source = area.source {
         line.name = source.mappingName
       } else if area.flags.contains(.heap) {
@@ -96,6 +93,61 @@ enum ProcessText {
       if detail == .residency { MemoryMapFormat.appendDetails(line, to: &text) }
     }
     return (text, areas.count < limit ? nil : areas.last?.end)
+  }
+
+  /// The sums of smaps over all areas.
+  static func rollUp(_ program: ProgramReference) throws(Errno) -> TextBuffer {
+    guard let space = try program.space() else { return TextBuffer() }
+    var sum = Residency()
+    var range: Range<UInt64> = 0..<0
+    while true {
+      let areas = space.areas(.residency, from: range.upperBound, limit: detailedAreasInPiece)
+      for area in areas {
+        range = (range.isEmpty ? area.start : range.lowerBound)..<area.end
+        sum += area.residency
+      }
+      if areas.count < detailedAreasInPiece { break }
+      if Thread.current.hasFatalSignal { throw .EINTR }
+    }
+    return MemoryMapFormat.rollUp(range, sum)
+  }
+
+  /// numa_maps, as `maps`.
+  static func nodes(
+    _ program: ProgramReference, _ reference: TaskReference, from start: UInt64
+  ) throws(Errno) -> (text: TextBuffer, next: UInt64?) {
+    guard let space = try program.space() else { return (TextBuffer(), nil) }
+    let usual = try reference.task().memoryPolicy
+    var text = TextBuffer(reserving: 2048)
+    let areas = space.areas(.residency, from: start, limit: detailedAreasInPiece)
+    for area in areas { NodeFormat.append(area, area.policy ?? usual, nodes: MemoryZone.nodeCount, to: &text) }
+    return (text, areas.count < detailedAreasInPiece ? nil : areas.last?.end)
+  }
+
+  /// A write to clear_refs (proc(5)).
+  static func clearReferences(_ reference: TaskReference, _ value: ByteString) throws(Errno) {
+    // 4 is for soft-dirty bits, which pagemap does not have.
+    guard let what = value.decimal(), [1, 2, 3, 5].contains(what) else { throw .EINVAL }
+    try reference.requireAccess()
+    guard let space = try space(reference) else { return }
+    switch what {
+    case 1: space.forgetUse(of: .all)
+    case 2: space.forgetUse(of: .anonymous)
+    case 3: space.forgetUse(of: .ofObjects)
+    default: space.forgetPeak()
+    }
+  }
+
+  /// The process's children. Which of its threads made them is not known: they are all the leader's.
+  static func children(_ reference: TaskReference) throws(Errno) -> TextBuffer {
+    let process = try reference.resolve().process
+    var text = TextBuffer()
+    guard reference.identifier == process.pid else { return text }
+    for child in ProcessTable.children(of: process) {
+      text.append(signed: Int64(child))
+      text.append(" ")
+    }
+    return text
   }
 
   static func limits(_ reference: TaskReference) throws(Errno) -> TextBuffer {

@@ -22,9 +22,19 @@ public final class FileMapping: MappingSource {
   @export(interface)
   public static func source(of file: OpenFile) -> FileMapping { FileMapping(file) }
 
+  /// The file that an area maps; nil for memory that has none.
+  @export(interface)
+  public static func of(_ area: AreaSnapshot) -> FileMapping? { area.source as? FileMapping }
+
+  public var path: Path { @export(interface) get { file.path } }
+  public var flags: OpenFlags { @export(interface) get { file.flags } }
+
   public var mappingName: ByteString {
     @export(interface) get {
-      file.displayName ?? PathWalk.describe(file.path, from: FileMapping.root(above: file.path)).text
+      if let name = file.displayName { return name }
+      var name = PathWalk.describe(file.path, from: FileMapping.root(above: file.path)).text
+      if file.path.dentry.isDeleted { name.append(" (deleted)") }
+      return name
     }
   }
 

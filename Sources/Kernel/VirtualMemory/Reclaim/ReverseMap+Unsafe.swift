@@ -146,6 +146,20 @@ enum ReverseMap {
     }
   }
 
+  /// Calls `body` with `limit` spaces from the one at `place` on, and says whether they were the last. Who comes or goes between
+  /// two calls may be missed, or visited twice.
+  func visitMembers(from place: inout Int, limit: Int, _ body: (AddressSpace) -> Void) -> Bool {
+    ReverseMap.owners.withLock { _ in
+      let end = unsafe min(place + limit, members.count)
+      while place < end {
+        // SAFETY: in the list, hence alive.
+        unsafe members[place]._withUnsafeGuaranteedRef { body($0) }
+        place += 1
+      }
+      return unsafe place >= members.count
+    }
+  }
+
   /// Calls `body` with each space until it says that there are no more entries to be found. Under the lock.
   func forEachMember(_ body: (AddressSpace) -> WalkStep) {
     let count = unsafe members.count

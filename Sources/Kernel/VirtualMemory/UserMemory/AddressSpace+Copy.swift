@@ -30,21 +30,28 @@ extension AddressSpace {
     }
   }
 
-  /// `copyIn` for a debugger: reads what the program itself could make readable.
+  /// `copyIn` for a debugger: reads what the program itself could make readable; the bytes up to the first that cannot be.
   @export(interface)
-  public func inspect(_ address: UInt64, count: Int, to target: UnsafeMutableRawPointer) -> Int {
-    unsafe transfer(address, count, .read, .byDebugger) { pointer, offset, count in
-      // SAFETY: as above.
-      unsafe (target + offset).copyMemory(from: pointer, byteCount: count)
+  public func inspect(_ address: UInt64, count: Int) -> [UInt8] {
+    unsafe [UInt8](unsafeUninitializedCapacity: max(0, count)) { buffer, initialized in
+      guard let target = buffer.baseAddress else { return }
+      initialized = unsafe transfer(address, count, .read, .byDebugger) { pointer, offset, count in
+        // SAFETY: as above; the array has room for `count` bytes.
+        unsafe UnsafeMutableRawPointer(target + offset).copyMemory(from: pointer, byteCount: count)
+      }
     }
   }
 
-  /// `copyOut` for a debugger: private memory is written although the program may not (breakpoints).
+  /// `copyOut` for a debugger: private memory is written although the program may not (breakpoints). Returns how many bytes
+  /// could be.
   @export(interface)
-  public func patch(_ address: UInt64, from source: UnsafeRawPointer, count: Int) -> Int {
-    unsafe transfer(address, count, .write, .byDebugger) { pointer, offset, count in
-      // SAFETY: as above.
-      unsafe pointer.copyMemory(from: source + offset, byteCount: count)
+  public func patch(_ address: UInt64, _ bytes: [UInt8]) -> Int {
+    unsafe bytes.withUnsafeBytes { source in
+      guard let base = source.baseAddress else { return 0 }
+      return unsafe transfer(address, source.count, .write, .byDebugger) { pointer, offset, count in
+        // SAFETY: as above.
+        unsafe pointer.copyMemory(from: base + offset, byteCount: count)
+      }
     }
   }
 

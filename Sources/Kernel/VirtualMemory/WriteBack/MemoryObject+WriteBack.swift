@@ -254,4 +254,14 @@ extension MemoryObject {
       pages.withLock { $0.tree.hasTag(ObjectPages.dirtyTag) || $0.tree.hasTag(ObjectPages.writeBackTag) }
     }
   }
+
+  /// Which of the 64 pages from `first` on differ from the store, a bit for each.
+  func unstored(from first: UInt64) -> UInt64 {
+    pages.withLock { pages in
+      guard pages.tree.hasTag(ObjectPages.dirtyTag) || pages.tree.hasTag(ObjectPages.writeBackTag) else { return 0 }
+      var result: UInt64 = 0
+      for index in 0..<64 as Range<UInt64> where pages.isUnstored(first &+ index) { result |= 1 << index }
+      return result
+    }
+  }
 }
