@@ -74,6 +74,21 @@ static void unmount_all(void) {
 static uint64_t total_calls, kicks, kills;
 static uint64_t endings[128];  // of lives: by exit status, or 64 + signal
 
+// The record lies where calls of the fuzzer may write.
+static uint64_t calls_of(struct worker *w) {
+  uint64_t calls = *(volatile uint64_t *)&w->calls;
+  return calls > options.calls ? 0 : calls;
+}
+
+// Signals that a call has asked for on a descriptor that all lives have in common would end every life at once.
+static void calm_streams(void) {
+  for (int file = 0; file < 3; file++) {
+    fcntl(file, F_SETFL, fcntl(file, F_GETFL) & ~O_ASYNC);
+    fcntl(file, F_SETOWN, 0);
+    fcntl(file, F_SETSIG, 0);
+  }
+}
+
 // Interrupts workers that made no call between two looks, and kills those that do not react.
 static void look_after(uint64_t seen[WORKERS], int stuck[WORKERS]) {
   for (int i = 0; i < WORKERS; i++) {
@@ -94,13 +109,13 @@ static void look_after(uint64_t seen[WORKERS], int stuck[WORKERS]) {
       kills++;
       killed_here[i / 8] = true;
       kill(process, SIGKILL);
-      total_calls += w->calls;
+      total_calls += calls_of(w);
       w->thread = 0;
       stuck[i] = 0;
     } else if (stuck[i] % 2 == 0) {
       kicks++;
       if (syscall(SYS_tgkill, process, thread, SIGUSR1) < 0 && errno == ESRCH) {
-        total_calls += w->calls;
+        total_calls += calls_of(w);
         w->thread = 0;
       }
     }
@@ -113,6 +128,7 @@ static void run_round(int lives, bool root) {
   int stuck[WORKERS] = {0}, idle[8] = {0}, left = lives;
   memset(killed_here, 0, sizeof killed_here);
   memset(shared->workers, 0, sizeof shared->workers);
+  calm_streams();
   for (life_number = 0; life_number < lives; life_number++) {
     char directory[256];
     life_is_root = root && life_number == 0;
@@ -160,7 +176,7 @@ static void run_round(int lives, bool root) {
   }
   end_others();
   await_innocent(looks);
-  for (int i = 0; i < WORKERS; i++) total_calls += shared->workers[i].calls;
+  for (int i = 0; i < WORKERS; i++) total_calls += calls_of(&shared->workers[i]);
   unmount_all();
   for (int i = 0; i < lives; i++) {
     char directory[256];

@@ -71,7 +71,8 @@ public enum Log {
   static let capacity = 512
 
   private struct State {
-    var records: [LogRecord] = []
+    /// A ring: nothing is allocated or given back under the lock.
+    var records = [LogRecord?](repeating: nil, count: capacity)
     var next: UInt64 = 0
     var allowances = [MessageAllowance](repeating: MessageAllowance(), count: LogSource.allCases.count)
   }
@@ -96,16 +97,14 @@ public enum Log {
     let text = ByteString(message).printable
     let time = Clock.monotonicNanoseconds
     let forConsole = level <= consoleLevel
+    // The record that this one replaces is released when the lock is not held.
+    var replaced: LogRecord?
     let (shown, suppressed): (Bool, Int) = state.withLock { state in
       let admission =
         forConsole || source == .user ? state.allowances[source.rawValue].admit(at: time) : (shown: true, suppressed: 0)
       if source == .user, !admission.shown { return (false, 0) }
-      let record = LogRecord(sequence: state.next, level: level, time: time, text: text)
-      if state.records.count < capacity {
-        state.records.append(record)
-      } else {
-        state.records[Int(state.next % UInt64(capacity))] = record
-      }
+      replaced = LogRecord(sequence: state.next, level: level, time: time, text: text)
+      swap(&state.records[Int(state.next % UInt64(capacity))], &replaced)
       state.next += 1
       return admission
     }
@@ -117,12 +116,17 @@ public enum Log {
   /// The records that are still kept, oldest first, from sequence number `first` on.
   @export(interface)
   public static func records(from first: UInt64 = 0) -> [LogRecord] {
+    var records: [LogRecord] = []
+    records.reserveCapacity(capacity)
     state.withLock { state in
       let oldest = state.next > UInt64(capacity) ? state.next - UInt64(capacity) : 0
-      let start = max(first, oldest)
-      guard start < state.next else { return [] }
-      return (start..<state.next).map { state.records[Int($0 % UInt64(capacity))] }
+      var sequence = max(first, oldest)
+      while sequence < state.next {
+        if let record = state.records[Int(sequence % UInt64(capacity))] { records.append(record) }
+        sequence += 1
+      }
     }
+    return records
   }
 
   /// For tests of panics: ends the kernel with the log locked.

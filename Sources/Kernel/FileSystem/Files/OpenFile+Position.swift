@@ -1,7 +1,33 @@
 // The file position, for files that read and write at one place after the other.
 
+import KernelCore
 import LinuxABI
 import Scheduling
+import Synchronization
+
+/// The position of an open file. Calls that move it exclude each other; anybody may ask where it is now, also in the middle of a call.
+public final class FilePosition {
+  private let lock = SleepLock(.filePosition)
+  private let value = Atomic<UInt64>(0)
+
+  public var current: UInt64 {
+    @inline(__always) get { value.load(ordering: .relaxed) }
+  }
+
+  /// Runs `body`, which may move the position, with the lock held. Not recursive.
+  @inline(__always)
+  public func withLock<Result, Failure: Error>(
+    _ body: (inout UInt64) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    lock.acquire()
+    var position = value.load(ordering: .relaxed)
+    defer {
+      value.store(position, ordering: .relaxed)
+      lock.release()
+    }
+    return try body(&position)
+  }
+}
 
 extension OpenFile {
   /// Runs `body` with the offset, or with the file's position, which moves on by the result.

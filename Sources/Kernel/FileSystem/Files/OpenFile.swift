@@ -19,7 +19,7 @@ open class OpenFile {
   private final let references = Atomic<Int>(0)
   private static var closed: Int { .min / 2 }
   /// The file position, for files that have one.
-  public final let position: Scheduling.Mutex<UInt64>?
+  public final let position: FilePosition?
   /// SIGIO's receiver (fcntl F_SETOWN): a process id, or minus a group's. Recorded, and told by F_GETOWN.
   public final let signalOwner = Atomic<Int32>(0)
   /// The epoll items that watch the file; guarded by EventPoll.
@@ -37,7 +37,7 @@ open class OpenFile {
     // What F_GETFL shows: the flags that only open(2) itself looks at are gone.
     let transient = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC
     flagBits = Atomic(flags.rawValue & ~transient)
-    position = isSeekable ? Mutex(0, rank: .filePosition) : nil
+    position = isSeekable ? FilePosition() : nil
     account.charge(OpenFile.kernelBytes)
   }
 

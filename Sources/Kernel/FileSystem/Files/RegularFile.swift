@@ -117,7 +117,7 @@ open class RegularFile: OpenFile {
     switch request {
     case FIONREAD:
       let size = try inode.size()
-      let here = position?.withLock { $0 } ?? 0
+      let here = position?.current ?? 0
       let rest = Int64(truncatingIfNeeded: size) - Int64(truncatingIfNeeded: here)
       try UserMemory.write(Int32(truncatingIfNeeded: rest), to: argument)
       return 0

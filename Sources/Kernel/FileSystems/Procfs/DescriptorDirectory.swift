@@ -83,7 +83,7 @@ final class DescriptorDirectory: ProcInode {
     if (try? table.isCloseOnExec(descriptor)) == true { flags |= UInt64(O_CLOEXEC) }
     var text = TextBuffer()
     text.append("pos:\t")
-    text.append(decimal: file.position?.withLock { $0 } ?? 0)
+    text.append(decimal: file.position?.current ?? 0)
     text.append("\nflags:\t0")
     text.append(octal: flags)
     text.append("\nmnt_id:\t")

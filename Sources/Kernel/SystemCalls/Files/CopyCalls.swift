@@ -57,8 +57,8 @@ public enum CopyCalls {
       guard file.inode.kind == .regular, file.position != nil else { throw .EINVAL }
     }
     guard input.flags.allowsReading, output.flags.allowsWriting, !output.flags.contains(.append) else { throw .EBADF }
-    let start = from ?? input.position?.withLock { $0 } ?? 0
-    let target = to ?? output.position?.withLock { $0 } ?? 0
+    let start = from ?? input.position?.current ?? 0
+    let target = to ?? output.position?.current ?? 0
     if input.inode === output.inode {
       let length = min(frame.a4, MAX_RW_COUNT)
       if start < target &+ length, target < start &+ length { throw .EINVAL }

@@ -178,7 +178,7 @@ public enum FileDescriptorCalls {
     let base: Int64
     switch Int32(request.l_whence) {
     case SEEK_SET: base = 0
-    case SEEK_CUR: base = Int64(clamping: file.position?.withLock { $0 } ?? 0)
+    case SEEK_CUR: base = Int64(clamping: file.position?.current ?? 0)
     case SEEK_END: base = Int64(clamping: try file.inode.size())
     default: throw .EINVAL
     }

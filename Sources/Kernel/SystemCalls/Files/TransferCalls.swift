@@ -160,7 +160,7 @@ public enum TransferCalls {
     if file.flags.contains(.append) {
       start = try file.inode.size()
     } else {
-      start = offset ?? file.position?.withLock { $0 } ?? 0
+      start = offset ?? file.position?.current ?? 0
     }
     guard buffer.remaining > 0 else { return }
     guard start < limit else {
