@@ -75,6 +75,16 @@ if section options; then
   verify "a root that is no directory" 125 '' "apus: --root: '/etc/passwd' is not a directory*" "$apus" run --root /etc/passwd -- true
   verify "a root that is missing" 125 '' "apus: --root: '/none': No such file*" "$apus" run --root /none -- true
   verify "a bind without destination" 125 '' "*'/tmp' is not SRC:DST*" "$apus" run --bind /tmp -- true
+  verify "a bind over the kernel's /proc" 125 '' "*'/tmp:/proc': /proc is made by the sandbox's own kernel*--bind /tmp:/mnt*" \
+    "$apus" run --bind /tmp:/proc -- true
+  verify "a bind over the kernel's /dev" 125 '' "*/dev is made by*--disk FILE*" "$apus" run --bind /tmp://dev/ -- true
+  verify "an environment variable without a name" 125 '' "*'=x' is not KEY or KEY=value*" "$apus" run --env =x -- true
+  verify "an environment variable with a newline in its name" 125 '' '*no control characters*' "$apus" run --env $'A\nB=x' -- true
+  inside "an environment variable with a newline in its value" 0 $'a\nb' '' --env A=$'a\nb' -- busybox sh -c 'echo "$A"'
+  verify "kernel options that are too long" 125 '' '*of more than 2048 characters*' \
+    "$apus" run --append "$(printf %02048d 0)" -- true
+  verify "kernel options that cannot be printed" 125 '' '*printable characters*' "$apus" run --append $'slob\n' -- true
+  inside "long kernel options" 0 'alive' '' --append "$(printf x%02046d 0)" -- echo alive
   verify "another machine" 125 '' "*Please provide one of 'auto' and 'user'*" "$apus" run --machine kvm -- true
   verify "a missing kernel" 125 '' "apus: --kernel: '/none': No such file*" "$apus" run --kernel /none -- true
   verify "a kernel that is no ELF file" 125 '' 'apus: *' "$apus" run --kernel /etc/passwd -- true
@@ -533,6 +543,27 @@ print(min(sum(1 for size in sizes() if size == 4), 40000))'
   holds "nor zombies" soon no_zombies
   kill "$monitor" 2>/dev/null
   wait "$monitor" 2>/dev/null
+  # The monitor fails on a terminal, by a signal that somebody sends or of its own: it says so, and the terminal is as it was.
+  holds "a monitor that fails ends with 125 and restores the terminal" python3 - "$apus" <<'END'
+import os, pty, signal, sys, termios
+for number in signal.SIGSEGV, signal.SIGILL, signal.SIGFPE, signal.SIGBUS, signal.SIGSYS:
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    child = os.fork()
+    if child == 0:
+        os.login_tty(slave)
+        os.execv(sys.argv[1], ["apus", "run", "--", "busybox", "sh", "-c", "echo begun; sleep 600"])
+    text = b""
+    while b"begun" not in text: text += os.read(master, 4096)
+    raw = termios.tcgetattr(slave)
+    os.kill(child, number)
+    _, status = os.waitpid(child, 0)
+    os.set_blocking(master, False)
+    text += os.read(master, 4096)
+    message = b"apus: the monitor failed: signal %d, sent by process %d at" % (number, os.getpid())
+    ok = raw != before and termios.tcgetattr(slave) == before and message in text
+    if not ok or os.waitstatus_to_exitcode(status) != 125: sys.exit("%s: %d %s" % (number, status, text))
+END
   # The monitor itself is killed: nothing of it stays.
   "$apus" run -- busybox sh -c 'echo begun; sleep 600' </dev/null >"$scratch/out" 2>/dev/null &
   monitor=$!

@@ -69,8 +69,24 @@ struct BindArgument: Equatable {
     guard parts[1].hasPrefix("/"), parts[1].contains(where: { $0 != "/" }) else {
       throw ValidationError("'\(text)': the path in the sandbox must be absolute and not the root, got '\(parts[1])'")
     }
+    if let own = Self.kernelDirectory(parts[1]) {
+      let meant = own == "/dev" ? "; --disk FILE makes /dev/vda of a file" : ""
+      throw ValidationError(
+        "'\(text)': \(own) is made by the sandbox's own kernel, and programs need it; show the directory at another place, "
+          + "such as --bind \(parts[0]):/mnt\(meant)")
+    }
     source = parts[0]
     destination = parts[1]
+  }
+
+  /// Which of the kernel's own directories a path names, with whatever dots and slashes.
+  private static func kernelDirectory(_ path: String) -> String? {
+    var names: [Substring] = []
+    for name in path.split(separator: "/") where name != "." {
+      if name == ".." { _ = names.popLast() } else { names.append(name) }
+    }
+    let name = "/" + names.joined(separator: "/")
+    return ["/dev", "/proc", "/sys"].contains(name) ? name : nil
   }
 }
 
@@ -128,6 +144,10 @@ struct EnvironmentArgument: Equatable {
     guard !text.isEmpty, equals != text.startIndex else { throw ValidationError("'\(text)' is not KEY or KEY=value") }
     name = String(text[..<(equals ?? text.endIndex)])
     value = equals.map { String(text[text.index(after: $0)...]) }
+    guard name.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f }) else {
+      throw ValidationError(
+        "the name of an environment variable has no control characters, such as a newline: KEY or KEY=value")
+    }
   }
 }
 

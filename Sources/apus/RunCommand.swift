@@ -161,6 +161,8 @@ struct RunCommand: ParsableCommand {
   var command: [String] = []
 
   static let maximumCPUs = 64
+  /// The bytes of Linux's command line (COMMAND_LINE_SIZE), the spaces behind the options among them.
+  static let mostKernelOptions = 2048
 
   /// Boots the machine; this process ends with the exit status of the command.
   func start() throws -> Never {
@@ -234,6 +236,9 @@ struct RunCommand: ParsableCommand {
         throw MonitorFailure("--append: kernel options are words of printable characters, separated by spaces")
       }
       return options
+    }
+    guard append.reduce(0, { $0 + $1.utf8.count + 1 }) <= Self.mostKernelOptions else {
+      throw MonitorFailure("--append: kernel options of more than \(Self.mostKernelOptions) characters altogether")
     }
     configuration.showsStatistics = statistics
     configuration.kernelPath = try kernelPath()

@@ -48,12 +48,31 @@ private func refusal(_ body: () throws -> Void) -> String? {
     }
   }
 
+  @Test(arguments: [
+    ("/proc", "/proc"), ("/dev/", "/dev"), ("//sys", "/sys"), ("/./proc/.", "/proc"), ("/mnt/../dev", "/dev"),
+    ("/../proc/self/..", "/proc"),
+  ])
+  func `a bind does not take the place of the kernel's own directories`(path: String, own: String) {
+    let message = refusal { _ = try BindArgument("a:\(path)") }
+    #expect(
+      message?.contains("\(own) is made by the sandbox's own kernel") == true
+        && message?.contains("--bind a:/mnt") == true)
+  }
+
+  @Test(arguments: ["/dev/shm", "/procs", "/mnt/proc", "/sys2", "/..dev"])
+  func `a bind may be beside or beneath them`(path: String) throws {
+    #expect(try BindArgument("a:\(path)").destination == path)
+  }
+
   @Test func `an environment variable is split at the first equals sign`() throws {
     let variable = try EnvironmentArgument("A=b=c")
     #expect(variable.name == "A" && variable.value == "b=c")
     #expect(try EnvironmentArgument("A=").value == "")
     #expect(try EnvironmentArgument("A").value == nil)
-    for text in ["", "=b"] { #expect(refusal { _ = try EnvironmentArgument(text) } != nil, "\(text)") }
+    #expect(try EnvironmentArgument("A=b\nc").value == "b\nc")
+    for text in ["", "=b", "A\nB=c", "\n", "A\u{1b}=c"] {
+      #expect(refusal { _ = try EnvironmentArgument(text) } != nil, "\(text)")
+    }
   }
 
   @Test func `a user is one or two numbers below the one that means unchanged`() throws {

@@ -38,6 +38,7 @@ public enum Monitor {
     let trap = unsafe unsafeBitCast(
       image.kernelTrap, to: (@convention(c) (UnsafeMutablePointer<machine_trap_frame>?) -> Void).self)
     unsafe um_set_kernel(UInt64(image.base), UInt64(image.end), trap)
+    unsafe um_set_last_act { console_host_restore() }
 
     if let seconds = configuration.timeoutSeconds {
       let nanoseconds = UInt64(min(seconds, 1e9) * 1e9)

@@ -5,6 +5,7 @@
 #include "internal.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -13,6 +14,10 @@ uint64_t um_image_base;
 static uint64_t image_end;
 static void (*kernel_trap)(struct machine_trap_frame *);
 static uint64_t refusable_call;
+
+static void (*last_act)(void);
+
+void um_set_last_act(void (*act)(void)) { last_act = act; }
 
 void um_set_refusable_call(uint64_t place) { refusable_call = place; }
 
@@ -52,29 +57,37 @@ static void refuse_call(siginfo_t *information, greg_t *registers) {
   um_call3(SYS_write, 2, text, end - text);
 }
 
+// Whether another process sent the signal: no instruction of ours is at fault (sigaction(2), si_code).
+static bool is_sent(const siginfo_t *information) { return information->si_code <= 0; }
+
+// The monitor's own end. Whoever sent the signal, it does not go on: status 125, and the terminal is as it was.
 static void report_and_die(int number, siginfo_t *information, const greg_t *registers) {
   char text[200], *end = append(text, "apus: the monitor failed: ");
-  if (number == SIGSYS) {
+  if (number == SIGSYS && !is_sent(information)) {
     end = append(end, "its confinement does not allow system call ");
     end = append_number(end, (uint64_t)information->si_syscall, 10);
   } else {
     end = append(end, "signal ");
     end = append_number(end, (uint64_t)number, 10);
-    end = append(end, ", address 0x");
-    end = append_number(end, (uint64_t)registers[REG_CR2], 16);
+    end = append(end, is_sent(information) ? ", sent by process " : ", address 0x");
+    if (is_sent(information)) end = append_number(end, (uint64_t)information->si_pid, 10);
+    else end = append_number(end, (uint64_t)registers[REG_CR2], 16);
   }
   end = append(end, " at 0x");
   end = append_number(end, (uint64_t)registers[REG_RIP], 16);
   *end++ = '\n';
   um_call3(SYS_write, 2, text, end - text);
-  if (number == SIGSYS) um_call1(SYS_exit_group, 125);
-  signal(number, SIG_DFL);  // and again, for the host's own report
+  void (*act)(void) = last_act;
+  last_act = NULL;  // it may fail itself
+  if (act) act();
+  um_call1(SYS_exit_group, 125);
 }
 
 static void handler(int number, siginfo_t *information, void *argument) {
   ucontext_t *context = argument;
   greg_t *r = context->uc_mcontext.gregs;
   uint64_t rip = (uint64_t)r[REG_RIP];
+  if (is_sent(information)) report_and_die(number, information, r);
   if (number == SIGSYS && refusable_call && rip == refusable_call) {
     refuse_call(information, r);
     return;

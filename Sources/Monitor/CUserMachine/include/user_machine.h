@@ -79,6 +79,9 @@ uint64_t um_xstate_size(void);
 // The kernel image: a processor exception whose rip lies in the range calls `trap` on the interrupted stack.
 void um_set_kernel(uint64_t image_base, uint64_t image_end, void (*trap)(struct machine_trap_frame *));
 
+// What is done last when the monitor fails by a signal: it ends with a message and status 125. Called in a signal handler.
+void um_set_last_act(void (*act)(void));
+
 // Makes the calling thread CPU `index`: pins it to a host CPU and gives it an alternate signal stack.
 int64_t um_cpu_attach(uint64_t index);
 void um_cpu_detach(void);
