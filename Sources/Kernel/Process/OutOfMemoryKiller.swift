@@ -114,9 +114,11 @@ public final class OutOfMemoryKiller: OutOfMemoryPolicy {
     return claims.filter { $0.user == worst.user }.max { $0.badness < $1.badness }
   }
 
-  /// Memory for a fault of `task` could not be found: it cannot go on.
+  /// Memory for an access of `task`, the calling thread, could not be found: it cannot go on. A program that must not be killed
+  /// waits as long as the end of another one may help; the access is tried again.
   func endCurrent(_ task: Task) {
     guard !task.hasFatalSignal else { return }
+    if task.process.outOfMemoryAdjustment.load(ordering: .relaxed) <= -1000, memoryExhausted() { return }
     Log.error("Out of memory: killed process \(task.process.pid) (\(task.commandName.string))", from: .memory)
     kills.add(1, ordering: .relaxed)
     task.process.beginExit(.killed(SIGKILL))

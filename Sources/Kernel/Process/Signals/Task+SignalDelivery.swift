@@ -4,6 +4,7 @@ import KernelCore
 import LinuxABI
 import Scheduling
 import Synchronization
+import VirtualMemory
 
 extension Task {
   /// Does everything that `attention` asks for. Afterwards either the task is exiting, or user code may run.
@@ -48,13 +49,32 @@ extension Task {
       }
       finishInterruptedCall(handler: action)
       do throws(Errno) {
-        try pushSignalFrame(information, action)
+        try pushFrameWhenPossible(information, action)
         blockDuringHandler(signal, action)
       } catch {
         // No stack to run the handler on: Linux forces SIGSEGV, fatal when it was SIGSEGV's own handler.
         if signal == SIGSEGV { _ = actions.exchange(SIGSEGV, SignalAction()) }
         Signals.force(.kernel(SIGSEGV), on: self)
       }
+    }
+  }
+
+  /// Sets a handler up. Where memory for the stack is missing it is not the program's fault: that comes as by a write of its own.
+  private func pushFrameWhenPossible(_ information: SignalInformation, _ action: SignalAction) throws(Errno) {
+    do throws(Errno) { try pushSignalFrame(information, action) } catch {
+      let top = signalStack(action)
+      var page = (top &- Self.largestSignalFrame) & ~4095
+      while page < top {
+        do throws(FaultFailure) {
+          try runningAddressSpace.handleFault(at: page, access: .write)
+          page &+= 4096
+        } catch {
+          guard error == .outOfMemory else { break }
+          OutOfMemoryKiller.shared.endCurrent(self)
+          if hasFatalSignal { throw .EFAULT }
+        }
+      }
+      try pushSignalFrame(information, action)
     }
   }
 

@@ -28,10 +28,7 @@ extension Task {
     guard action.has(SA_RESTORER) else { throw .EFAULT }
     // SAFETY (here and below): the task is in the kernel, its registers are nobody else's.
     let before = unsafe registers.pointee
-    let wasOnAlternateStack = alternateStack.contains(before.rsp)
-    var stack = before.rsp &- 128
-    let entersAlternateStack = action.has(SA_ONSTACK) && alternateStack.size != 0 && !wasOnAlternateStack
-    if entersAlternateStack { stack = alternateStack.base &+ alternateStack.size }
+    var stack = signalStack(action)
 
     var frame = linux_rt_sigframe()
     frame.return_address = action.restorer
@@ -43,7 +40,7 @@ extension Task {
       frame.ucontext.flags = UC_FP_XSTATE
     }
     stack = ((stack &- UInt64(MemoryLayout<linux_rt_sigframe>.size)) & ~15) &- 8
-    if wasOnAlternateStack || entersAlternateStack {
+    if alternateStack.contains(before.rsp) || entersAlternateStack(action) {
       guard alternateStack.contains(stack) || alternateStack.flags & SS_AUTODISARM != 0 else { throw .EFAULT }
     }
     frame.ucontext.flags |= UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS
@@ -69,6 +66,17 @@ extension Task {
     // The handler starts with the direction flag clear (ABI 3.2.1) and without single-stepping.
     after.eflags &= ~(0x400 | 0x100 | 0x10000)
     unsafe registers.pointee = after
+  }
+
+  /// Below what a handler's frame lies.
+  func signalStack(_ action: SignalAction) -> UInt64 {
+    if entersAlternateStack(action) { return alternateStack.base &+ alternateStack.size }
+    return unsafe registers.pointee.rsp &- 128
+  }
+
+  private func entersAlternateStack(_ action: SignalAction) -> Bool {
+    let stack = unsafe registers.pointee.rsp
+    return action.has(SA_ONSTACK) && alternateStack.size != 0 && !alternateStack.contains(stack)
   }
 
   /// Stores the image with the marks for its readers.
