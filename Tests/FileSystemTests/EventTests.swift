@@ -57,6 +57,37 @@ import Testing
     poll.release()
   }
 
+  @Test func `files that stay ready take turns, and one that has ended or is no longer ready is not told of`() throws {
+    let poll = EventPoll(flags: [])
+    let outer = EventPoll(flags: [])
+    poll.acquire()
+    outer.acquire()
+    let counters = (0..<5).map { _ in EventCounter(1, .counter, flags: .nonBlocking) }
+    for (index, counter) in counters.enumerated() {
+      counter.acquire()
+      try poll.add(Int32(index), counter, events: POLLIN, data: UInt64(index))
+    }
+    try outer.add(9, poll, events: POLLIN, data: 9)
+    func next() throws -> UInt64? { try poll.wait(limit: 1, until: .distantPast).first?.data }
+    #expect(try (0..<7).map { _ in try next() } == [0, 1, 2, 3, 4, 0, 1])
+    // Emptied, removed, closed: three and four are left, in their order.
+    _ = try counters[2].readBytes(at: nil, count: 8)
+    try poll.remove(0, counters[0])
+    counters[1].release()
+    #expect(try (0..<4).map { _ in try next() } == [3, 4, 3, 4])
+    #expect(try outer.wait(limit: 10, until: .distantPast).first?.data == 9)
+    for index in [3, 4] { _ = try counters[index].readBytes(at: nil, count: 8) }
+    #expect(try outer.wait(limit: 10, until: .distantPast).isEmpty)
+    #expect(try next() == nil && poll.poll() == [])
+    _ = try counters[2].writeBytes([1, 0, 0, 0, 0, 0, 0, 0], at: nil)
+    #expect(try outer.wait(limit: 10, until: .distantPast).first?.data == 9)
+    #expect(try next() == 2)
+    for index in [0, 2, 3, 4] { counters[index].release() }
+    #expect(try next() == nil)
+    outer.release()
+    poll.release()
+  }
+
   @Test func `epoll instances that would watch each other in a circle are refused`() throws {
     let first = EventPoll(flags: [])
     let second = EventPoll(flags: [])

@@ -1,7 +1,9 @@
 // epoll(7). Each watched file has an item, whose entries sit in the file's wait queues for as long as it is watched. A
-// wake-up of the file puts the item on the ready list; epoll_wait takes items from the list, asks the file what is
-// really there, and puts level-triggered ones back.
+// wake-up of the file puts the item on the ready list; epoll_wait goes through the list and asks each file what is really there. An item
+// leaves the list when its file has nothing, or has been told of for an edge: never while it is asked, so that nobody else who looks
+// finds less than there is. Whatever happens to one item takes constant time, however many there are.
 
+import DataStructures
 import KernelCore
 import LinuxABI
 import Scheduling
@@ -12,7 +14,9 @@ public final class EventPoll: OpenFile {
   private struct State {
     var items: [ItemKey: EventPollItem] = [:]
     /// Items to look at, in the order of their events.
-    var ready: [EventPollItem] = []
+    let ready = IntrusiveList<ReadyItems>()
+    /// How many of them some epoll_wait is asking now.
+    var asked = 0
   }
   struct ItemKey: Hashable {
     var descriptor: Int32
@@ -26,7 +30,9 @@ public final class EventPoll: OpenFile {
 
   // Wake-ups arrive with the file's wait queue locked, so this lock is below that one.
   private let state = SpinLock(State(), rank: .eventPoll)
-  private let queue = WaitQueue()
+  /// Threads in epoll_wait, and those who watch or poll the instance itself.
+  private let waiters = WaitQueue()
+  private let observers = WaitQueue()
   /// Serialises epoll_ctl, which walks into files and other instances.
   private static let control = SleepLock(.pollControl)
   /// How many instances may watch the same one.
@@ -54,24 +60,26 @@ public final class EventPoll: OpenFile {
   public func add(_ descriptor: Int32, _ file: OpenFile, events: UInt32, data: UInt64) throws(Errno) {
     guard file.isPollable else { throw .EPERM }
     guard file !== self else { throw .EINVAL }
-    // The dictionary and the list of ready items grow under a spin lock.
-    let (count, capacity) = state.withLock { ($0.items.count, min($0.items.capacity, $0.ready.capacity)) }
+    // The dictionary grows under a spin lock.
+    let (count, capacity) = state.withLock { ($0.items.count, $0.items.capacity) }
     try KernelMemory.admitGrowth(count: count, capacity: capacity, stride: 48)
     Self.control.acquire()
     defer { Self.control.release() }
     if let inner = file.eventPoll {
       if events & EPOLLEXCLUSIVE != 0 { throw .EINVAL }
       // The paths through instances are walked: few may lead to one (Linux: reverse_path_check).
-      guard Self.watchers.withLock({ _ in file.watchers.count }) < Self.mostOuterInstances else { throw .EINVAL }
+      let outer = Self.watchers.withLock { _ in file.watchers?.count ?? 0 }
+      guard outer < Self.mostOuterInstances else { throw .EINVAL }
       guard inner.depth(below: 5, avoiding: self) else { throw .ELOOP }
     }
     let key = ItemKey(descriptor: descriptor, file: ObjectIdentifier(file))
     let item = EventPollItem(self, key, file, events: events, data: data)
+    if file.watchers == nil { file.watchers = IntrusiveList() }
     try state.withLock { state throws(Errno) in
       guard state.items[key] == nil else { throw .EEXIST }
       state.items[key] = item
     }
-    Self.watchers.withLock { _ in file.watchers.append(item) }
+    Self.watchers.withLock { _ in file.watchers?.append(item) }
     item.watch()
     if item.isReady { itemIsReady(item) }
   }
@@ -82,8 +90,8 @@ public final class EventPoll: OpenFile {
     Self.control.acquire()
     defer { Self.control.release() }
     guard let item = find(descriptor, file) else { throw .ENOENT }
-    if events & EPOLLEXCLUSIVE != 0 || item.events & EPOLLEXCLUSIVE != 0 { throw .EINVAL }
-    state.withLock { _ in
+    try state.withLock { _ throws(Errno) in
+      if events & EPOLLEXCLUSIVE != 0 || item.events & EPOLLEXCLUSIVE != 0 { throw .EINVAL }
       item.events = events
       item.data = data
     }
@@ -106,11 +114,16 @@ public final class EventPoll: OpenFile {
   private func discard(_ item: EventPollItem) {
     // No wake-up is under way when its entries have left the queues.
     item.unwatch()
-    Self.watchers.withLock { _ in item.file.watchers.removeAll { $0 === item } }
+    Self.watchers.withLock { _ in item.file.watchers?.remove(item) }
+    // The caller has the item: nothing is released under the lock.
+    var owner: EventPoll?
     state.withLock { state in
-      item.owner = nil
+      swap(&item.owner, &owner)
       state.items[item.key] = nil
-      state.ready.removeAll { $0 === item }
+      if item.readyLinks.isLinked {
+        state.ready.remove(item)
+        if item.isAsked { state.asked -= 1 }
+      }
     }
   }
 
@@ -124,11 +137,10 @@ public final class EventPoll: OpenFile {
 
   /// A file has been closed for good: nobody watches it any more.
   static func forget(_ file: OpenFile) {
-    guard !file.watchers.isEmpty else { return }
+    guard file.watchers != nil else { return }
     control.acquire()
     defer { control.release() }
-    let items = watchers.withLock { _ in file.watchers }
-    for item in items { item.owner?.discard(item) }
+    while let item = watchers.withLock({ _ in file.watchers?.first }) { item.owner?.discard(item) }
   }
 
   // MARK: Readiness
@@ -136,12 +148,15 @@ public final class EventPoll: OpenFile {
   /// Called by entries, with a wait queue locked.
   func itemIsReady(_ item: EventPollItem) {
     let isNew = state.withLock { state in
-      guard !item.isListed, item.owner != nil else { return false }
-      item.isListed = true
+      guard item.owner != nil else { return false }
+      item.hasNews = true
+      guard !item.readyLinks.isLinked else { return false }
       state.ready.append(item)
       return true
     }
-    if isNew { queue.wakeAll() }
+    guard isNew else { return }
+    waiters.wakeAll()
+    observers.wakeAll()
   }
 
   /// epoll_wait(2): up to `limit` events, waiting until `deadline` for the first.
@@ -152,7 +167,7 @@ public final class EventPoll: OpenFile {
       let events = collect(limit)
       if !events.isEmpty || deadline <= Instant.now() { return events }
       do throws(Errno) {
-        try queue.wait(.interruptible, until: deadline) { state.withLock { !$0.ready.isEmpty } }
+        try waiters.wait(.interruptible, until: deadline) { state.withLock { $0.ready.count > $0.asked } }
       } catch {
         guard error == .ETIMEDOUT else { throw error }
         return collect(limit)
@@ -162,49 +177,66 @@ public final class EventPoll: OpenFile {
 
   /// Takes what is ready now.
   private func collect(_ limit: Int) -> [Event] {
-    // The candidates leave the list before their files are asked: an event from here on puts them back.
-    let candidates = state.withLock { state in
-      let ready = state.ready
-      state.ready = []
-      for item in ready { item.isListed = false }
-      return ready
-    }
     var result: [Event] = []
-    var again: [EventPollItem] = []
-    var next = 0
-    while next < candidates.count, result.count < limit {
-      let item = candidates[next]
-      next += 1
-      if next & 255 == 0 { Thread.checkReschedule() }
-      let found = item.file.poll().rawValue & (item.events | POLLERR | POLLHUP) & 0xffff
-      guard found != 0, item.events & 0xffff != 0 || item.events & EPOLLONESHOT == 0 else { continue }
-      result.append(Event(events: found, data: item.data))
-      if item.events & EPOLLONESHOT != 0 {
-        state.withLock { _ in item.events &= EPOLLONESHOT | EPOLLET }
-      } else if item.events & EPOLLET == 0 {
-        again.append(item)
-      }
-    }
-    // Level-triggered items go to the end, so that many ready files all get their turn.
-    let rest = candidates[next...] + again
-    if !rest.isEmpty {
+    var staysReady = false
+    // What stays, or comes meanwhile, is for the next call.
+    var left = state.withLock { $0.ready.count }
+    while left > 0, result.count < limit, let (item, events, data) = takeToAsk() {
+      left -= 1
+      if left & 255 == 0 { Thread.checkReschedule() }
+      var found = item.file.poll().rawValue & (events | POLLERR | POLLHUP) & 0xffff
+      if events & 0xffff == 0, events & EPOLLONESHOT != 0 { found = 0 }  // it has been told of
+      if found != 0 { result.append(Event(events: found, data: data)) }
+      let isLevel = events & (EPOLLET | EPOLLONESHOT) == 0
       state.withLock { state in
-        for item in rest where !item.isListed && item.owner != nil {
-          item.isListed = true
-          state.ready.append(item)
-        }
+        if found != 0, events & EPOLLONESHOT != 0 { item.events &= EPOLLONESHOT | EPOLLET }
+        if didAsk(item, keeps: found != 0 && isLevel, &state) { staysReady = true }
       }
     }
+    // Somebody who came while the items were asked may be asleep.
+    if staysReady { waiters.wakeAll() }
     return result
   }
 
+  /// The first item on the ready list that nobody is asking, for the caller to ask, with what it was set to.
+  private func takeToAsk() -> (EventPollItem, events: UInt32, data: UInt64)? {
+    state.withLock { state in
+      var next = state.ready.first
+      while let item = next, item.isAsked { next = state.ready.next(after: item) }
+      guard let item = next else { return nil }
+      item.isAsked = true
+      item.hasNews = false
+      state.asked += 1
+      return (item, item.events, item.data)
+    }
+  }
+
+  /// The item's file has answered. An item that stays goes to the end, so that many ready files all get their turn.
+  ///
+  /// - Returns: whether it stays on the ready list: if `keeps`, or for an event since it was asked.
+  private func didAsk(_ item: EventPollItem, keeps: Bool, _ state: inout State) -> Bool {
+    item.isAsked = false
+    // The watch may have ended meanwhile.
+    guard item.owner != nil else { return false }
+    state.asked -= 1
+    state.ready.remove(item)
+    guard keeps || item.hasNews else { return false }
+    state.ready.append(item)
+    return true
+  }
+
   public override func poll() -> PollEvents {
-    let ready = state.withLock { $0.ready }
-    for item in ready where item.isReady { return .readable }
+    var next = state.withLock { $0.ready.first }
+    var left = state.withLock { $0.ready.count }
+    while left > 0, let item = next {
+      if item.isReady { return .readable }
+      left -= 1
+      next = state.withLock { item.readyLinks.isLinked ? $0.ready.next(after: item) : $0.ready.first }
+    }
     return []
   }
 
-  public override func pollQueues(_ add: (WaitQueue) -> Void) { add(queue) }
+  public override func pollQueues(_ add: (WaitQueue) -> Void) { add(observers) }
   public override var isPollable: Bool { true }
   public override var displayName: ByteString? { "anon_inode:[eventpoll]" }
 
@@ -225,8 +257,12 @@ public final class EventPollItem {
   let file: OpenFile
   fileprivate(set) var events: UInt32
   fileprivate(set) var data: UInt64
-  /// Whether the item is on the ready list.
-  fileprivate(set) var isListed = false
+  /// Whether an epoll_wait is asking the file, and whether there was an event since it began to.
+  fileprivate var isAsked = false
+  fileprivate var hasNews = false
+  /// The places on the instance's ready list, and among those that watch the file.
+  fileprivate var readyLinks = ListLinks<EventPollItem>()
+  fileprivate var watcherLinks = ListLinks<EventPollItem>()
   private var entries: [(WaitQueue, WaitEntry)] = []
   private let account = Thread.current.account
   private static var kernelBytes: Int { 512 }
@@ -259,6 +295,16 @@ public final class EventPollItem {
     for (queue, entry) in entries { queue.remove(entry) }
     entries = []
   }
+}
+
+enum ReadyItems: ListMembership {
+  static func links(of item: EventPollItem) -> ListLinks<EventPollItem> { item.readyLinks }
+  static func setLinks(_ links: ListLinks<EventPollItem>, of item: EventPollItem) { item.readyLinks = links }
+}
+
+enum FileWatchers: ListMembership {
+  static func links(of item: EventPollItem) -> ListLinks<EventPollItem> { item.watcherLinks }
+  static func setLinks(_ links: ListLinks<EventPollItem>, of item: EventPollItem) { item.watcherLinks = links }
 }
 
 /// An item's place in a wait queue of its file.

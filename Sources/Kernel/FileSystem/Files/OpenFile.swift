@@ -1,6 +1,7 @@
 // An open file description: what a descriptor refers to. Kinds of files subclass it and answer what they can; the
 // defaults are the errors that Linux gives for what a file cannot do.
 
+import DataStructures
 import KernelCore
 import LinuxABI
 import Scheduling
@@ -23,7 +24,7 @@ open class OpenFile {
   /// SIGIO's receiver (fcntl F_SETOWN): a process id, or minus a group's. Recorded, and told by F_GETOWN.
   public final let signalOwner = Atomic<Int32>(0)
   /// The epoll items that watch the file; guarded by EventPoll.
-  final var watchers: [EventPollItem] = []
+  final var watchers: IntrusiveList<FileWatchers>?
   /// Who made the file pays for it.
   final let account = Thread.current.account
   /// What an open file costs the kernel, with what hangs on it in the usual case.
