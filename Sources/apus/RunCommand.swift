@@ -78,7 +78,7 @@ struct RunCommand: ParsableCommand {
     help: ArgumentHelp(
       "Processes and threads of the sandbox, \(MachineConfiguration.pidsLimits.lowerBound) to "
         + "\(MachineConfiguration.pidsLimits.upperBound); beyond it fork and clone fail with EAGAIN. "
-        + "Beside --memory each process costs the host some 140 KiB, each further thread 40 KiB.", valueName: "n"))
+        + "Beside --memory each process costs the host some 150 KiB, each further thread 40 KiB.", valueName: "n"))
   var pidsLimit = 4096
 
   @Option(
