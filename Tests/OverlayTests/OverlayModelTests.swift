@@ -384,6 +384,8 @@ private struct Run {
         if child.number != 0, entry.number != child.number { differences.append("d_ino of \(entry.name.string)") }
         if entry.kind != child.fileKind { differences.append("d_type of \(entry.name.string)") }
       }
+      let links = 2 + model.children.values.count { $0.kind == .directory }
+      if attributes.linkCount != UInt64(links) { differences.append("links \(attributes.linkCount) not \(links)") }
     case .link:
       if try inode.readLink().string != model.target { differences.append("target") }
       if attributes.linkCount != UInt64(model.links) { differences.append("links \(attributes.linkCount)") }

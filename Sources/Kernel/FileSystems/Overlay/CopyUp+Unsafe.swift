@@ -31,6 +31,7 @@ extension OverlayInode {
       let directory = try place.parent.copyUpLocked(keeping: nil)
       let times = try directory.attributes()
       copy = try make(place.name, in: directory, from: lower, attributes, keeping: size)
+      if kind == .directory { place.parent.didHideDirectory() }
       // A copy is no change of the directory.
       try directory.setAttributes(
         AttributeChange(accessTime: times.accessTime, modifyTime: times.modifyTime, changeTime: times.changeTime))

@@ -17,6 +17,33 @@ public final class OverlayDirectory: OverlayInode {
     super.init(kind: .directory, upper: upper, lower: lower, place: place, number: number, on: superblock)
   }
 
+  // MARK: Links
+
+  /// Two, and one for each subdirectory that is seen. A lower file system that does not count them says 1, and so does this.
+  override func joinedLinkCount(_ upper: UInt64, _ lower: UInt64) throws(Errno) -> UInt64 {
+    guard upper >= 2, lower >= 2 else { return min(upper, 1) }
+    let known = layers.withLock { $0.hiddenDirectories }
+    let hidden = if let known { known } else { try countHidden() }
+    return max(2, upper + lower - 2 - min(hidden, lower - 2))
+  }
+
+  private func countHidden() throws(Errno) -> UInt64 {
+    let (upper, lower) = layers.withLock { ($0.upper, $0.lower) }
+    guard let upper, let lower else { return 0 }
+    var names: [ByteString] = []
+    try upper.readDirectory(from: 0) { entry in
+      names.append(entry.name)
+      return true
+    }
+    var count: UInt64 = 0
+    for name in names where try lower.entry(name)?.kind == .directory { count += 1 }
+    layers.withLock { $0.hiddenDirectories = count }
+    return count
+  }
+
+  /// A subdirectory that only the lower directory had may have been copied up, or covered.
+  func didHideDirectory() { layers.withLock { $0.hiddenDirectories = nil } }
+
   // MARK: Listing
 
   public override func readDirectory(from cookie: UInt64, _ emit: (DirectoryEntry) -> Bool) throws(Errno) {
@@ -167,6 +194,7 @@ public final class OverlayDirectory: OverlayInode {
       overlay.setRedirect(of: entry, to: nil)
     }
     if hides { try cover(name, in: upper) }
+    didHideDirectory()
     directory.didRemove(name, from: self)
   }
 
@@ -238,7 +266,7 @@ public final class OverlayDirectory: OverlayInode {
       return
     }
     guard try directory.isEmpty() else { throw .ENOTEMPTY }
-    guard let entry = directory.upper else { return }
+    guard let entry = directory.upper else { return didHideDirectory() }
     try directory.removeWhiteouts()
     try upper.removeDirectory(name, entry)
     overlay.setRedirect(of: entry, to: nil)

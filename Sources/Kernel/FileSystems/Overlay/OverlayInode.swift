@@ -22,6 +22,8 @@ public class OverlayInode: Inode {
     var removedNames: UInt64 = 0
     /// Once there is a copy: the names that only the lower layer has.
     var lowerNames: UInt64 = 0
+    /// Of a directory: subdirectories of the lower one whose names the upper one has, too; nil while that is not known.
+    var hiddenDirectories: UInt64?
   }
   let layers: SpinLock<Layers>
 
@@ -54,7 +56,11 @@ public class OverlayInode: Inode {
     var attributes = try real.attributes()
     attributes.number = number
     attributes.device = superblock.device
-    if kind != .directory {
+    if kind == .directory {
+      if layers.upper != nil, let lower = layers.lower {
+        attributes.linkCount = try joinedLinkCount(attributes.linkCount, try lower.attributes().linkCount)
+      }
+    } else {
       if layers.upper == nil {
         attributes.linkCount -= min(attributes.linkCount, layers.removedNames)
       } else {
@@ -65,6 +71,9 @@ public class OverlayInode: Inode {
     (attributes.flags, attributes.knownFlags) = (0, 0)
     return attributes
   }
+
+  /// The links of a directory that both layers have.
+  func joinedLinkCount(_ upper: UInt64, _ lower: UInt64) throws(Errno) -> UInt64 { upper }
 
   public override func accessControl() throws(Errno) -> AccessControl { try real.accessControl() }
   public override func size() throws(Errno) -> UInt64 { try real.size() }
