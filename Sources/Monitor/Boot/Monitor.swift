@@ -62,6 +62,10 @@ public enum Monitor {
     }
   }
 
+  private static func size(_ bytes: UInt64) -> String {
+    bytes % 1 << 30 == 0 ? "\(bytes >> 30)G" : "\(bytes >> 20)M"
+  }
+
   private static func start(_ configuration: MachineConfiguration, _ isolation: Isolation) throws(MonitorFailure) {
     var machine = um_config()
     machine.zygote_namespaces = isolation.missingNamespaces
@@ -72,10 +76,13 @@ public enum Monitor {
     machine.maximum_spaces = UInt32(min(Int(UM_MAX_SPACES), 2 * configuration.pidsLimit + 128))
     unsafe machine.cpu_main = { index in monitor_cpu_main(index) }
     var failure = unsafe um_failure()
-    let error = unsafe um_initialize(&machine, &failure)
+    let error = HostLimits.withoutFileLimit { unsafe um_initialize(&machine, &failure) }
     guard error == 0 else {
       let step = unsafe failure.step.map { unsafe String(cString: $0) } ?? "starting the machine"
-      throw MonitorFailure("\(step): \(unsafe String(cString: strerror(Int32(-error))))")
+      let memory = "--memory \(Self.size(configuration.memoryBytes)) and --pids-limit \(configuration.pidsLimit)"
+      let reason = HostLimits.explanation(of: Int32(-error), machine, memory: memory)
+      let sentence = if let reason { reason } else { unsafe String(cString: strerror(Int32(-error))) }
+      throw MonitorFailure("\(step): \(sentence)")
     }
   }
 }

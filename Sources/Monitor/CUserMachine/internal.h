@@ -262,6 +262,7 @@ struct um_machine {
   _Atomic int32_t zygote;
   int32_t process;                // the kernel process
   _Atomic uint32_t zygote_dead;
+  _Atomic bool lacks_files;       // it died for want of descriptors
   int maker_eventfd;
   int32_t zygote_cpu;             // where it is pinned; -1: nowhere
   uint32_t zygote_published;
@@ -399,6 +400,8 @@ void um_charge(struct um_space *space, uint64_t address, uint64_t length);
 void um_charge_forget(struct um_space *space);    // it has no mappings
 // memory.c
 bool um_stacks_reserve(void);
+// How much address space the stacks may take.
+uint64_t um_stacks_size(uint64_t memory_size);
 void um_stacks_release(void);
 // host_threads.c: under the space lock, but for the last
 int64_t um_thread_make(uint32_t index, uint32_t thread);

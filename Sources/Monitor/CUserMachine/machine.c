@@ -128,6 +128,15 @@ static void *reserve(uint64_t size) {
   return at == MAP_FAILED ? NULL : at;
 }
 
+void um_needs(const struct um_config *config, struct um_needs *needs) {
+  uint64_t threads = (uint64_t)config->maximum_spaces * UM_MAX_THREADS_PER_SPACE * sizeof(struct um_thread);
+  uint64_t private = config->maximum_spaces * sizeof(struct um_space) + threads + config->memory_size / UM_LARGE_PAGE + UM_TEXT_SIZE;
+  uint64_t control = UM_CONTROL_SLOTS + (uint64_t)config->maximum_spaces * UM_SLOT_SIZE;
+  needs->private_memory = private;
+  needs->address_space = private + control + config->memory_size + UM_TEXT_SIZE + 2 * UM_LARGE_PAGE + um_stacks_size(config->memory_size);
+  needs->file_size = control > config->memory_size + UM_TEXT_SIZE ? control : config->memory_size + UM_TEXT_SIZE;
+}
+
 static void write_stub(uint8_t *stub) {
   memcpy(stub + UM_STUB_CODE, um_stub_start, (size_t)(um_stub_end - um_stub_start));
   uint8_t *constants = stub + UM_STUB_CONSTANTS;

@@ -72,7 +72,8 @@ int64_t um_memory_enlarge(uint64_t physical, uint64_t length) {
 
 #define STACK_STRIDE (2 * MACHINE_STACK_SIZE)
 
-static uint64_t stack_range_size(void) { return um.config.memory_size / MACHINE_STACK_SIZE * STACK_STRIDE; }
+uint64_t um_stacks_size(uint64_t memory_size) { return memory_size / MACHINE_STACK_SIZE * STACK_STRIDE; }
+static uint64_t stack_range_size(void) { return um_stacks_size(um.config.memory_size); }
 
 bool um_stacks_reserve(void) {
   void *range = mmap(NULL, stack_range_size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -47,6 +47,24 @@ static uint32_t leave_namespaces(void) {
   return left;
 }
 
+// The zygote's descriptor `i` as it is called in this process.
+static int zygote_file(int i) {
+  int stub = UM_FD_EVENTS + (int)um.config.cpu_count + 1;
+  return i == 0 ? um.memory_fd : i == 1 ? um.control_fd : i == stub ? um.stub_fd
+         : i == stub - 1 ? um.maker_eventfd : um.cpus[i - UM_FD_EVENTS].eventfd;
+}
+
+int um_zygote_files(int *base) {
+  int count = UM_FD_EVENTS + (int)um.config.cpu_count + 2;
+  *base = count;
+  for (int i = 0; i < count; i++)
+    if (*base <= zygote_file(i)) *base = zygote_file(i) + 1;
+  return count;
+}
+
+// The zygote's exit status when it may not have as many descriptors as it needs.
+#define EXIT_FILES 3
+
 // Runs in the forked child, whose memory is a copy of a process with other threads and their locks: raw system calls
 // only. Ends in the stub's code.
 __attribute__((noreturn, noinline)) static void become_zygote(uint64_t thread_pointer) {
@@ -76,12 +94,10 @@ __attribute__((noreturn, noinline)) static void become_zygote(uint64_t thread_po
   struct um_ring *ring = (struct um_ring *)(um.control + UM_CONTROL_ZYGOTE_RING);
   atomic_store(&ring->namespaces, leave_namespaces());
   // Descriptors: first all above any number that is in use or wanted, then down to their places.
-  int base = 600, stub = UM_FD_EVENTS + (int)um.config.cpu_count + 1, count = stub + 1;
-  for (int i = 0; i < count; i++) {
-    int from = i == 0 ? um.memory_fd : i == 1 ? um.control_fd : i == stub ? um.stub_fd
-               : i == stub - 1 ? um.maker_eventfd : um.cpus[i - UM_FD_EVENTS].eventfd;
-    if (um_call3(SYS_dup3, from, base + i, 0) < 0) um_call1(SYS_exit_group, 3);
-  }
+  int base, stub, count = um_zygote_files(&base);
+  stub = count - 1;
+  for (int i = 0; i < count; i++)
+    if (um_call3(SYS_dup3, zygote_file(i), base + i, 0) < 0) um_call1(SYS_exit_group, EXIT_FILES);
   for (int i = 0; i < count; i++) um_call3(SYS_dup3, base + i, i, 0);
   um_call3(SYS_close_range, count, ~0u, 0);
   // A place for the code while everything else goes: none of the reserved region, where our stack may be.
@@ -211,6 +227,7 @@ static void *reaper(void *unused) {
     if (process < 0) return NULL;
     um_confine_thread(UM_THREAD_REAPER);
     if (process == um.zygote) {
+      if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FILES) atomic_store(&um.lacks_files, true);
       atomic_store(&um.zygote_dead, 1);
       knock(um.maker_eventfd);
       continue;
@@ -438,7 +455,7 @@ int64_t um_zygote_start(void) {
     }
   }
   if (um.zygote_error) {
-    int64_t result = um.zygote_error;
+    int64_t result = atomic_load(&um.lacks_files) ? -EMFILE : um.zygote_error;
     if (atomic_load(&um.zygote)) um_zygote_stop();
     return result;
   }

@@ -65,6 +65,17 @@ struct um_failure {
   const char *step;   // what was being done, a C string constant
 };
 
+// What a machine takes of the host's limits beside what the monitor has already: bytes of address space (RLIMIT_AS), of them
+// private memory that may be written to (RLIMIT_DATA), and of the largest memory file (RLIMIT_FSIZE). Most of it is
+// reserved only and costs no memory.
+struct um_needs {
+  uint64_t address_space, private_memory, file_size;
+};
+void um_needs(const struct um_config *config, struct um_needs *needs);
+// How many descriptors the process has from which others are cloned, and the lowest number from which on it needs as many more
+// while it starts.
+int um_zygote_files(int *base);
+
 // Starts the machine: guest memory, the process from which user processes are cloned, and the first of them.
 // Returns 0 or a negative error number, with `failure` (may be NULL) telling the step.
 int64_t um_initialize(const struct um_config *config, struct um_failure *failure);
