@@ -12,4 +12,20 @@ import Testing
     #expect(allowance.admit(at: start + 5_000_000_000) == (true, 90))
     #expect(allowance.admit(at: start + 5_000_000_000) == (true, 0))
   }
+
+  @Test func `messages that go on and on are ever fewer, until there is a pause`() {
+    var allowance = MessageAllowance(longestPeriod: MessageAllowance.period << 9)
+    var time: UInt64 = 100_000_000_000
+    var shown = 0
+    // Ten a second for an hour.
+    for _ in 0..<36000 {
+      if allowance.admit(at: time).shown { shown += 1 }
+      time += 100_000_000
+    }
+    // Ten, and one in each of ten periods that become longer.
+    #expect((18...20).contains(shown))
+    time += 2 * allowance.longestPeriod
+    for index in 0..<10 { #expect(allowance.admit(at: time).shown, "\(index)") }
+    #expect(!allowance.admit(at: time).shown)
+  }
 }

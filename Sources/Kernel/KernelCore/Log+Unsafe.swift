@@ -29,22 +29,34 @@ public enum LogSource: Int, CaseIterable, Sendable {
   }
 }
 
-/// An allowance of messages: so many in a period, as printk_ratelimit has it on Linux.
+/// An allowance of messages: so many in a period, as printk_ratelimit has it on Linux. Where periods may become longer they double
+/// while messages have to be suppressed, and permit one message each: what goes on for hours is a few lines.
 struct MessageAllowance {
   static let burst = 10
   static let period: UInt64 = 5_000_000_000
+  /// At most.
+  let longestPeriod: UInt64
+  private var length = period
+  /// Whether a message of this period was suppressed.
+  private var isExceeded = false
   private var begin: UInt64 = 0
   private var admitted = 0
   /// Messages suppressed since the last one that was admitted.
   private(set) var suppressed = 0
 
+  init(longestPeriod: UInt64 = period) { self.longestPeriod = longestPeriod }
+
   /// Whether a message may be shown at `time`, in nanoseconds; and how many were suppressed before it.
   mutating func admit(at time: UInt64) -> (shown: Bool, suppressed: Int) {
-    if time &- begin >= Self.period {
+    if time &- begin >= length {
+      let goesOn = isExceeded && longestPeriod > Self.period && time &- begin < 2 &* length
+      length = goesOn ? min(2 &* length, longestPeriod) : Self.period
+      admitted = goesOn ? Self.burst - 1 : 0
       begin = time
-      admitted = 0
+      isExceeded = false
     }
     guard admitted < Self.burst else {
+      isExceeded = true
       suppressed += 1
       return (false, 0)
     }
@@ -74,7 +86,10 @@ public enum Log {
     /// A ring: nothing is allocated or given back under the lock.
     var records = [LogRecord?](repeating: nil, count: capacity)
     var next: UInt64 = 0
-    var allowances = [MessageAllowance](repeating: MessageAllowance(), count: LogSource.allCases.count)
+    /// Programs' own messages are not fewer the more there are: they are kept within the allowance only.
+    var allowances = LogSource.allCases.map { source in
+      MessageAllowance(longestPeriod: MessageAllowance.period << (source == .user ? 0 : 9))
+    }
   }
   private static let state = SpinLock(State(), rank: .log)
 
