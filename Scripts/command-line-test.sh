@@ -163,6 +163,9 @@ if section world; then
   inside "--writable writes through" 0 '' '' --root "$scratch/root" --writable -- /bin/busybox sh -c 'echo guest >/file; mkdir /made'
   holds "the host's file is changed" test "$(<"$scratch/root/file")" = guest
   holds "the host has the directory" test -d "$scratch/root/made"
+  inside "places for mounts are there, for the sandbox alone" 0 '/proc/self*tmpfs*file' '' --root "$scratch/root" --writable \
+    --bind "$scratch/shared:/deep/er" -- /bin/busybox sh -c 'ls -d /proc/self; sleep 2; grep -o "/deep tmpfs" /proc/mounts; ls /deep/er'
+  holds "the host has none of them" test "$(cd "$scratch/root" && echo *)" = 'bin file made tmp'
   inside "a bind mount" 0 'shared' '' --bind "$scratch/shared:/mnt" -- cat /mnt/file
   inside "a bind mount is writable" 0 '' '' --bind "$scratch/shared:/mnt" -- busybox sh -c 'echo new >/mnt/made'
   holds "through to the host" test "$(<"$scratch/shared/made")" = new
@@ -221,6 +224,20 @@ if section view; then
   inside "what everyone may read does" 0 '*PATH*' '' --user 0:0 -- cat /etc/profile
   inside "a directory of the root that is not the system's" 2 '' '*No such file*' --cwd / -- ls /lost+found
   inside "a bind shows more" 0 secret '' --cwd / --bind "$scratch/elsewhere:/mnt" -- cat /mnt/secret
+  inside "a working directory that does not exist" 125 '' "apus: cannot change to directory '/x/y': No such file or directory" --cwd /x/y -- true
+  inside "the overlay has its size" 0 '102400' '' --overlay-size 100M -- busybox sh -c 'df -k / | awk "NR == 2 { print \$2 }"'
+  inside "and no more" 1 '' '*No space left on device*' --overlay-size 2M -- busybox dd if=/dev/zero of=/file bs=1M count=3
+  verify "the overlay is too small" 125 '' '*no size of an overlay*' "$apus" run --overlay-size 2 -- true
+  verify "there is no overlay" 125 '' 'apus: --overlay-size: with --writable*' "$apus" run --overlay-size 2M --writable --root "$scratch" -- true
+  limited() { ulimit "$1" "$2" && "$apus" run --timeout "$limit" -- true </dev/null; }
+  export -f limited
+  export apus limit
+  verify "few descriptors are enough" 0 '' '' bash -c 'limited -n 128'
+  verify "a limit of address space" 125 '' 'apus: *limit of address space (ulimit -v) is 1954 MiB; *reserves * GiB*ulimit -v unlimited*' \
+    bash -c 'limited -v 2000000'
+  verify "a limit of private memory" 125 '' 'apus: *memory (ulimit -d) is 98 MiB*' bash -c 'limited -d 100000'
+  verify "a limit of the size of files" 125 '' 'apus: *files (ulimit -f) is 100 KiB*' bash -c 'limited -f 100'
+  verify "a soft limit of the size of files" 0 '' '' bash -c 'limited -Sf 100'
   verify "a view of another root" 125 '' 'apus: --host-view is about*' "$apus" run --root "$scratch" --host-view all -- true
   verify "a root to write to is named" 125 '' 'apus: --writable: name the directory*' "$apus" run --writable -- true
   verify "an unknown view" 125 '' '*Please provide one of*' "$apus" run --host-view some -- true

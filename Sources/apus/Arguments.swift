@@ -53,6 +53,22 @@ struct MemorySize: Equatable, CustomStringConvertible {
   }
 }
 
+/// `--overlay-size`.
+struct OverlaySize: Equatable {
+  var bytes: UInt64
+
+  private static let allowed: ClosedRange<UInt64> = 1 << 20...1 << 40
+
+  init(_ text: String) throws {
+    guard let bytes = ByteCount(text)?.bytes, Self.allowed.contains(bytes) else {
+      throw ValidationError(
+        "'\(text)' is no size of an overlay: give a whole number of bytes, or one with K, M, G or T behind it, from 1M to 1T"
+      )
+    }
+    self.bytes = bytes
+  }
+}
+
 /// `--bind`: `SRC:DST[:ro]`.
 struct BindArgument: Equatable {
   var source: String

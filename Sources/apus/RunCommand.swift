@@ -70,9 +70,18 @@ struct RunCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "Memory of the sandbox, \(MemorySize.allowed), committed only as touched. Suffixes K, M, G, T are powers of 1024. It "
-        + "holds all that programs make the kernel allocate; Documentation/limits.md says what the host pays beside it.",
+        + "holds all that programs make the kernel allocate; Documentation/limits.md says what the host pays beside it. "
+        + "(default: \(RunCommand.defaultMemory))",
       valueName: "size"), transform: MemorySize.init)
-  var memory = MemorySize(bytes: 1 << 30)
+  var memory = defaultMemory
+  static let defaultMemory = MemorySize(bytes: 1 << 30)
+
+  @Option(
+    help: ArgumentHelp(
+      "How much of the memory files in the overlay may take (ENOSPC beyond it; df shows it), 1M to 1T. Files in memory, those of "
+        + "all tmpfs among them, together take five eighths of the memory and swap at most. (default: half of --memory)",
+      valueName: "size"), transform: OverlaySize.init)
+  var overlaySize: OverlaySize?
 
   @Option(
     help: ArgumentHelp(
@@ -206,6 +215,10 @@ struct RunCommand: ParsableCommand {
           + "\(MachineConfiguration.pidsLimits.upperBound)")
     }
     configuration.pidsLimit = pidsLimit
+    guard overlaySize == nil || !writable else {
+      throw MonitorFailure("--overlay-size: with --writable there is no overlay")
+    }
+    configuration.overlayBytes = overlaySize?.bytes
     configuration.cpus = try cpuCount()
     configuration.environment = try environment()
     configuration.workingDirectory = try workingDirectory()

@@ -39,7 +39,7 @@ enum Command {
     } catch {
       if error == .ENOENT {
         // `find` saw the file: what is missing is what it needs to run.
-        throw StartUpFailure(sentence: "\(name.string): its interpreter does not exist (ENOENT)", status: notFound)
+        throw StartUpFailure(sentence: "\(name.string): its interpreter does not exist", status: notFound)
       }
       throw failure(name, error)
     }
@@ -65,7 +65,7 @@ enum Command {
       try caller.check(.search, try place.inode.accessControl(), kind: .directory)
       return place
     } catch {
-      throw StartUpFailure(sentence: "cannot change to directory '\(path.string)': \(error.name)")
+      throw StartUpFailure(sentence: "cannot change to directory '\(path.string)': \(error.words)")
     }
   }
 
@@ -101,9 +101,9 @@ enum Command {
   private static func failure(_ name: ByteString, _ error: Errno) -> StartUpFailure {
     switch error {
     case .ENOENT, .ENOTDIR:
-      StartUpFailure(sentence: "\(name.string): command not found (\(error.name))", status: notFound)
+      StartUpFailure(sentence: "\(name.string): command not found (\(error.words))", status: notFound)
     case .ENOMEM: StartUpFailure(sentence: "\(name.string): not enough memory; give the sandbox more with --memory")
-    default: StartUpFailure(sentence: "\(name.string): cannot execute: \(error.name)", status: cannotExecute)
+    default: StartUpFailure(sentence: "\(name.string): cannot execute: \(error.words)", status: cannotExecute)
     }
   }
 

@@ -31,7 +31,9 @@ enum RootFileSystem {
     // The lower layer must not change anyway while it is part of an overlay (Linux: overlayfs.rst, "Changes to
     // underlying filesystems"), so what the host said once is believed for the whole run.
     let lower = try FileSystemTypes.mount("virtiofs", source: "root", options: "cache=always", flags: [.readOnly])
-    let upper = try FileSystemTypes.mount("tmpfs", source: "overlay", options: "mode=755", flags: [])
+    var options: ByteString = "mode=755"
+    if let size = BootParameters.value("overlay-size") { options = options + ",size=" + size }
+    let upper = try FileSystemTypes.mount("tmpfs", source: "overlay", options: options, flags: [])
     guard let lowerRoot = lower.root.inode, let upperRoot = upper.root.inode else { throw .EIO }
     // The overlay shows the lower root's attributes until the first change; the upper root takes them over.
     let attributes = try lowerRoot.attributes()
@@ -66,19 +68,15 @@ enum RootFileSystem {
   private static func mount(
     _ system: System, in namespace: MountNamespace, by caller: Caller
   ) throws(StartUpFailure) {
-    if (try? PathWalk.resolve(system.place, [.directory], by: caller)) == nil {
-      do throws(Errno) {
-        try FileTree.makeDirectory(system.place, permissions: 0o755, by: caller)
-      } catch {
-        Log.info("\(system.place.string) is not mounted: the root has no such directory")
-        return
-      }
+    let place: Path
+    do throws(Errno) { place = try makePlace(system.place, in: namespace, by: caller) } catch {
+      Log.info("\(system.place.string) is not mounted: the root has no such directory")
+      return
     }
     try attempt("mounting \(system.place.string)") { () throws(Errno) in
       let superblock = try FileSystemTypes.mount(
         system.type, source: system.type, options: system.options, flags: system.flags)
-      try namespace.attach(
-        Mount(superblock: superblock, flags: system.flags), at: PathWalk.resolve(system.place, by: caller))
+      try namespace.attach(Mount(superblock: superblock, flags: system.flags), at: place)
     }
   }
 
@@ -94,25 +92,42 @@ enum RootFileSystem {
     let flags: MountFlags = parts[parts.count - 1] == ByteString("ro") ? [.readOnly] : []
     try attempt("binding \(place.string)") { () throws(Errno) in
       let superblock = try FileSystemTypes.mount("virtiofs", source: parts[0], options: ByteString(), flags: flags)
-      let target = try makePlace(place, for: superblock, by: caller)
+      let target = try makePlace(place, in: namespace, by: caller)
       try namespace.attach(Mount(superblock: superblock, flags: flags), at: target)
     }
   }
 
-  /// Finds the directory, making it and its parents where the root can be written.
-  private static func makePlace(_ place: ByteString, for superblock: Superblock, by caller: Caller) throws(Errno)
-    -> Path
-  {
+  // MARK: Places
+
+  /// Finds a directory to be mounted on. What is missing is made in the sandbox only: in a directory of the host stands a
+  /// placeholder, so that nothing of it is left there; one with other directories in it is a small tmpfs.
+  private static func makePlace(
+    _ place: ByteString, in namespace: MountNamespace, by caller: Caller
+  ) throws(Errno) -> Path {
+    let components = place.split(separator: 0x2f).filter { !$0.isEmpty }
     var prefix = ByteString()
-    for component in place.split(separator: 0x2f) where !component.isEmpty {
+    var directory = caller.root
+    for (index, component) in components.enumerated() {
       prefix = prefix + "/" + component
       do throws(Errno) {
-        try FileTree.makeDirectory(prefix, permissions: 0o755, by: caller)
-      } catch .EEXIST {
-        continue
-      }
+        if directory.inode.superblock.typeName == ByteString("virtiofs") {
+          let content = try placeholder()
+          directory = try FileTree.makePlaceholder(prefix, content, by: caller)
+          if index == components.count - 1 { break }
+          try namespace.attach(Mount(superblock: content.superblock, flags: []), at: directory)
+        } else {
+          try FileTree.makeDirectory(prefix, permissions: 0o755, by: caller)
+        }
+      } catch .EEXIST {}
+      directory = try PathWalk.resolve(prefix, [.directory], by: caller)
     }
-    return try PathWalk.resolve(place, [.directory], by: caller)
+    return directory
+  }
+
+  private static func placeholder() throws(Errno) -> Inode {
+    let superblock = try FileSystemTypes.mount("tmpfs", source: "none", options: "mode=755,size=1m", flags: [])
+    guard let directory = superblock.root.inode else { throw .EIO }
+    return directory
   }
 
   private static func attempt<Result>(
@@ -121,7 +136,7 @@ enum RootFileSystem {
     do throws(Errno) {
       return try body()
     } catch {
-      throw StartUpFailure(sentence: "\(what) failed: \(error.name)")
+      throw StartUpFailure(sentence: "\(what) failed: \(error.words)")
     }
   }
 }

@@ -55,12 +55,12 @@ private func startDrivers() throws(StartUpFailure) {
   do throws(Errno) {
     try HostConsole.start()
   } catch {
-    throw StartUpFailure(sentence: "the console device does not start (\(error.name))")
+    throw StartUpFailure(sentence: "the console device does not start (\(error.words))")
   }
   do throws(Errno) {
     try VirtioBlock.start()
   } catch {
-    throw StartUpFailure(sentence: "the disks do not start (\(error.name))")
+    throw StartUpFailure(sentence: "the disks do not start (\(error.words))")
   }
   for place in BootParameters.values("swap") { try enableSwap(place) }
 }
@@ -75,7 +75,7 @@ private func enableSwap(_ place: ByteString) throws(StartUpFailure) {
   do throws(Errno) {
     try SwapSpace.enable(try SwapDisk(disk))
   } catch {
-    throw StartUpFailure(sentence: "--swap: \(disk.name.string) cannot be used (\(error.name))")
+    throw StartUpFailure(sentence: "--swap: \(disk.name.string) cannot be used (\(error.words))")
   }
 }
 

@@ -60,6 +60,7 @@ enum BootRecord {
     add("hostname", configuration.hostname)
     add("pids", "\(configuration.pidsLimit)")
     add("root", configuration.root.isWritable ? "virtiofs" : "overlay")
+    if let size = configuration.overlayBytes { add("overlay-size", "\(size)") }
     for (index, bind) in configuration.binds.enumerated() {
       add("bind", "bind\(index):\(bind.destination):\(bind.isReadOnly ? "ro" : "rw")")
     }

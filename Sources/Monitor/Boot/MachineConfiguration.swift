@@ -112,6 +112,8 @@ public struct MachineConfiguration: Sendable, Equatable {
   public var machine: MachineKind = .auto
   /// Bytes of guest memory, a multiple of the page size. Committed only as touched.
   public var memoryBytes: UInt64 = 1 << 30
+  /// What the overlay's files may take of it; nil: half.
+  public var overlayBytes: UInt64?
   /// How many threads the sandbox can have, those of all its processes together. Each costs memory of the host's kernel.
   public var pidsLimit = 4096
   public static let pidsLimits = 1...16384

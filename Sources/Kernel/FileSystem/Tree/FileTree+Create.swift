@@ -18,6 +18,25 @@ extension FileTree {
     }
   }
 
+  /// Makes a directory to be mounted on that its file system knows nothing of: it is found while something is mounted on it, and
+  /// not listed.
+  ///
+  /// - Parameter directory: what is found, of another file system.
+  /// - Throws: EEXIST when there is something of that name.
+  @export(interface)
+  public static func makePlaceholder(_ path: ByteString, _ directory: Inode, by caller: Caller) throws(Errno) -> Path {
+    let target = try PathWalk.resolveParent(path, by: caller)
+    guard target.kind == .name else { throw .EEXIST }
+    let lock = target.parent.inode.lock
+    lock.acquire()
+    defer { lock.release() }
+    let existing = try lookupLocked(target.parent.dentry, target.name)
+    guard existing.inode == nil else { throw .EEXIST }
+    DentryCache.drop(existing, isDeleted: false)
+    return Path(
+      mount: target.parent.mount, dentry: DentryCache.insert(target.parent.dentry, target.name, directory))
+  }
+
   /// mknod(2).
   @export(interface)
   public static func makeNode(
@@ -97,7 +116,7 @@ extension FileTree {
     let hash = DentryTable.hash(name.bytes, 0..<name.count)
     if let known = DentryCache.find(parent, name.bytes, 0..<name.count, hash: hash) {
       if !directory.superblock.needsRevalidation { return known }
-      if try directory.revalidate(name, known.inode) { return known }
+      if try directory.revalidate(name, known.inode) || known.isMountPoint { return known }
       DentryCache.drop(known, isDeleted: false)
     }
     return try PathWalker.lookupLocked(parent, directory, name.bytes, 0..<name.count, hash: hash)

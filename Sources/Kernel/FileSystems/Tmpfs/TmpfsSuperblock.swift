@@ -147,8 +147,10 @@ public final class TmpfsSuperblock: Superblock {
   public override func statistics() throws(Errno) -> FileSystemStatistics {
     var statistics = hugePages.map { Hugetlbfs.statistics($0) } ?? FileSystemStatistics(magic: TMPFS_MAGIC)
     if options.pageLimit != .max {
-      statistics.blocks = UInt64(options.pageLimit)
-      statistics.freeBlocks = UInt64(quota.freePages)
+      // What others take of the quota of all is not used here: it is not there.
+      let (used, free) = (quota.usedPages, quota.freePages)
+      statistics.blocks = UInt64(min(options.pageLimit, used + free))
+      statistics.freeBlocks = UInt64(free)
       statistics.availableBlocks = statistics.freeBlocks
     }
     if options.inodeLimit != .max {
