@@ -220,6 +220,71 @@ static void epolls(void) {
   close(q[0]), close(e), close(p[0]), close(p[1]), close(file);
 }
 
+// Instances in instances: events come through, however deep; circles and too deep ones are refused; waits can be interrupted.
+static void nested_epolls(void) {
+  section("epoll in epoll");
+  enum { DEEPEST = 8 };
+  int level[DEEPEST], p[2], made = 1;
+  char c = 0;
+  struct epoll_event event = {EPOLLIN, {.u32 = 1}}, got[4];
+  MUST(pipe(p));
+  for (int i = 0; i < DEEPEST; i++) level[i] = MUST(epoll_create1(0));
+  MUST(epoll_ctl(level[0], EPOLL_CTL_ADD, p[0], &event));
+  while (made < DEEPEST && epoll_ctl(level[made], EPOLL_CTL_ADD, level[made - 1], &event) == 0) made++;
+  EQUAL(made, 5);
+  EQUAL(errno, ELOOP);
+  // The same from the outside in.
+  int inward[DEEPEST], inner = 1;
+  for (int i = 0; i < DEEPEST; i++) inward[i] = MUST(epoll_create1(0));
+  while (inner < DEEPEST && epoll_ctl(inward[inner - 1], EPOLL_CTL_ADD, inward[inner], &event) == 0) inner++;
+  EQUAL(inner, 5);
+  EQUAL(errno, ELOOP);
+  OK(epoll_ctl(inward[4], EPOLL_CTL_ADD, p[0], &event));
+  FAILS(epoll_ctl(inward[4], EPOLL_CTL_ADD, level[0], &event), ELOOP);
+  for (int i = 0; i < DEEPEST; i++) close(inward[i]);
+  // Circles of every length.
+  for (int i = 1; i < made; i++) FAILS(epoll_ctl(level[0], EPOLL_CTL_ADD, level[i], &event), ELOOP);
+  for (int round = 0; round < 3; round++) {
+    for (int i = 0; i < made; i++) EQUAL(poll(&(struct pollfd){level[i], POLLIN}, 1, 0), 0);
+    write(p[1], "x", 1);
+    for (int i = made - 1; i >= 0; i--) {
+      EQUAL(poll(&(struct pollfd){level[i], POLLIN}, 1, 0), 1);
+      EQUAL(epoll_wait(level[i], got, 4, 0), 1);
+    }
+    read(p[0], &c, 1);
+    // The event is over before anybody looks.
+    for (int i = made - 1; i >= 0; i--) EQUAL(epoll_wait(level[i], got, 4, 0), 0);
+    write(p[1], "x", 1);
+    read(p[0], &c, 1);
+    EQUAL(poll(&(struct pollfd){level[made - 1], POLLIN}, 1, 0), 0);
+    write(p[1], "x", 1);
+    EQUAL(poll(&(struct pollfd){level[made - 1], POLLIN}, 1, 0), 1);
+    read(p[0], &c, 1);
+  }
+  // A signal ends a wait at any depth.
+  sigset_t empty, blocked;
+  sigemptyset(&empty), sigemptyset(&blocked), sigaddset(&blocked, SIGALRM);
+  signal(SIGALRM, nothing);
+  sigprocmask(SIG_BLOCK, &blocked, NULL);
+  for (int i = 0; i < made; i++) {
+    raise(SIGALRM);
+    FAILS(epoll_pwait(level[i], got, 4, -1, &empty), EINTR);
+    raise(SIGALRM);
+    FAILS(ppoll(&(struct pollfd){level[i], POLLIN}, 1, NULL, &empty), EINTR);
+  }
+  sigprocmask(SIG_UNBLOCK, &blocked, NULL);
+  // So does an event, and the end of one in the middle leaves the others.
+  pthread_t t;
+  pthread_create(&t, NULL, write_later, (void *)(long)p[1]);
+  EQUAL(poll(&(struct pollfd){level[made - 1], POLLIN}, 1, -1), 1);
+  pthread_join(t, NULL);
+  close(level[2]);
+  EQUAL(poll(&(struct pollfd){level[made - 1], POLLIN}, 1, 0), 0);
+  EQUAL(poll(&(struct pollfd){level[1], POLLIN}, 1, 0), 1);
+  close(p[0]), close(p[1]);
+  for (int i = 0; i < DEEPEST; i++) if (i != 2) close(level[i]);
+}
+
 static void *add_later(void *fd) {
   sleep_ms(30);
   uint64_t v = 5;
@@ -326,6 +391,7 @@ static void counters(void) {
 int main(void) {
   polls();
   epolls();
+  nested_epolls();
   counters();
   return conformance_end();
 }

@@ -37,6 +37,8 @@ public final class EventPoll: OpenFile {
   private static let control = SleepLock(.pollControl)
   /// How many instances may watch the same one.
   private static var mostOuterInstances: Int { 4 }
+  /// How many instances may be in each other: wake-ups and looks go through all of them, one within the other.
+  private static var mostLevels: Int { 5 }
   /// Which items watch a file, so that they end with it. Guards `OpenFile.watchers`.
   private static let watchers = SpinLock((), rank: .fileSystem)
 
@@ -70,7 +72,7 @@ public final class EventPoll: OpenFile {
       // The paths through instances are walked: few may lead to one (Linux: reverse_path_check).
       let outer = Self.watchers.withLock { _ in file.watchers?.count ?? 0 }
       guard outer < Self.mostOuterInstances else { throw .EINVAL }
-      guard inner.depth(below: 5, avoiding: self) else { throw .ELOOP }
+      guard inner.depth(below: Self.mostLevels - levelsAbove, avoiding: self) else { throw .ELOOP }
     }
     let key = ItemKey(descriptor: descriptor, file: ObjectIdentifier(file))
     let item = EventPollItem(self, key, file, events: events, data: data)
@@ -133,6 +135,19 @@ public final class EventPoll: OpenFile {
     let inner = state.withLock { state in state.items.values.compactMap { $0.file.eventPoll } }
     for poll in inner where !poll.depth(below: limit - 1, avoiding: other) { return false }
     return true
+  }
+
+  /// The longest way down to this instance through those that watch it, itself included. `control` is held.
+  private var levelsAbove: Int {
+    let outer = Self.watchers.withLock { _ in
+      var outer: [EventPoll] = []
+      watchers?.visit { item in
+        if let owner = item.owner { outer.append(owner) }
+        return true
+      }
+      return outer
+    }
+    return 1 + (outer.map { $0.levelsAbove }.max() ?? 0)
   }
 
   /// A file has been closed for good: nobody watches it any more.
