@@ -165,6 +165,28 @@ import Testing
     #expect(guest.read(node).text == "begin and on!")
   }
 
+  @Test func `immutable and append-only files of guests do not come into being on the host`() {
+    let place = Playground()
+    place.write("f", "text")
+    let guest = Guest(place)
+    let file = guest.lookup("f").node
+    func control(_ command: UInt32, _ flags: UInt32) -> Int32 {
+      let body = linux_fuse_ioctl_in(handle: 0, flags: 0, command: command, argument: 0, input_size: 4, output_size: 4)
+      return guest.request(LINUX_FUSE_IOCTL, file, bytesOf(body) + bytesOf(flags))!.error
+    }
+    let host = Glibc.open(place.root + "/f", O_RDONLY)
+    defer { close(host) }
+    var flags: UInt32 = 0
+    // Not every file system has flags.
+    guard host_get_flags(host, &flags) == 0 else { return }
+    #expect(control(0x4008_6602, flags | 0x10) == -EPERM)
+    #expect(control(0x4008_6602, flags | 0x20) == -EPERM)
+    // No dump is a hint.
+    #expect(control(0x4008_6602, flags | 0x40) == 0)
+    var after: UInt32 = 0
+    #expect(host_get_flags(host, &after) == 0 && after == flags | 0x40)
+  }
+
   @Test func `a read-only export makes no temporary files and sets no flags`() {
     let place = Playground()
     place.write("f", "text")

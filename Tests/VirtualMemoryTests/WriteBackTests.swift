@@ -252,6 +252,24 @@ extension VirtualMemoryTests {
     }
   }
 
+  @Test func `an error that a write tells of is nobody else's business`() throws {
+    try withDirtyObjects {
+      let store = FileStore(pages: 10)
+      let object = store.object!
+      var seen = object.writeErrorSample
+      try store.write(1, 1)
+      store.failure = .EFBIG
+      #expect(throws: Errno.EFBIG) { try object.writeBack(4096..<8192, tellingErrorsTo: .caller) }
+      #expect(object.takeWriteError(since: &seen) == nil)
+      #expect(object.isDirty)
+      // It is if the page that stays cannot be written later.
+      #expect(throws: Errno.EFBIG) { try object.writeBack() }
+      #expect(object.takeWriteError(since: &seen) == .EFBIG)
+      store.failure = nil
+      try object.writeBack()
+    }
+  }
+
   @Test func `write-back allocates nothing`() throws {
     try withDirtyObjects {
       let store = FileStore(pages: 400)

@@ -194,6 +194,31 @@ extension MemoryObject {
     if end != size { clear(max(offset, last &* pageSize), end) }
   }
 
+  /// Makes the pages that are missing in [start, end), before the end: writing there needs none from then on. Only for objects
+  /// without a store; all or none.
+  ///
+  /// - Throws: ENOSPC, ENOMEM; EINTR for a thread that is to end.
+  @export(interface)
+  public func fillHoles(from start: UInt64, to end: UInt64) throws(Errno) {
+    guard !hasStore, start < end else { return }
+    var made: [Range<UInt64>] = []
+    do throws(Errno) {
+      for index in start / pageSize..<(end &- 1) / pageSize &+ 1 where lookUpIsAbsent(index) {
+        Frames.release(try MemoryPressure.retrying { () throws(Errno) in try page(index) })
+        if let last = made.last, last.upperBound == index {
+          made[made.count - 1] = last.lowerBound..<index &+ 1
+        } else {
+          try KernelMemory.admitGrowth(count: made.count, capacity: made.capacity, stride: 16)
+          made.append(index..<index &+ 1)
+        }
+        if Self.isLong(index &* pageSize), !Self.goesOn() { throw .EINTR }
+      }
+    } catch {
+      for range in made { dropPages(from: range.lowerBound, to: range.upperBound) }
+      throw error
+    }
+  }
+
   /// Clears bytes within one page, if there is one.
   func clear(_ start: UInt64, _ end: UInt64) {
     guard start < end, let frame = pageIfPresent(start / pageSize) else { return }

@@ -41,11 +41,11 @@ extension MemoryObject {
 
   /// Whether a transfer has come to the end of a megabyte: time to look at others.
   @inline(__always)
-  private static func isLong(_ position: UInt64) -> Bool { position & ((1 << 20) &- 1) == 0 }
+  static func isLong(_ position: UInt64) -> Bool { position & ((1 << 20) &- 1) == 0 }
 
   /// Lets others run; false when the program is to end.
   @inline(never)
-  private static func goesOn() -> Bool {
+  static func goesOn() -> Bool {
     Thread.checkReschedule()
     return !Thread.current.hasFatalSignal
   }
@@ -119,7 +119,7 @@ extension MemoryObject {
     try unsafe buffer.copyIn(Frames.pointer(frame) + within, count: count)
   }
 
-  private func lookUpIsAbsent(_ index: UInt64) -> Bool { RCU.read { tree[index] == 0 } }
+  func lookUpIsAbsent(_ index: UInt64) -> Bool { RCU.read { tree[index] == 0 } }
 
   /// Writes to a page of its own first and makes it the object's when it is filled: nobody sees it half done.
   private func writeFresh(

@@ -38,8 +38,34 @@ int main(void) {
   FAILS(rename("outside", "m/outside"), EXDEV);
   FAILS(link("outside", "m/outside"), EXDEV);
 
+  section("reserved");
+  static char page[4096];
+  int fd = MUST(open("m/reserved", O_RDWR | O_CREAT, 0600));
+  OK(fallocate(fd, 0, 0, 512 << 10));
+  OK(fstat(fd, &s));
+  EQUAL(s.st_blocks, (512 << 10) / 512);
+  OK(statfs("m", &f));
+  EQUAL(f.f_bfree, (512 << 10) / 4096);
+  int other = MUST(open("m/other", O_RDWR | O_CREAT, 0600));
+  long filled = 0;
+  while (write(other, page, sizeof page) == sizeof page) filled += sizeof page;
+  EQUAL(errno, ENOSPC);
+  CHECK(filled > 500 << 10 && filled <= 512 << 10);
+  // There is no room but in what was reserved.
+  long written = 0;
+  for (int i = 0; i < 128; i++) written += pwrite(fd, page, sizeof page, i * 4096);
+  EQUAL(written, 512 << 10);
+  FAILS(pwrite(fd, page, sizeof page, 512 << 10), ENOSPC);
+  FAILS(fallocate(fd, 0, 0, 516 << 10), ENOSPC);
+  OK(fstat(fd, &s));
+  EQUAL(s.st_size, 512 << 10);
+  OK(fallocate(fd, 0, 0, 512 << 10));
+  close(fd), close(other);
+  OK(unlink("m/reserved"));
+  OK(unlink("m/other"));
+
   section("full");
-  int fd = MUST(open("m/big", O_RDWR | O_CREAT, 0600));
+  fd = MUST(open("m/big", O_RDWR | O_CREAT, 0600));
   static char block[65536];
   memset(block, 7, sizeof block);
   long total = 0, n;

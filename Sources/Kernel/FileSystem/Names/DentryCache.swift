@@ -144,9 +144,15 @@ public enum DentryCache {
   /// /proc/sys/vm/vfs_cache_pressure: how many names are given up for memory, in percent of the usual number.
   public static let pressure = Atomic<Int>(100)
 
+  /// How often all names were forgotten on request: what file systems remember of names besides is of no use since then.
+  public static let drops = Atomic<UInt64>(0)
+
   /// Forgets all names that nobody uses.
   @export(interface)
-  public static func dropUnused() { shrink(.max) }
+  public static func dropUnused() {
+    drops.add(1, ordering: .relaxed)
+    shrink(.max)
+  }
 
   /// Forgets up to `target` unused names; for memory pressure.
   /// - Returns: how many were dropped.

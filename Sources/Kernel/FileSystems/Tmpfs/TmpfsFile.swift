@@ -59,9 +59,14 @@ public final class TmpfsFile: TmpfsInode {
       let within = offset < content.size ? (min(end, content.size) + 4095) / 4096 - offset / 4096 : 0
       let present = min(within, UInt64(content.allocatedPages))
       if let tmpfs, pages - min(pages, present) > UInt64(tmpfs.quota.freePages) { throw .ENOSPC }
-      guard mode == .allocate, end > content.size else { return }
-      try sealing?.checkResize(from: content.size, to: end)
+      let size = content.size
+      guard mode == .allocate, end > size else { return try content.fillHoles(from: offset, to: min(end, size)) }
+      try sealing?.checkResize(from: size, to: end)
       content.truncate(to: end)
+      do throws(Errno) { try content.fillHoles(from: offset, to: end) } catch {
+        content.truncate(to: size)
+        throw error
+      }
     case .punchHole, .zero, .zeroKeepingSize:
       try sealing?.checkWrite(end: min(end, content.size), size: content.size)
       let stop = min(end, content.size)

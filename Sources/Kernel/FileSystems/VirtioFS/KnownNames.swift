@@ -1,6 +1,7 @@
 // What a directory remembers of its names besides the dentry cache: the entries of listings, which nobody has looked up
 // yet, and names that were absent.
 
+import FileSystem
 import KernelCore
 import LinuxABI
 import Synchronization
@@ -12,6 +13,8 @@ struct KnownNames {
     case node(UInt64)
   }
   private var known: [ByteString: (name: Name, until: Instant)] = [:]
+  /// `DentryCache.drops` when they were noted.
+  private var drops: UInt64 = 0
   /// Changes with each change of the directory: an answer to a request from before is not noted.
   private(set) var version: UInt64 = 0
   private(set) var wereListed = false
@@ -19,15 +22,18 @@ struct KnownNames {
   private static var limit: Int { 1024 }
 
   func find(_ name: ByteString) -> Name? {
-    guard let found = known[name], found.until > Instant.now() else { return nil }
+    guard let found = known[name], found.until > Instant.now(), !areDropped else { return nil }
     return found.name
   }
 
   mutating func note(_ name: ByteString, _ what: Name, _ valid: Validity, ifStill version: UInt64) {
     guard version == self.version else { return }
-    if known.count >= Self.limit { known = [:] }
+    if known.count >= Self.limit || areDropped { known = [:] }
+    drops = DentryCache.drops.load(ordering: .relaxed)
     known[name] = (what, valid.until)
   }
+
+  private var areDropped: Bool { drops != DentryCache.drops.load(ordering: .relaxed) }
 
   mutating func beginListing() { wereListed = true }
 

@@ -99,7 +99,7 @@ final class VirtioFSFile: VirtioFSInode, PageStore {
     let count = try object.write(at: offset, &buffer)
     guard count > 0 else { return count }
     attributesDidChange()
-    do throws(Errno) { try object.writeBack(offset..<offset + UInt64(count)) } catch {
+    do throws(Errno) { try object.writeBack(offset..<offset + UInt64(count), tellingErrorsTo: .caller) } catch {
       // What the host refuses does not become a part of the file.
       if object.size > before { object.truncate(to: before) }
       throw error

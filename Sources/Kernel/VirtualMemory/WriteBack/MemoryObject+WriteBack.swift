@@ -24,12 +24,17 @@ struct WriteBatch {
 }
 
 extension MemoryObject {
+  /// Who learns of an error: every open file once, at its next fsync(2), or the caller alone, whose write it is.
+  public enum ErrorAudience { case everybody, caller }
+
   /// Writes the pages of a range of bytes that are changed now to the store, and waits until they and those that others
   /// are storing already are there.
   ///
   /// - Throws: the store's errors; pages that were not written stay dirty, until the flusher has failed too.
   @export(interface)
-  public func writeBack(_ range: Range<UInt64> = 0..<UInt64.max) throws(Errno) {
+  public func writeBack(
+    _ range: Range<UInt64> = 0..<UInt64.max, tellingErrorsTo audience: ErrorAudience = .everybody
+  ) throws(Errno) {
     guard hasStore, !range.isEmpty else { return }
     let first = range.lowerBound / pageSize
     let last = (range.upperBound &- 1) / pageSize
@@ -38,7 +43,7 @@ extension MemoryObject {
     var index = first
     while let batch = takeBatch(ObjectPages.chosenTag, from: index, through: last, .waitFor) {
       var failure: Errno?
-      store(batch, whenFailing: .keepDirty, &failure)
+      store(batch, whenFailing: .keepDirty, tellingErrorsTo: audience, &failure)
       if let failure { throw failure }
       index = batch.end
     }
@@ -60,7 +65,7 @@ extension MemoryObject {
         continue
       }
       var failure: Errno?
-      cleaned += store(batch, whenFailing: .giveUp, &failure)
+      cleaned += store(batch, whenFailing: .giveUp, tellingErrorsTo: .everybody, &failure)
       position = batch.end
     }
     pages.withLock { $0.flushPosition = position }
@@ -176,13 +181,16 @@ extension MemoryObject {
 
   /// Stores a batch and gives up its references; returns how many of its pages are not dirty any more.
   @discardableResult
-  private func store(_ batch: WriteBatch, whenFailing policy: FailurePolicy, _ failure: inout Errno?) -> Int {
+  private func store(
+    _ batch: WriteBatch, whenFailing policy: FailurePolicy, tellingErrorsTo audience: ErrorAudience,
+    _ failure: inout Errno?
+  ) -> Int {
     // The tag went first, now the right to write: a write in between is in the frame before it is stored, one after
     // faults and sets the tag again.
     protectPages(batch.start, batch.end)
     do throws(Errno) { try writeToStore(batch) } catch {
       failure = error
-      writeErrors.note(error)
+      if audience == .everybody { writeErrors.note(error) }
     }
     let isGivenUp = failure.map { policy == .giveUp && !Self.mayPass($0) } ?? false
     return finish(batch, keepingDirty: failure != nil && !isGivenUp, isStored: failure == nil)

@@ -161,9 +161,11 @@ extension FileServer {
 
   private static let getFlags: UInt32 = 0x8008_6601
   private static let setFlags: UInt32 = 0x4008_6602
-  /// What guests may change, as the host permits: secure deletion, undeletion, compression (two), synchronous, immutable,
-  /// append-only, no dump, no access times, no tail merging, synchronous directory, top of a hierarchy, no copy on write.
-  private static let changeableFlags: UInt32 = 0x0083_84ff
+  /// What guests may change, as the host permits: secure deletion, undeletion, compression (two), synchronous, no dump, no access
+  /// times, no tail merging, synchronous directory, top of a hierarchy, no copy on write.
+  private static let changeableFlags: UInt32 = 0x0083_84cf
+  /// Immutable and append-only: such a file stays on the host for good, whoever owns it.
+  private static let privilegedFlags: UInt32 = 0x30
 
   /// FS_IOC_GETFLAGS and FS_IOC_SETFLAGS; no other ioctl(2) reaches the host.
   func control(_ request: inout FUSERequest) throws(HostError) -> FUSEReply {
@@ -179,10 +181,9 @@ extension FileServer {
       let wanted = try request.take(UInt32.self)
       let file = try table.opened(node)
       try HostError.check(unsafe host_get_flags(file.number, &flags))
+      guard (flags ^ wanted) & Self.privilegedFlags == 0 else { throw HostError(EPERM) }
       guard (flags ^ wanted) & ~Self.changeableFlags == 0 else { throw HostError(EOPNOTSUPP) }
       try HostError.check(host_set_flags(file.number, wanted))
-      // Who has the file open goes on as before; only a descriptor that appends would misplace what is written from now on.
-      table.dropWriter(node) { $0.isAppending }
       flags = wanted
     default: throw HostError(ENOTTY)
     }
