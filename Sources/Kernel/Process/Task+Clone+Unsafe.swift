@@ -157,7 +157,6 @@ extension Task {
   /// The machine's half of the child: the parent's registers and extended state, with 0 as the result of the call.
   private func makeMachineThread(from parent: Task, _ request: CloneRequest) throws(Errno) {
     LockOrder.mayWait()
-    LockOrder.mayWait()
     let handle = machine_user_create(runningAddressSpace.machineSpace)
     guard handle >= 0 else { throw Errno(rawValue: Int32(truncatingIfNeeded: -handle)) }
     user = handle

@@ -126,7 +126,6 @@ public final class AddressSpace {
   /// An empty space that is going to have pages in common with others of `family`.
   static func create(in family: AddressFamily, for user: UInt32) throws(Errno) -> AddressSpace {
     LockOrder.mayWait()
-    LockOrder.mayWait()
     let machineSpace = machine_space_create(UInt64(user))
     guard machineSpace >= 0 else { throw Errno(rawValue: Int32(truncatingIfNeeded: -machineSpace)) }
     do throws(Errno) {
@@ -165,7 +164,6 @@ public final class AddressSpace {
       // Reclaim, which may be telling the machine something about this space, comes first.
       family.leave(self)
       // The machine forgets first: from here on nothing can reach the frames but the kernel.
-      LockOrder.mayWait()
       LockOrder.mayWait()
       machine_space_destroy(machineSpace)
       HugePagePool.unreserve(hugePromises(state, 0, .max))

@@ -33,6 +33,7 @@ static int64_t make(uint32_t index, uint32_t slot) {
       {CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM},
       um_parameters_address(slot)};
   um_ring_add(index, &entry);
+  // Other CPUs go on queuing mappings between the two answers: the mapper keeps the result of a clone until the next one.
   int64_t low = um_ring_acknowledge(index, UM_COMMAND_REPORT_LOW);
   if (low < 0) return low;
   int64_t high = um_ring_acknowledge(index, UM_COMMAND_REPORT_HIGH);

@@ -198,6 +198,7 @@ struct um_space {
   // before it runs; and 1 where one would be due and the host grants none.
   uint64_t user, barriers;
   uint32_t mixed;
+  int32_t condemned;              // the process that was; under table_lock
   _Atomic uint64_t ungranted;     // nanoseconds for which it was condemned, until somebody is told
   // Of a process that has held an address space and waits for the next (recycle.c).
   enum um_rest rest;              // what is known of its thread

@@ -73,7 +73,7 @@
 // Numbers that are not system calls.
 #define UM_COMMAND_SPECIAL 0x1000
 #define UM_COMMAND_ACKNOWLEDGE 0x1000   // write the first error since the last acknowledgement to descriptor rdi
-#define UM_COMMAND_REPORT_LOW 0x1001    // write bits 0–11 of the last result to descriptor rdi
+#define UM_COMMAND_REPORT_LOW 0x1001    // write bits 0–11 of the last clone's result to descriptor rdi
 #define UM_COMMAND_REPORT_HIGH 0x1002   // write bits 12–23
 #define UM_COMMAND_PROCESS 0x1003       // clone; the child obeys the ring at `operand`
 #define UM_COMMAND_RESUME 0x1005        // resume the user thread with the report at rdi, as its number esi

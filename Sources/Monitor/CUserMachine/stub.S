@@ -30,7 +30,7 @@ um_stub_start:
 #include "stub_boot.h"
 
 // The loop of zygote and mappers. r12 ring, r13d commands done, r14 first error since the last acknowledgement (as a
-// positive number), r15 last result, rbx current entry.
+// positive number), r15 result of the last clone, rbx current entry.
   .balign 64
 um_stub_loop:
   mov (%r12), %edx                    // commands published; the entries were written before (x86 keeps the order)
@@ -59,7 +59,6 @@ um_stub_load:
   cmp $UM_COMMAND_SPECIAL, %rax
   jae um_stub_special
   syscall
-  mov %rax, %r15
   test %rax, %rax
   jns um_stub_loop
   // A mapping command failed, most likely by the host's limit of areas. The mappings are only a cache of the kernel's

@@ -37,6 +37,7 @@ static struct view {
   uint64_t used;                 // by the process, at the last look
   uint64_t thread_base, thread_used;
   uint32_t looks, running, asleep;
+  uint32_t mapper;               // commands that it had done, at the last look
 } views[MACHINE_MAX_CPUS];
 
 static struct ledger {
@@ -48,6 +49,7 @@ static struct ledger {
   uint32_t excesses;             // windows in a row in which it used more than it was granted
   uint32_t owing;                // looks at which the mapper owed the same answer
   uint32_t asked;
+  uint32_t mapper;               // commands that it had done, at the last look
 } *ledgers;
 
 // MARK: What the host says
@@ -79,6 +81,15 @@ static uint64_t thread_time(int32_t process, int32_t thread) {
   return read_thread(process, thread, "schedstat", text, sizeof text) ? strtoull(text, NULL, 10) : 0;
 }
 
+// proc(5), /proc/pid/status: whether the thread blocks the preemption signal. One that does not, and does not answer either, is at
+// work in the host's kernel (a fault that waits for others, memory that is hard to find), and answers when it comes back from there.
+static bool blocks_preemption(int32_t process, int32_t thread) {
+  char text[4096];
+  if (!read_thread(process, thread, "status", text, sizeof text)) return false;
+  const char *mask = strstr(text, "\nSigBlk:");
+  return mask && strtoull(mask + 8, NULL, 16) >> (UM_PREEMPT_SIGNAL - 1) & 1;
+}
+
 void um_read_call(const char *text, uint64_t value[9]) {
   char *at;
   value[0] = strtoull(text, &at, 10);
@@ -98,15 +109,18 @@ static enum place look_at(int32_t process, int32_t thread, uint64_t value[9]) {
 }
 
 // Whether the mapper sleeps although there are commands that it has not seen: the host shows how many it has done. It is woken again.
+// `seen`: the number of commands that it had done; a mapper that gets on has not overslept.
 enum mapper { BUSY, DONE, OVERSLEPT };
-static enum mapper look_at_mapper(uint32_t index, int32_t process) {
+static enum mapper look_at_mapper(uint32_t index, int32_t process, uint32_t *seen) {
   uint64_t value[9];
   if (look_at(process, process, value) != ASLEEP || value[0] != SYS_futex || value[1] != UM_RING) return BUSY;
   struct um_ring *ring = um_space_ring(index);
   if ((uint32_t)value[3] == atomic_load(&ring->published)) return DONE;
   um.wakeups_repeated++;
   um_futex_wake(&ring->published, INT_MAX);
-  return OVERSLEPT;
+  bool moved = *seen != (uint32_t)value[3];
+  *seen = (uint32_t)value[3];
+  return moved ? BUSY : OVERSLEPT;
 }
 
 // MARK: Condemning
@@ -123,11 +137,14 @@ void um_condemn(uint32_t index, int32_t process, enum um_reason reason) {
   struct um_space *space = &um.spaces[index];
   um_lock_take(&um.table_lock);
   bool alive = process > 0 && atomic_load(&space->process) == process && !atomic_load(&space->dead);
+  // Once is enough: a process takes its time to die.
+  alive = alive && space->condemned != process;
   uint64_t now = um_now();
   bool tell = false;
   if (alive) {
     um_call2(SYS_kill, process, SIGKILL);
     um.condemned[reason]++;
+    space->condemned = process;
     // A program may have its processes condemned as fast as it can make them: ten lines a second are enough.
     if (now - um.condemned_since > 1000000000) um.condemned_since = now, um.condemned_told = 0;
     tell = um.condemned_told++ < 10;
@@ -176,7 +193,7 @@ static void examine(struct um_cpu *cpu, struct view *view) {
   // On a busy host the CPU itself may not have come to resuming the thread.
   uint32_t handed = atomic_load(&cpu->handed);
   if (handed == UM_HANDED_NOT_YET) return;
-  enum mapper mapper = handed == UM_HANDED_TO_MAPPER ? look_at_mapper(index, process) : DONE;
+  enum mapper mapper = handed == UM_HANDED_TO_MAPPER ? look_at_mapper(index, process, &view->mapper) : DONE;
   if (mapper == BUSY) return;
   uint64_t value[9];
   enum um_reason reason = UM_REASON_ASLEEP;
@@ -198,6 +215,11 @@ static void examine(struct um_cpu *cpu, struct view *view) {
         if (time - view->thread_used > PATIENCE / 16) view->running++;
         view->thread_used = time;
         if (view->running < SIGHTS || time - view->thread_base < PATIENCE) return;
+        if (!blocks_preemption(process, id)) {
+          view->running = 0;
+          view->thread_base = 0;
+          return;
+        }
         reason = UM_REASON_UNRESPONSIVE;
         break;
       }
@@ -271,7 +293,7 @@ static bool watch_process(uint32_t index, struct um_space *space, struct ledger 
   if (atomic_load(&space->waiting)) {
     if (ledger->owing == 0 || ledger->asked != space->questions) ledger->asked = space->questions, ledger->owing = 1;
     else {
-      ledger->owing = look_at_mapper(index, process) == OVERSLEPT ? ledger->owing + 1 : 1;
+      ledger->owing = look_at_mapper(index, process, &ledger->mapper) == OVERSLEPT ? ledger->owing + 1 : 1;
       if (ledger->owing > 2 * SIGHTS) um_condemn(index, process, UM_REASON_MAPPER);
     }
   } else {

@@ -199,6 +199,7 @@ static void free_slot(uint32_t index) {
   um_charge_forget(space);
   space->error = 0;
   space->mixed = 0;
+  space->condemned = 0;
   space->barriers = 0;
   atomic_store(&space->ungranted, 0);
   space->mapper_cpu = -1;

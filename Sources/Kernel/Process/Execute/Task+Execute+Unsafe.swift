@@ -29,7 +29,6 @@ extension Task {
       by: caller
     )
     LockOrder.mayWait()
-    LockOrder.mayWait()
     let handle = machine_user_create(loaded.space.machineSpace)
     do throws(Errno) {
       guard handle >= 0 else { throw Errno(rawValue: Int32(truncatingIfNeeded: -handle)) }
