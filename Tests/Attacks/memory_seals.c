@@ -101,6 +101,12 @@ int main(void) {
   check(!can_write(fd), "F_SEAL_FUTURE_WRITE: no mapping can write");
 
   fd = sealed(0);
+  char *early = map(fd, PROT_READ | PROT_WRITE, MAP_SHARED);
+  *early = 'A';
+  check(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == 0 && madvise(early, SIZE, MADV_REMOVE) == -1 && errno == EPERM && *early == 'A',
+        "F_SEAL_FUTURE_WRITE: an earlier mapping takes nothing out of the file");
+
+  fd = sealed(0);
   char *page = map(fd, PROT_READ | PROT_WRITE, MAP_SHARED);
   check(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == -1 && errno == EBUSY, "a writable mapping prevents F_SEAL_WRITE");
   check(mprotect(page, SIZE, PROT_READ) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == -1 && errno == EBUSY,

@@ -3,10 +3,15 @@
 import CMachine
 import CUserMachine
 import Glibc
+import Synchronization
 import Testing
 import UserMachineTestSupport
 
 @testable import UserMachine
+
+private final class Flag: Sendable {
+  let value = Atomic<Bool>(false)
+}
 
 extension UserMachineTests {
   @Suite struct Spaces {
@@ -64,6 +69,30 @@ extension UserMachineTests {
       }
     }
 
+    @Test func `threads are made while another CPU changes mappings of their space`() throws {
+      try withMachine(cpus: 2) {
+        let space = Space()
+        let isDone = Flag()
+        let other = OtherCPU(1) {
+          while !isDone.value.load(ordering: .acquiring) {
+            for i in 0..<20 as Range<UInt64> { um_space_map(space.handle, 0x4000_0000 + 2 * i * page, 1 << 20, page, 3) }
+            um_space_unmap(space.handle, 0x4000_0000, 40 * page)
+            if um_space_commit(space.handle) != 0 { Issue.record("a commit fails") }
+          }
+        }
+        let process = um_space_process(space.handle)
+        let users = (0..<60).map { _ in um_user_create(space.handle) }
+        for user in users {
+          #expect(user > 0)
+          #expect(access("/proc/\(process)/task/\(um_user_thread(user))", F_OK) == 0)
+        }
+        isDone.value.store(true, ordering: .releasing)
+        other.join()
+        for user in users { um_user_destroy(user) }
+        space.destroy()
+      }
+    }
+
     @Test func `unmap and protect are in force after the commit, also over holes`() throws {
       try withMachine {
         let space = Space()
@@ -110,7 +139,9 @@ extension UserMachineTests {
         #expect(store(1, at: area) == MACHINE_EVENT_SYSCALL.rawValue)
         // Every other page, so that nothing can be merged, then other pages in the place of the first, and less than they allow.
         let before = UserMachine.statistics
-        for i in 0..<1000 as Range<UInt64> { um_space_map(space.handle, 0x4000_0000 + 2 * i * page, new + i * page, page, 3) }
+        for i in 0..<1000 as Range<UInt64> {
+          um_space_map(space.handle, 0x4000_0000 + 2 * i * page, new + i * page, page, 3)
+        }
         um_space_map(space.handle, area, new, page, 3)
         um_space_protect(space.handle, area + 2 * page, page, 1)
         um_space_unmap(space.handle, area + 4 * page, page)

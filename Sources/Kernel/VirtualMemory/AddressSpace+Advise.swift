@@ -168,8 +168,9 @@ extension AddressSpace {
       let part = try areas.withReadLock { state throws(Errno) -> (MemoryObject, UInt64, UInt64) in
         guard let area = state.map.find(position) else { throw .ENOMEM }
         if area.flags.contains(.locked) { throw .EINVAL }
-        guard let object = area.object, area.isShared, !object.hasStore else { throw .EINVAL }
-        guard area.maximumProtection.contains(.write) else { throw .EACCES }
+        guard let object = area.object, !object.hasStore else { throw .EINVAL }
+        guard area.isShared, area.maximumProtection.contains(.write) else { throw .EACCES }
+        guard area.source?.allowsHoles ?? true else { throw .EPERM }
         let stop = min(area.end, end)
         return (object, area.objectIndex(position), (stop &- position) / pageSize)
       }

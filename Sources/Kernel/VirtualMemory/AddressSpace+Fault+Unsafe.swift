@@ -61,7 +61,6 @@ extension AddressSpace {
     let page = address & ~pageMask
     Counters.add(1, to: Counters.faults)
     faults.add(1, ordering: .relaxed)
-    // One fault after another, with no event between them.
     if authority != .byInstruction { MappingGather.makeRoom(in: machineSpace) }
     var relief = MemoryPressure.Relief()
     while true {
@@ -258,9 +257,9 @@ extension AddressSpace {
   }
 
   func writable(_ frame: PageFrameNumber, _ area: VirtualMemoryArea, _ marks: UInt64) -> PageTableEntry {
-    // A debugger writes where the program may not: the page is private then, and stays read-only for the program.
+    // A debugger writes where the program may not: the page is private then, and the program's rights stay what they are.
     PageTableEntry(
-      frame: frame, protection: area.protection.isEmpty ? .read : area.protection, isWritable: true,
+      frame: frame, protection: area.protection, isWritable: area.protection.contains(.write),
       marks: marks | PageTableEntry.dirty)
   }
 

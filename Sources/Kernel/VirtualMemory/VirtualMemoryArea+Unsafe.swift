@@ -17,10 +17,13 @@ public protocol MappingSource: AnyObject {
   var mappingInode: UInt64 { get }
   /// An error of write-back that the mapped file has not learnt of yet (msync(2)).
   func takeWriteError() -> Errno?
+  /// Whether contents may be taken out of the file (MADV_REMOVE): its seals may forbid that.
+  var allowsHoles: Bool { get }
 }
 
 extension MappingSource {
   public func takeWriteError() -> Errno? { nil }
+  public var allowsHoles: Bool { true }
 }
 
 /// One range of an address space. Its fields change under the space's write lock only; start, end and offset of an area

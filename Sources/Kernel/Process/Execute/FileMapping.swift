@@ -50,6 +50,8 @@ public final class FileMapping: MappingSource {
 
   @export(interface)
   public func takeWriteError() -> Errno? { file.takeWriteError() }
+
+  public var allowsHoles: Bool { @export(interface) get { file.inode.seals?.allowWriting ?? true } }
 }
 
 /// A mapping that the kernel makes, known by a fixed name such as "[vdso]".
