@@ -75,7 +75,9 @@ extension UserMachineTests {
         let isDone = Flag()
         let other = OtherCPU(1) {
           while !isDone.value.load(ordering: .acquiring) {
-            for i in 0..<20 as Range<UInt64> { um_space_map(space.handle, 0x4000_0000 + 2 * i * page, 1 << 20, page, 3) }
+            for i in 0..<20 as Range<UInt64> {
+              um_space_map(space.handle, 0x4000_0000 + 2 * i * page, 1 << 20, page, 3)
+            }
             um_space_unmap(space.handle, 0x4000_0000, 40 * page)
             if um_space_commit(space.handle) != 0 { Issue.record("a commit fails") }
           }

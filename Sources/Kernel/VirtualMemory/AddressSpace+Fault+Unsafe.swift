@@ -42,7 +42,7 @@ extension AddressSpace {
   enum FaultAuthority {
     /// The program itself, which is about to try again: the area's protection decides.
     case byInstruction
-    /// The kernel, for a program: the area's protection decides.
+    /// The kernel, for a program: as above.
     case byProgram
     /// A debugger: what mprotect could grant is granted, as a private copy.
     case byDebugger
@@ -258,9 +258,8 @@ extension AddressSpace {
 
   func writable(_ frame: PageFrameNumber, _ area: VirtualMemoryArea, _ marks: UInt64) -> PageTableEntry {
     // A debugger writes where the program may not: the page is private then, and the program's rights stay what they are.
-    PageTableEntry(
-      frame: frame, protection: area.protection, isWritable: area.protection.contains(.write),
-      marks: marks | PageTableEntry.dirty)
+    let (rights, marks) = (area.protection, marks | PageTableEntry.dirty)
+    return PageTableEntry(frame: frame, protection: rights, isWritable: rights.contains(.write), marks: marks)
   }
 
   /// A thread other than the calling one may run user code in this space.

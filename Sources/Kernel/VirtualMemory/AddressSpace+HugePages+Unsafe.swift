@@ -367,9 +367,9 @@ extension AddressSpace {
   }
 
   private func writableHuge(_ frame: PageFrameNumber, _ area: VirtualMemoryArea, _ marks: UInt64) -> PageTableEntry {
-    // A debugger writes where the program may not: the page stays read-only for the program.
+    // A debugger writes where the program may not: the program's rights stay what they are.
     PageTableEntry(
-      frame: frame, protection: area.protection.isEmpty ? .read : area.protection, isWritable: true, marks: marks)
+      frame: frame, protection: area.protection, isWritable: area.protection.contains(.write), marks: marks)
   }
 
   private func offerHuge(_ tables: borrowing PageTables, _ start: UInt64) {

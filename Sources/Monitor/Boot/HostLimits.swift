@@ -58,6 +58,7 @@ struct HostLimit: Equatable {
 enum HostLimits {
   private static func soft(_ resource: __rlimit_resource) -> UInt64? {
     var limit = rlimit()
+    // SAFETY: here and below, the calls read or write the structures that they are given, and keep no pointer.
     guard unsafe getrlimit(Int32(resource.rawValue), &limit) == 0, limit.rlim_cur != .max else { return nil }
     return UInt64(limit.rlim_cur)
   }
