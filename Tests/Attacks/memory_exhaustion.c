@@ -168,7 +168,7 @@ static const struct kind {
 } kinds[] = {
     {"open files", openFiles, 1000}, {"event counters", eventCounters, 1000}, {"timer files", timerFiles, 1000}, {"pipes", pipes, 50},
     {"datagrams", datagrams, 1000}, {"timers", posixTimers, 1000},
-    {"signals", signals, 1000}, {"areas", areas, 1000}, {"forked areas", forkedAreas, 0}, {"page tables", pageTables, 100},
+    {"signals", signals, 500}, {"areas", areas, 1000}, {"forked areas", forkedAreas, 0}, {"page tables", pageTables, 100},
     {"memory", memory, 500}, {"links", links, 500}, {"files", files, 500}, {"symbolic links", symbolicLinks, 200},
     {"directories", directories, 500}, {"attributes", attributes, 20}, {"content", content, 20}, {"nameless content", namelessContent, 20},
     {"mapped content", mappedContent, 500}, {"locks", locks, 1000}, {"watches", watches, 500}, {"poll items", pollItems, 100},
