@@ -141,7 +141,7 @@ static int all_memory(void) {
   return attack_end();
 }
 
-// Whoever is killed for its memory takes long to die: it has next to no part of the only CPU. Meanwhile the exempt program waits.
+// The OOM victim dies slowly, because it gets almost no time on the only CPU. The exempt program waits for it.
 static int slow_end(void) {
   adjust(-1000);
   MUST(setpriority(PRIO_PROCESS, 0, -20));

@@ -82,6 +82,13 @@ import Testing
     _ = try counters[2].writeBytes([1, 0, 0, 0, 0, 0, 0, 0], at: nil)
     #expect(try outer.wait(limit: 10, until: .distantPast).first?.data == 9)
     #expect(try next() == 2)
+    // An edge of an instance that lists the file already, which had nothing meanwhile.
+    try outer.modify(9, poll, events: POLLIN | EPOLLET, data: 9)
+    _ = try outer.wait(limit: 10, until: .distantPast)
+    _ = try counters[2].readBytes(at: nil, count: 8)
+    #expect(try outer.wait(limit: 10, until: .distantPast).isEmpty)
+    _ = try counters[2].writeBytes([1, 0, 0, 0, 0, 0, 0, 0], at: nil)
+    #expect(try outer.wait(limit: 10, until: .distantPast).first?.data == 9)
     for index in [0, 2, 3, 4] { counters[index].release() }
     #expect(try next() == nil)
     outer.release()

@@ -1,10 +1,9 @@
 // Who else has the pages of an area: what smaps divides them by.
 //
-// How many page-table entries show a page, its count tells; how many programs, it does not: a table may belong to several
-// (PageTables+Sharing), and the table above it, too. So whoever may show a page is looked at, by the ways of the reverse map: the
-// spaces of the family for private pages, the areas of the object for others. That is done for 64 pages at a time, so that no
-// lock is held for long. Where the same table is found there, one look is enough for all of them; and nobody is looked at where
-// the pages have no other users and their table is the program's alone.
+// A page's count says how many page-table entries map it, not how many programs: a table may be shared by several
+// (PageTables+Sharing), and so may the table above it. So the reverse map is walked: the spaces of the family for private pages,
+// the areas of the object for others. It is walked for 64 pages at a time, so that no lock is held for long. A table that several
+// of them share is looked up once. Nothing is walked where the pages have no other users and the table is not shared.
 //
 // The pages may come and go meanwhile, as with every list in /proc.
 //

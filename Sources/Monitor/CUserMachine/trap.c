@@ -60,7 +60,7 @@ static void refuse_call(siginfo_t *information, greg_t *registers) {
 // Whether another process sent the signal: no instruction of ours is at fault (sigaction(2), si_code).
 static bool is_sent(const siginfo_t *information) { return information->si_code <= 0; }
 
-// The monitor's own end. Whoever sent the signal, it does not go on: status 125, and the terminal is as it was.
+// The monitor's own end. A fatal signal ends it with status 125 and restores the terminal, also when another process sent it.
 static void report_and_die(int number, siginfo_t *information, const greg_t *registers) {
   char text[200], *end = append(text, "apus: the monitor failed: ");
   if (number == SIGSYS && !is_sent(information)) {

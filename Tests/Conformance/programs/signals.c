@@ -185,7 +185,7 @@ static void masks(void) {
     int sent = 0;
     while (sent < 100 && sigqueue(getpid(), rt, (union sigval){0}) == 0) sent++;
     EQUAL(sent, 3);
-    // Whoever queues for another process of the same user finds no room either: the limit is the user's.
+    // The limit is per user: another process of the same user has no room either.
     pid_t other = CHILD({
       FAILS(sigqueue(getpid(), rt, (union sigval){0}), EAGAIN);
       // Standard signals and those of kill(2) arrive, if need be without their cause.

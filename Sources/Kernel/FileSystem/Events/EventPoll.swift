@@ -162,14 +162,14 @@ public final class EventPoll: OpenFile {
 
   /// Called by entries, with a wait queue locked.
   func itemIsReady(_ item: EventPollItem) {
-    let isNew = state.withLock { state in
+    let isWatched = state.withLock { state in
       guard item.owner != nil else { return false }
       item.hasNews = true
-      guard !item.readyLinks.isLinked else { return false }
-      state.ready.append(item)
+      if !item.readyLinks.isLinked { state.ready.append(item) }
       return true
     }
-    guard isNew else { return }
+    // Also for an item that is listed already: its file may have had nothing when somebody looked last.
+    guard isWatched else { return }
     waiters.wakeAll()
     observers.wakeAll()
   }
@@ -213,7 +213,7 @@ public final class EventPoll: OpenFile {
     return result
   }
 
-  /// The first item on the ready list that nobody is asking, for the caller to ask, with what it was set to.
+  /// Claims the first ready item that no other thread is polling, and returns it with its event mask and data.
   private func takeToAsk() -> (EventPollItem, events: UInt32, data: UInt64)? {
     state.withLock { state in
       var next = state.ready.first

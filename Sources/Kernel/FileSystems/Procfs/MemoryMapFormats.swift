@@ -79,7 +79,7 @@ enum MemoryMapFormat {
     return text
   }
 
-  /// Whether proportional sizes are told for private memory, files and shared memory as well.
+  /// Whether to print Pss_Anon, Pss_File and Pss_Shmem besides Pss.
   private enum Division { case whole, byOwner }
 
   private static func append(_ residency: Residency, divided division: Division, to text: inout TextBuffer) {

@@ -164,7 +164,7 @@ extension FileServer {
   /// What guests may change, as the host permits: secure deletion, undeletion, compression (two), synchronous, no dump, no access
   /// times, no tail merging, synchronous directory, top of a hierarchy, no copy on write.
   private static let changeableFlags: UInt32 = 0x0083_84cf
-  /// Immutable and append-only: such a file stays on the host for good, whoever owns it.
+  /// Immutable and append-only: the host's owner could not remove such a file without privileges.
   private static let privilegedFlags: UInt32 = 0x30
 
   /// FS_IOC_GETFLAGS and FS_IOC_SETFLAGS; no other ioctl(2) reaches the host.
