@@ -19,13 +19,13 @@ let alwaysPolling = UserMachine.HandOver.polling(kernelTicks: 200_000, userTicks
 
 /// Runs `body` as CPU 0 of a fresh machine.
 func withMachine(
-  cpus: Int = 1, spaces: Int = 0, switches: um_test_switch? = nil, handOver: UserMachine.HandOver = .sleeping,
-  _ body: () throws -> Void
+  cpus: Int = 1, spaces: Int = 0, switches: um_test_switch? = nil, mappingLimit: UInt64 = 0,
+  handOver: UserMachine.HandOver = .sleeping, _ body: () throws -> Void
 ) throws {
   var options = UserMachine.Options(memorySize: 64 << 20, cpuCount: cpus)
   options.maximumSpaces = spaces
   options.handOver = handOver
-  try UserMachine.start(options, testSwitches: switches?.rawValue ?? 0, cpuMain: nil)
+  try UserMachine.start(options, testSwitches: switches?.rawValue ?? 0, mappingLimit: mappingLimit, cpuMain: nil)
   defer { UserMachine.stop() }
   precondition(um_cpu_attach(0) == 0)
   defer { um_cpu_detach() }

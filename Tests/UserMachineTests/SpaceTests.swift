@@ -271,6 +271,36 @@ extension UserMachineTests {
       }
     }
 
+    /// The mappings of the dearest process are dropped for another's sake: its mapper has tens of milliseconds of work that no run asked
+    /// for, and that is not the program's fault.
+    @Test func `a process that loses all its mappings is not ended for the time that takes`() throws {
+      let memory: UInt64 = 64 << 20, region: UInt64 = 2 << 20
+      try withMachine(mappingLimit: 6 << 20) {
+        let dear = Space(), other = Space()
+        let guest = Guest(dear, GUEST_SYSCALL_LOOP), cause = Guest(other, GUEST_SYSCALL_LOOP)
+        for i in 1...36 {
+          um_space_map(dear.handle, UInt64(i) << 32, 0, memory, 3 | UInt64(MACHINE_MAP_FILL))
+          #expect(guest.run() == MACHINE_EVENT_SYSCALL)
+        }
+        let process = um_space_process(dear.handle)
+        let before = UserMachine.statistics.spaces_dropped
+        var regions: UInt64 = 0
+        while UserMachine.statistics.spaces_dropped == before, regions < 2000 {
+          regions += 1
+          um_space_map(other.handle, 1 << 40 + regions * region, page, page, 1)
+          #expect(cause.run() == MACHINE_EVENT_SYSCALL)
+        }
+        #expect(UserMachine.statistics.spaces_dropped == before + 1)
+        um_idle(now() + 300_000_000)
+        #expect(kill(process, 0) == 0)
+        um_space_map(dear.handle, codeAddress, 0, page, 5)
+        #expect(guest.run() == MACHINE_EVENT_SYSCALL)
+        #expect(UserMachine.statistics.condemned.2 == 0)  // UM_REASON_UNGRANTED
+        dear.destroy()
+        other.destroy()
+      }
+    }
+
     @Test func `a killed user process is an event, not a hang`() throws {
       try withMachine(cpus: 2) {
         let space = Space(), bystander = Space()

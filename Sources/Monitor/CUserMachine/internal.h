@@ -193,6 +193,7 @@ struct um_space {
   _Atomic uint32_t touched;       // 1: a thread was resumed, or the mapper asked, since the last look
   _Atomic uint64_t asked;         // the TSC when someone began to wait for the mapper; 0: nobody does
   uint64_t granted;               // TSC ticks of such waits
+  _Atomic uint64_t dropped;       // the TSC since when the mapper unmaps everything, and nobody waits for it; 0: it does not
   uint32_t generation;            // address spaces that this slot has held: stale handles name another
   // The user for whom its program acts, or acted last; the host CPUs (as in um_cpu's bits) where a branch-predictor barrier is due
   // before it runs; and 1 where one would be due and the host grants none.

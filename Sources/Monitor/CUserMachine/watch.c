@@ -7,8 +7,9 @@
 //      takes, or has blocked the signal. It has PATIENCE of the host's time, not of the clock on the wall. A thread that sleeps in the
 //      host while it should run is woken again, and does not come back from that when it sleeps in a place of its own choice.
 //   2. Mappers that owe an answer. The same: as long as the mapper works, or waits for a host CPU, it has all the time in the world.
-//   3. Time that no CPU granted. Each run of a user thread grants its process as much of the host's time as it lasted. What a process
-//      used beyond that, it used by threads which run although the kernel believes them asleep.
+//   3. Time that no CPU granted. Each run of a user thread grants its process as much of the host's time as it lasted, and so does the
+//      kernel's work that its mapper does. What a process used beyond that, it used by threads which run although the kernel believes
+//      them asleep.
 //
 // A process that fails is condemned: killed, counted, and named in the log with the reason. Nothing is condemned for one sight: time
 // that a hypervisor or an interrupt takes may be charged to whoever was running.
@@ -44,6 +45,7 @@ static struct ledger {
   int32_t process;
   uint32_t generation;
   uint64_t used, granted;        // when the window began
+  uint64_t dropped;              // TSC ticks for which the mapper was dropping mappings
   uint32_t beats, quiet;         // looks since; looks at which nothing had changed
   uint64_t excess;               // nanoseconds, in these windows:
   uint32_t excesses;             // windows in a row in which it used more than it was granted
@@ -277,7 +279,7 @@ static uint64_t granted_time(uint32_t index) {
   }
   uint64_t asked = atomic_load(&space->asked);
   if (asked && now > asked) ticks += now - asked;
-  ticks += *(volatile uint64_t *)&space->granted;
+  ticks += *(volatile uint64_t *)&space->granted + ledgers[index].dropped;
   for (uint32_t i = 0; i < space->thread_limit; i++) ticks += *(volatile uint64_t *)&um_thread_at(index, i)->granted;
   return ticks / um.ticks_per_microsecond * 1000;
 }
@@ -289,6 +291,13 @@ static uint64_t granted_time(uint32_t index) {
 
 static bool watch_process(uint32_t index, struct um_space *space, struct ledger *ledger) {
   int32_t process = atomic_load(&space->process);
+  uint64_t since = atomic_exchange(&space->dropped, 0);
+  if (since) {
+    uint64_t now = __builtin_ia32_rdtsc(), none = 0;
+    ledger->dropped += now - since;
+    // Until it sleeps with nothing left to do. Another drop may have begun meanwhile.
+    if (look_at_mapper(index, process, &ledger->mapper) != DONE) atomic_compare_exchange_strong(&space->dropped, &none, now);
+  }
   // Somebody waits for the mapper, and has waited for the same answer at the last look.
   if (atomic_load(&space->waiting)) {
     if (ledger->owing == 0 || ledger->asked != space->questions) ledger->asked = space->questions, ledger->owing = 1;
@@ -305,7 +314,8 @@ static bool watch_process(uint32_t index, struct um_space *space, struct ledger 
   else if (ledger->quiet >= SIGHTS) return ledger->owing > 0;
   uint64_t used = process_time(process), granted = granted_time(index);
   if (ledger->process != process || ledger->generation != space->generation) {
-    *ledger = (struct ledger){.process = process, .generation = space->generation, .used = used, .granted = granted};
+    *ledger = (struct ledger){
+        .process = process, .generation = space->generation, .used = used, .granted = granted, .dropped = ledger->dropped};
     return true;
   }
   ledger->beats++;

@@ -62,9 +62,10 @@ public enum UserMachine {
   }
 
   static func start(
-    _ options: Options, testSwitches: UInt32, cpuMain: (@convention(c) (UInt64) -> Void)?
+    _ options: Options, testSwitches: UInt32, mappingLimit: UInt64 = 0, cpuMain: (@convention(c) (UInt64) -> Void)?
   ) throws(Failure) {
     var config = um_config()
+    config.mapping_limit = mappingLimit
     guard let cpus = UInt32(exactly: options.cpuCount), let spaces = UInt32(exactly: options.maximumSpaces),
       let pool = UInt32(exactly: options.poolSize)
     else { throw Failure(code: EINVAL, step: "reading the options") }
