@@ -28,8 +28,16 @@ final class RunQueue {
   let state = SpinLock(State(), rank: .runQueue)
   /// The number of ready threads, readable without the lock.
   let readyCount = Atomic<Int>(0)
+  /// When an idle CPU may next be woken to take threads from here, and how long after that again: twice as long each time that it
+  /// finds none that it may run.
+  let nextBalance = Atomic<UInt64>(0)
+  private let balancePause = Atomic<UInt64>(RunQueue.balanceDelay)
   /// Whether the CPU idles, waiting for an interrupt.
   let isIdle = Atomic<Bool>(false)
+
+  /// How long a ready thread waits before an idle CPU is woken for it.
+  static let balanceDelay: UInt64 = 300_000
+  private static let longestBalancePause: UInt64 = 20_000_000
 
   init(cpu: Int) { self.cpu = cpu }
 
@@ -47,8 +55,14 @@ final class RunQueue {
     }
   }
 
-  /// A thread may be behind the others by at most this much virtual time when it wakes: it runs soon, but cannot save up.
+  /// A thread that wakes while nobody waits may be behind the others by this much virtual time: it runs soon, but cannot save up.
   static let wakeUpCredit: UInt64 = 3_000_000
+
+  /// The least virtual run time with which a thread enters a queue of `ready` others when it wakes. The credit is shared: hundreds of
+  /// threads that sleep and wake by turns would otherwise run for seconds before one that is new.
+  static func floorOfWoken(minimum: UInt64, ready: Int) -> UInt64 {
+    minimum - min(minimum, wakeUpCredit / UInt64(ready + 1))
+  }
 
   /// Puts a thread that has become ready where it should run.
   static func enqueueWoken(_ thread: Thread) {
@@ -59,9 +73,8 @@ final class RunQueue {
       if target == here { Scheduler.chargeCurrent() }
       queue.state.withLock { state in
         if target == here { state.advance(running: Thread.current) }
-        let floor = state.minimumVirtualRuntime
-        let earliest = floor > wakeUpCredit ? floor - wakeUpCredit : 0
-        thread.virtualRuntime = max(thread.virtualRuntime, earliest)
+        let floor = floorOfWoken(minimum: state.minimumVirtualRuntime, ready: state.ready.count)
+        thread.virtualRuntime = max(thread.virtualRuntime, floor)
         queue.insert(thread, &state)
       }
       if target != here { machine_cpu_kick(UInt64(target)) }
@@ -117,17 +130,27 @@ final class RunQueue {
         thread.virtualRuntime > state.minimumVirtualRuntime ? thread.virtualRuntime - state.minimumVirtualRuntime : 0
       state.ready.remove(thread)
       readyCount.store(state.ready.count, ordering: .relaxed)
+      nextBalance.store(0, ordering: .relaxed)
+      balancePause.store(Self.balanceDelay, ordering: .relaxed)
       thread.virtualRuntime = lead
       // SAFETY: as in `takeNext`.
       return unsafe Unmanaged.passUnretained(thread)
     }
   }
 
-  /// The first ready thread's virtual run time and the time at which it became ready.
-  func head() -> (virtualRuntime: UInt64, queuedAt: UInt64)? {
+  /// The first ready thread's virtual run time, and when an idle CPU should be woken because it waits.
+  func head() -> (virtualRuntime: UInt64, balanceAt: UInt64)? {
     guard readyCount.load(ordering: .relaxed) != 0 else { return nil }
+    let notBefore = nextBalance.load(ordering: .relaxed)
     return state.withLock { state in
-      state.ready.first.map { ($0.virtualRuntime, $0.queuedAt) }
+      state.ready.first.map { ($0.virtualRuntime, max($0.queuedAt &+ Self.balanceDelay, notBefore)) }
     }
+  }
+
+  /// An idle CPU is woken to take a thread from here. On the queue's own CPU.
+  func didAskForBalance(now: UInt64) {
+    let pause = balancePause.load(ordering: .relaxed)
+    nextBalance.store(now &+ pause, ordering: .relaxed)
+    balancePause.store(min(pause * 2, Self.longestBalancePause), ordering: .relaxed)
   }
 }

@@ -11,8 +11,6 @@ public enum Scheduler {
   static let slice: UInt64 = 3_000_000
   /// How far ahead of the next thread a running one may get before a wake-up preempts it.
   static let granularity: UInt64 = 1_000_000
-  /// How long a ready thread waits before an idle CPU is woken for it.
-  static let balanceDelay: UInt64 = 300_000
 
   struct PerCPUState {
     /// When the current thread was last charged.
@@ -52,9 +50,7 @@ public enum Scheduler {
     let queue = RunQueue.current
     if queue.readyCount.load(ordering: .relaxed) != 0 {
       deadline = min(deadline, local.current.sliceStart &+ slice)
-      if let idle = idleCPU(besides: queue.cpu), let head = queue.head(), idle >= 0 {
-        deadline = min(deadline, head.queuedAt &+ balanceDelay)
-      }
+      if idleCPU(besides: queue.cpu) != nil, let head = queue.head() { deadline = min(deadline, head.balanceAt) }
     }
     return withDeferredCalls(deadline)
   }
@@ -82,7 +78,8 @@ public enum Scheduler {
       yield()
       return true
     }
-    if now.nanoseconds >= head.queuedAt &+ balanceDelay, let idle = idleCPU(besides: queue.cpu) {
+    if now.nanoseconds >= head.balanceAt, let idle = idleCPU(besides: queue.cpu) {
+      queue.didAskForBalance(now: now.nanoseconds)
       machine_cpu_kick(UInt64(idle))
     }
     let current = Thread.current

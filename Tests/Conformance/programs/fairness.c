@@ -1,9 +1,12 @@
 // Threads that share a CPU: one that has run alone for long is not behind those that come later, and many short processes do not
-// keep a long one from running. Times are CPU times of the processes, so that a busy host changes nothing.
+// keep a long one from running, and hundreds that sleep and wake by turns do not keep a new one from beginning. Times are CPU times of
+// the processes, so that a busy host changes nothing.
 #include "../conformance.h"
+#include <linux/futex.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 static double used(pid_t process) {
   char path[64], text[512];
@@ -23,6 +26,39 @@ static pid_t spin(void) {
   if (process == 0)
     for (volatile unsigned long i = 0;; i++) continue;
   return process;
+}
+
+#define SLEEPERS 200
+
+static struct { unsigned word; volatile unsigned long woken; } *crowd;
+
+// The most wake-ups of others between a fork and the first instruction of the child.
+static unsigned long longest_wait(void) {
+  pid_t sleepers[SLEEPERS + 1];
+  for (int i = 0; i <= SLEEPERS; i++) {
+    sleepers[i] = fork();
+    if (sleepers[i] != 0) continue;
+    for (;;) {
+      if (i == SLEEPERS) syscall(SYS_futex, &crowd->word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+      else if (syscall(SYS_futex, &crowd->word, FUTEX_WAIT, 0, NULL, NULL, 0) == 0) __atomic_fetch_add(&crowd->woken, 1, __ATOMIC_RELAXED);
+    }
+  }
+  UNTIL(crowd->woken > 10 * SLEEPERS);
+  unsigned long longest = 0;
+  for (int i = 0; i < 20; i++) {
+    unsigned long before = crowd->woken;
+    pid_t child = fork();
+    if (child == 0) {
+      unsigned long waited = crowd->woken - before;
+      _exit(waited > 200000 ? 200 : waited / 1000);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    if ((unsigned long)WEXITSTATUS(status) > longest) longest = WEXITSTATUS(status);
+  }
+  for (int i = 0; i <= SLEEPERS; i++) kill(sleepers[i], SIGKILL);
+  for (int i = 0; i <= SLEEPERS; i++) waitpid(sleepers[i], NULL, 0);
+  return longest * 1000;
 }
 
 int main(void) {
@@ -60,5 +96,10 @@ int main(void) {
   kill(later, SIGKILL);
   waitpid(spinner, NULL, 0);
   waitpid(later, NULL, 0);
+  section("a new program among many that sleep and wake");
+  crowd = mmap(NULL, sizeof *crowd, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  unsigned long waited = longest_wait();
+  line("note %lu", waited);
+  CHECK(waited < 20000);
   return conformance_end();
 }
