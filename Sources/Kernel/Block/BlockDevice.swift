@@ -38,7 +38,7 @@ open class BlockDevice {
   public final let isReadOnly: Bool
   public final let limits: BlockLimits
   final let queue = SpinLock(BlockQueue(), rank: .device)
-  /// Transfers for the page cache and for whoever else has none of his own and allocates nothing while he has one.
+  /// Transfers for the page cache and for callers without a transfer of their own; they must not allocate while they hold one.
   public final let pool: BlockIOPool
   /// Transfers for direct input and output, which fault pages in while they have one: freeing memory for that may need
   /// the others.

@@ -1,5 +1,5 @@
 // O_DIRECT: the program's pages are pinned and handed to the device as they are; no byte is copied by the kernel. The page
-// cache is kept in agreement: what it has changed goes to the device first, and what the device gets anew it forgets.
+// cache is kept in agreement: what it has changed goes to the device first, and it forgets what the device is about to receive.
 
 import FileSystem
 import KernelCore

@@ -1,4 +1,4 @@
-// One transfer between memory and a block device, as whoever wants it describes it. It is an object that its owner keeps
+// One transfer between memory and a block device, as its initiator describes it. It is an object that its owner keeps
 // and uses again: its list of memory, its place in queues and its status are in it, so that nothing is allocated between
 // the wish and the device, even when memory has run out and the transfer is what will bring some back.
 
@@ -114,7 +114,7 @@ open class BlockIO {
     joinedCount += next.joinedCount
   }
 
-  /// It is over. Whoever owns it may use it again, or let it go, before this returns.
+  /// The transfer is complete. Its owner may reuse or release it before this returns.
   final func finish(_ failure: Errno?) {
     error = failure
     if let sleeper {

@@ -12,7 +12,7 @@ struct BlockQueue {
   /// Somebody hands requests to the driver. Nobody else does meanwhile: the driver is entered once at a time, and a
   /// request which is answered on the spot does not start the next one from within.
   fileprivate var isRunning = false
-  /// The device may have room again: whoever runs the queue looks once more before he leaves.
+  /// The device may have room again: the thread that runs the queue looks again before it leaves.
   fileprivate var mustRunAgain = false
   private var statistics = BlockStatistics()
   private var lastChange: UInt64 = 0

@@ -18,7 +18,7 @@ public final class ObjectRadixTree<Element: AnyObject> {
   /// Puts an object at `index` and returns the one that was there.
   @discardableResult
   public func insert(_ object: Element, at index: UInt64) throws(RadixTreeFailure) -> Element? {
-    // SAFETY: the tree's reference is taken here and given back by whoever takes the word out of the tree.
+    // SAFETY: the tree's reference is taken here and released by the code that removes the word from the tree.
     let reference = unsafe Unmanaged.passRetained(object)
     do throws(RadixTreeFailure) {
       return Self.take(try tree.update(UInt(bitPattern: unsafe reference.toOpaque()), at: index))

@@ -6,7 +6,7 @@
 // 512  present  one bit for each slot in use
 // 520  tags     the same, for each tag: set when anything below has it
 // 544  parent   the address of the node above
-// 552  deferral two words for whoever frees the node when its readers have left
+// 552  deferral two words for the node source, which frees the node when its readers have left
 // 568  shift    of the index bits that select a slot here (one byte), and the slot in the parent (one byte)
 // ```
 

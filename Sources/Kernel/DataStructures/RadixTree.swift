@@ -28,9 +28,9 @@ public enum RadixTreeFailure: Error {
 /// A sparse array of words, indexed by UInt64. Operations take O(log₆₄ of the largest index) time.
 @safe public final class RadixTree {
   public static var nodeSize: Int { 576 }
-  /// Where a node has two words for whoever frees it.
+  /// Where a node has two words for its source, which frees it.
   public static var deferralOffset: Int { 552 }
-  /// Nodes that one insert needs at most: the root rises by ten levels, and all eleven but the root are passed anew.
+  /// Nodes that one insert needs at most: the root rises by ten levels, and all eleven but the root are new.
   public static var maximumNodesForInsert: Int { 20 }
 
   /// What readers start from.

@@ -1,6 +1,6 @@
 // An open file whose text the kernel makes: an entry of /proc or /sys. The text is made when reading begins at offset 0 and
 // kept for the reads that follow, so that a reader with a small buffer sees one consistent text; seeking back to the
-// beginning makes it anew. A long text is made in pieces, of which one is kept.
+// beginning makes it again. A long text is made in pieces, of which one is kept.
 
 import KernelCore
 import LinuxABI

@@ -143,7 +143,7 @@ open class Inode {
   /// How many other inodes refer to this one as their directory. While there are any, the dentry cache does not forget its
   /// name: a look-up would make a second inode of the same directory.
   open var dependents: Int { 0 }
-  /// Whether programs can make entries in this directory; if not, they get ENOENT whoever asks, as in /proc on Linux.
+  /// Whether programs can make entries in this directory; if not, every caller gets ENOENT, root included, as in /proc on Linux.
   open var acceptsEntries: Bool { true }
 
   /// For file systems with `needsRevalidation`: whether the cached entry of this directory still holds (`child` nil: the

@@ -122,7 +122,7 @@ public typealias DeferredFunction = @convention(c) (UnsafeMutableRawPointer) -> 
     unsafe states[cpu].collecting.first != nil || states[cpu].waiting.first != nil
   }
 
-  /// Calls `function` on this CPU, in one of its next `poll`s, when whoever can have what was unlinked before has let go.
+  /// Calls `function` on this CPU, in one of its next `poll`s, when no reader can still hold what was unlinked before.
   @export(interface)
   public func deferCall(_ cpu: Int, _ call: UnsafeMutablePointer<DeferredCall>, _ function: DeferredFunction) {
     unsafe call.pointee.next = nil

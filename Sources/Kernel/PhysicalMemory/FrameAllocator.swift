@@ -99,7 +99,7 @@ public enum FrameAllocator {
   public static var listedFlag: UInt32 { 1 << 16 }
   public nonisolated(unsafe) static var leaveList: (@convention(c) (UInt64) -> Void)?
 
-  /// The shortage; allocations note anew when it lasts.
+  /// Clears the shortage; allocations note it again if it lasts.
   @export(interface) public static func takeShortage() -> Int { PhysicalMemory.system.takeShortage() }
 
   /// The largest order that was short since it was last asked for.

@@ -48,7 +48,7 @@ public struct FrameFlags: OptionSet, Sendable {
   public static var movable: Self { Self(rawValue: 1 << 9) }
 }
 
-/// The memory of a descriptor. Plain fields belong to whoever owns the frame: the zone (under its lock) while it is
+/// The memory of a descriptor. Plain fields belong to the frame's owner: the zone (under its lock) while it is
 /// free, the CPU while it is in the CPU's list, its slab cache (under its lock), else the code that allocated it.
 struct FrameDescriptor: ~Copyable {
   let flags: Atomic<UInt32>
@@ -140,7 +140,7 @@ struct FrameDescriptor: ~Copyable {
     @export(interface) get { unsafe descriptor.pointee.references.load(ordering: .acquiring) }
   }
 
-  /// Gives up `count` references unless fewer than as many again are left: whoever has those ends what the frame holds
+  /// Gives up `count` references unless fewer than as many again are left: their holders end what the frame holds
   /// first.
   ///
   /// - Returns: whether they were given up.

@@ -117,7 +117,7 @@ enum WakeState {
   static let running: UInt8 = 0
   /// As `running`, and the next sleep returns at once.
   static let notified: UInt8 = 1
-  /// Asleep: whoever wakes it puts it into a run queue.
+  /// Asleep: the waker puts it into a run queue.
   static let parked: UInt8 = 2
   /// The body has returned; the thread is freed after the switch away from it.
   static let ended: UInt8 = 3

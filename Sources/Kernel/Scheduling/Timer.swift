@@ -104,7 +104,7 @@ final class TimerQueue {
     while true {
       let due: Timer? = state.withLock { state in
         while let first = state.heap.first, first.deadline <= now {
-          // Before it leaves the queue: whoever finds it gone without taking the lock must find it done.
+          // Before it leaves the queue: a thread that finds it gone without taking the lock must find it done.
           if first.firesLocked { first.fire() }
           Self.remove(&state.heap, first)
           publish(state)

@@ -84,7 +84,7 @@ extension AddressSpace {
     }
   }
 
-  /// Too much is dirty: whoever writes to a file's page waits for the flusher, with no lock held.
+  /// Too much is dirty: a writer to a file's page waits for the flusher, with no lock held.
   @inline(never)
   private func throttleWriter(_ page: UInt64) {
     let writesFile = areas.withReadLock { state in
@@ -362,7 +362,7 @@ extension AddressSpace {
     offer(page, unsafe PageTableEntry(word: slot.pointee))
   }
 
-  /// Faults that follow each other double the window; others begin anew. With little memory left it is one page.
+  /// Sequential faults double the window; any other fault resets it. With little memory left it is one page.
   private func nextWindow(_ area: VirtualMemoryArea, _ page: UInt64) -> UInt64 {
     if area.flags.contains(.randomAccess) || FrameAllocator.shortage > 0 { return 1 }
     guard area.nextFault == page, area.faultWindow > 0 else { return Self.firstWindow }

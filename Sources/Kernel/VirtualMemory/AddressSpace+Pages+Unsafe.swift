@@ -40,7 +40,7 @@ extension AddressSpace {
   private static var pinCeiling: Int32 { 1 << 30 }
 
   /// The page walker: goes over [address, address + count), makes each page present as `access` needs it, pins its frame,
-  /// and hands it to `body`, which says whether it takes the page; it must not sleep. Whoever takes a pinned frame unpins it.
+  /// and hands it to `body`, which says whether it takes the page; it must not sleep. A caller that keeps a pinned frame unpins it.
   ///
   /// - Parameter access: `.write` if the device is going to write: copy-on-write is done first.
   /// - Returns: how many bytes were taken.
@@ -129,10 +129,10 @@ extension AddressSpace {
 
   // MARK: Lending
 
-  /// Pins the page at `address` for somebody who reads it later, for as long as he likes; `limit` bytes at most are wanted.
+  /// Pins the page at `address` for a reader that may keep it for long; `limit` bytes at most are wanted.
   ///
   /// A private page that another process has too, copy-on-write, must not be lent: when the other is its last owner, it
-  /// writes to it in place, and the borrower would see what was never his to see. Writing is how a page becomes this space's
+  /// writes to it in place, and the borrower would see data that it has no right to. Writing is how a page becomes this space's
   /// own; where that is not allowed, the borrower copies.
   ///
   /// - Throws: EFAULT, ENOMEM.

@@ -187,7 +187,7 @@ public final class AddressSpace {
     @export(interface) get { Thread.current.memoryContext as? AddressSpace }
   }
 
-  /// Another thread is going to run user code in this space; whoever makes a space is the first one.
+  /// Another thread is going to run user code in this space; the creator of a space counts as the first one.
   @export(interface)
   public func threadStarted() { threads.add(1, ordering: .relaxed) }
 

@@ -65,7 +65,7 @@ public final class HugePageBudget {
     }
   }
 
-  /// Takes back a charge for pages that have returned to the pool. What the file system is sure of is promised anew;
+  /// Takes back a charge for pages that have returned to the pool. What the file system is sure of is reserved again;
   /// while others hold a page, or the pool is promised to others meanwhile, it has less.
   func didFree(_ count: Int) {
     let kept = count - refund(count)

@@ -28,7 +28,7 @@ public protocol PageStore: AnyObject {
 
 /// Pages with an identity.
 public final class MemoryObject {
-  /// Not retained: the store usually owns the object. Whoever maps or reads the object holds the store's owner
+  /// Not retained: the store usually owns the object. Users that map or read the object hold the store's owner
   /// (a `MappingSource`, an open file).
   unowned(unsafe) private let store: (any PageStore)?
   /// Whether changed pages have somewhere to go, and clean ones can be read again.

@@ -107,7 +107,7 @@ public enum MemoryPressure {
     public mutating func find() -> Bool {
       if Thread.current.hasFatalSignal || AllocationFailure.hasFailed { return false }
       ReclaimCounters.add(1, to: ReclaimCounters.stalls)
-      // More at each failure: an operation that needs many frames at once begins anew each time.
+      // More at each failure: an operation that needs many frames at once starts over each time.
       let found = Shrinkers.reclaimIfFree(frames: 64 << min(reclaims, 4))
       let canSwap = Reclaim.canSwap
       if let found, found > 0 {

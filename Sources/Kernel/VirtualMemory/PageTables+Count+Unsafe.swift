@@ -1,7 +1,7 @@
 // How many pages a tree of page tables holds.
 //
 // The sums of a last-level table are in its frame's descriptor and are exact: each change of an entry changes them. What a tree
-// holds is the sum over its tables (`census`). Tables that other trees have too change without notice, because whoever fills or
+// holds is the sum over its tables (`census`). Tables that other trees have too change without notice, because a space that fills or
 // empties an entry does so for all who have the table. So a tree never carries a count of those along: a census derives it
 // from the tables when somebody asks, and whenever tables are handed over to another tree.
 //

@@ -1,7 +1,7 @@
 // Page tables of memory objects, which all who map the object share for good; and changes in place.
 //
 // A part of an object of 512 pages that programs map shared, readable and writable, at addresses congruent to 2 MiB has one
-// last-level table, found through the object. Whoever faults fills it for all. Nobody owns it alone: pages come and go by
+// last-level table, found through the object. A fault fills it for all. No space owns it alone: pages come and go by
 // single atomic steps, each under the table lock of the space for which it is done. Likewise 512 such parts, at addresses
 // congruent to 1 GiB, have one middle table: who maps so much has a single entry of its own for a GiB.
 //
@@ -16,7 +16,7 @@
 //   munmap, mprotect and mremap of a piece take the table out of the tree: its pages come back through faults.
 // * A middle table only gains tables, each in one atomic step, and gives them up at its end.
 // * A page is put into the table only after the object's version was compared under the space's table lock, and
-//   truncation visits all spaces after it has changed the version: it finds every page, whoever put it in.
+//   truncation visits all spaces after it has changed the version: it finds every page, no matter which space put it in.
 // * The table has a reference for each entry that leads to it and keeps its object; the object's list of tables has none.
 
 import KernelCore
@@ -201,7 +201,7 @@ extension PageTables {
   }
 
   /// Empties a slot of a table that may be shared, if it still holds `entry`; the caller takes over the reference.
-  /// Whoever shares the table sees the page go.
+  /// All spaces that share the table lose the page.
   mutating func clearInPlace(_ place: Place, _ entry: PageTableEntry) -> Bool {
     replaceInPlace(place, entry, by: .empty)
   }

@@ -14,7 +14,7 @@
 // A tree that wants to change an entry makes the path its own from the top: a marked table with other references is
 // copied, which gives one more reference to everything that it holds and moves the mark one level down; without other
 // references only the mark moves. At the last level the mark becomes that of each page: private pages lose the right to
-// write in the copy and in the original, and their frames are counted once more, so that ordinary copy-on-write takes over.
+// write in the copy and in the original, and their frames get one more reference, so that ordinary copy-on-write takes over.
 //
 // Reading unshares nothing. What a read fault puts in is the same for all who share the table, the page of zeros or a page of
 // an object, none of them private; so it goes into the shared table, by one atomic step, and all have it at once. That is
@@ -155,7 +155,7 @@ extension PageTables {
         continue
       }
       Frames.retainTable(entry.frame)
-      // Whoever else copies the table at this moment stores the same.
+      // A concurrent copy of the table stores the same.
       unsafe table[index] = entry.sharingTable.word
       unsafe copy[index] = entry.sharingTable.word
     }
@@ -196,7 +196,7 @@ extension PageTables {
     return find(address)
   }
 
-  /// [start, end) is going to be mapped where it was not: whoever else has a table of it has no such area.
+  /// [start, end) is going to be mapped where it was not: other spaces that share a table there have no such area.
   func noteNewArea(_ start: UInt64, _ end: UInt64) {
     var address = start
     while address < end {

@@ -7,7 +7,7 @@ import LinuxABI
 import PhysicalMemory
 import Scheduling
 
-/// What a file mapping is called and where it comes from, for /proc/PID/maps. Whoever opened the file provides it; the
+/// What a file mapping is called and where it comes from, for /proc/PID/maps. The code that opens the file provides it; the
 /// area's reference to it is what keeps the object's store alive.
 public protocol MappingSource: AnyObject {
   /// The path, or a name such as `/memfd:x (deleted)`.

@@ -74,7 +74,7 @@ int console_host_raw(int fd) {
     for (unsigned i = 0; i < sizeof ends / sizeof ends[0]; i++) {
       struct sigaction old, action = {.sa_handler = on_end, .sa_flags = SA_RESETHAND | SA_NODEFER};
       sigemptyset(&action.sa_mask);
-      // Whoever handles or ignores a signal already (nohup) keeps it.
+      // A disposition that is not the default (nohup) is kept.
       if (sigaction(ends[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL) sigaction(ends[i], &action, NULL);
     }
   }

@@ -28,7 +28,7 @@ static const struct um_permission reading[] = {
     ONLY(ioctl, 1, IOCTL_TCGETS2), ONLY(ioctl, 1, IOCTL_TCSETSW2), ANY(getpgrp),
     // The console gives a standard stream up: its number becomes /dev/null's.
     ANY(openat), ANY(dup2),
-    // The file server, reading: names beneath the exported directory, and descriptors opened anew (openat, above).
+    // The file server, reading: names beneath the exported directory, and descriptors reopened (openat, above).
     ANY(openat2), ANY(statx), ANY(fstatfs), ANY(readlinkat), ANY(getdents64), ANY(preadv), ANY(fgetxattr), ANY(flistxattr),
     ONLY(ioctl, 1, FS_IOC_GETFLAGS),
     // Waiting for the disk changes nothing; fsync is allowed on what others wrote.

@@ -216,7 +216,7 @@ struct um_cpu {
   _Atomic(struct um_thread *) running;
   _Atomic int32_t running_process;
   uint64_t index;
-  // The timer that ends user code at its deadline. It is armed seldom: when it rings too early it is set once more.
+  // The timer that ends user code at its deadline. It is armed seldom: when it fires too early it is set again.
   _Atomic uint64_t deadline;      // of the user code now running
   _Atomic uint64_t armed;         // when the timer rings; UINT64_MAX: not armed
   int32_t timer;                  // the host's timer

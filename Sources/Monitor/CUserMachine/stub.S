@@ -283,7 +283,7 @@ um_gate_trapping:                     // a bit for each number: exit, clone and 
   .long 0, 0
 
 // The preemption signal met code of the gate, whose registers are no program's: it takes notice and goes on. On the way
-// back to the program it begins that way anew, where the notice is seen.
+// back to the program it starts that path over, where the notice is seen.
 um_stub_preempted:
   mov UM_CONTEXT_RIP(%rdx), %rax
   movabs $(UM_CODE + um_gate_begin - um_stub_start), %rcx

@@ -304,7 +304,7 @@ static bool polls(struct um_cpu *cpu, struct um_thread *thread) {
 // Returns when the thread has reported `sequence`, or its process is dead. The CPU's timer and kicks preempt it (cpu.c), and the
 // watch sees to it that it obeys, and that no wake-up is lost on the way (watch.c).
 //
-// The result is the TSC, about: what polling takes less than a microsecond is not worth reading it once more.
+// The result is the TSC, to within a microsecond of polling, which is not worth a second reading.
 static uint64_t await_event(struct um_cpu *cpu, struct um_space *space, struct um_report *report,
                             struct um_parameters *parameters, uint32_t sequence, bool polling, uint64_t begun) {
   if (polling) {
@@ -404,7 +404,7 @@ void um_user_run(int64_t user, struct machine_registers *registers, struct machi
     atomic_store(&report->resume, sequence);
     if (atomic_exchange(&report->awake, 1) == 0) {
       um_futex_wake(&report->awake, 1);
-      if (polling) cpu->misses += UM_MISS;  // the dear wake-up of a thread on another host CPU
+      if (polling) cpu->misses += UM_MISS;  // the expensive cross-CPU wake-up
     }
   }
   atomic_store_explicit(&cpu->handed, mapped ? UM_HANDED_TO_MAPPER : UM_HANDED_DIRECTLY, memory_order_release);

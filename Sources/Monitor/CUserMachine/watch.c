@@ -12,7 +12,7 @@
 //      them asleep.
 //
 // A process that fails is condemned: killed, counted, and named in the log with the reason. Nothing is condemned for one sight: time
-// that a hypervisor or an interrupt takes may be charged to whoever was running.
+// that a hypervisor or an interrupt takes may be charged to the thread that was running.
 
 #include "internal.h"
 
@@ -160,7 +160,7 @@ void um_condemn(uint32_t index, int32_t process, enum um_reason reason) {
 
 // MARK: CPUs that wait
 
-// A thread that should run is asleep in the host. Where it waits for its resumption, the wake-up was lost or swallowed: once more.
+// A thread that should run is asleep in the host. Where it waits for its resumption, the wake-up was lost or swallowed: wake it again.
 static void wake_again(struct um_report *report, uint32_t slot, const uint64_t value[9], uint32_t sequence) {
   bool waits = value[0] == SYS_futex && value[1] == um_report_address(slot) + UM_REPORT_AWAKE && (uint32_t)value[6] + 1 == sequence &&
                value[8] == UM_CODE + (uint64_t)(um_stub_site_wait - um_stub_start);

@@ -3,7 +3,7 @@
 // The zygote is a fork of the monitor which has thrown away everything except the reserved region (layout.h); a user
 // process is a clone of it, so it costs a few areas and no more. CLONE_PARENT makes the monitor the parent.
 // Two threads of the monitor serve here: the reaper, which is the parent in the host's eyes (PDEATHSIG goes by thread),
-// waits for deaths and wakes whoever waits for the dead; and the maker, which keeps the pool of empty processes full.
+// waits for processes to die and wakes the threads that wait for them; and the maker, which keeps the pool of empty processes full.
 
 #include "internal.h"
 

@@ -60,7 +60,7 @@ final class ConsoleTerminal: Terminal {
 
   override func outputReady() {
     repeat {
-      // Whoever holds the lock sends what came meanwhile too: it looks again after it has released.
+      // The lock's holder also sends what came meanwhile: it looks again after it has released the lock.
       guard sender.tryAcquire() else { return }
       let isBlocked = send()
       sender.release()

@@ -90,7 +90,7 @@ final class HostStream {
 
   private func wait(_ direction: Direction, nonBlocking: Bool) throws(Errno) {
     if nonBlocking { throw .EAGAIN }
-    // The answer so far led to EAGAIN: ask anew.
+    // The answer so far led to EAGAIN: ask again.
     direction.answer.store(0, ordering: .relaxed)
     try direction.queue.wait(.interruptible) { self.ready(direction) != 0 }
   }
@@ -107,7 +107,7 @@ final class HostStream {
 
   func poll(_ flags: OpenFlags) -> PollEvents {
     var events: UInt32 = 0
-    // Each question is asked anew: other processes of the host share the file.
+    // No answer is kept: other processes of the host share the file.
     if flags.allowsReading {
       input.answer.store(0, ordering: .relaxed)
       events |= ready(input)

@@ -156,7 +156,7 @@ final class StreamDevice {
     try queue.perform(request)
     let result = slot.result
     if result < 0 { throw Errno(rawValue: Int32(clamping: -result)) }
-    // The host never moves more than it was given room for; whoever says otherwise is not believed.
+    // The host never moves more than it was given room for; a larger answer is not believed.
     return operation == .read || operation == .write ? min(Int(result), max(input, output)) : Int(result)
   }
 

@@ -58,7 +58,7 @@ extension Terminal {
     // What is there already is enough for a reader that does not wait.
     try awaitInput(atLeast: interval == 0 && !nonBlocking ? minimum : 1, nonBlocking: nonBlocking, until: .never)
     guard interval != 0, !nonBlocking else { return true }
-    // The timer runs between bytes: it starts anew with each one.
+    // The timer runs between bytes: each byte restarts it.
     var seen = state.withLock { $0.discipline.ready.count }
     while seen < minimum {
       do throws(Errno) {

@@ -5,7 +5,7 @@
 // after it, and most requests cost no sleep and no interrupt. What the device answers later it announces by its interrupt.
 //
 // Several CPUs may submit at once: the rings are changed under a spin lock, the kick is made without it. A kick can
-// complete requests of other threads; whoever finds a completed request in the used ring wakes its thread.
+// complete requests of other threads; the thread that finds a completed request in the used ring wakes its owner.
 
 import KernelCore
 import LinuxABI

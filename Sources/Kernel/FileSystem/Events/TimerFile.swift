@@ -63,7 +63,7 @@ public final class TimerFile: OpenFile {
 
   private func expire() {
     let isDue = state.withLock { state in
-      // It may have been set anew a moment ago.
+      // It may just have been set again.
       guard state.deadline <= Instant.now() else {
         alarm?.start(at: state.deadline)
         return false

@@ -34,7 +34,7 @@ extension FileTree {
       expected: CapabilityPresence.unknown, desired: CapabilityPresence.absent, ordering: .acquiringAndReleasing)
   }
 
-  /// The file gets a new owner or new content: its capabilities were not granted to that, whoever changes it.
+  /// The file gets a new owner or new content: its capabilities were not granted to that, no matter which user changes it.
   static func dropCapabilities(_ inode: Inode) throws(Errno) {
     guard inode.capabilityPresence.load(ordering: .acquiring) != CapabilityPresence.absent else { return }
     do throws(Errno) {

@@ -1,6 +1,6 @@
 // O_DIRECT on files of the host: the program's pages are pinned and are the memory of the requests, so the kernel copies
 // nothing; the server moves the bytes with one vectored call for each request. The cache is kept in agreement: what it has
-// changed goes to the server first, and what the server gets anew it forgets.
+// changed goes to the server first, and it forgets what the server is about to receive.
 
 import CLinuxABI
 import FileSystem

@@ -1,5 +1,5 @@
 // signalfd(2): pending signals as something to read and to poll. The signals stay queued at their process; the file only
-// knows a mask. Readers take their own signals, whoever opened the file.
+// knows a mask. Readers take their own signals, not those of the process that opened the file.
 
 import CLinuxABI
 import FileSystem

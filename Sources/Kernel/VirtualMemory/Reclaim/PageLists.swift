@@ -124,7 +124,7 @@ enum PageLists {
       let taken: PageFrameNumber? = nodes[node].state.withLock { state in
         guard let number = state.lists[list.rawValue].tail else { return nil }
         unlink(&state.lists[list.rawValue], number)
-        // The last reference is gone: whoever frees the frame waits for this lock. It finds it off the list.
+        // The last reference is gone: the thread that frees the frame waits for this lock, and finds it off the list.
         guard number.frame.retainIfReferenced() else {
           number.frame.clear(.listed)
           return nil

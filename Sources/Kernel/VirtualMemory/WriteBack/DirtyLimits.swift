@@ -4,7 +4,7 @@
 //                        nothing        │     the flusher writes               │  writers wait until the middle
 //
 // A share of the memory that could be dirty (free memory and pages of files), or a number of bytes: what was set last
-// counts, and the other is 0. The levels are worked out anew now and then, not for each page.
+// counts, and the other is 0. The levels are recomputed now and then, not for each page.
 
 import KernelCore
 import PhysicalMemory

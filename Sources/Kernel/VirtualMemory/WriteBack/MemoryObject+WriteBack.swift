@@ -89,7 +89,7 @@ extension MemoryObject {
       !pages.withLock { $0.hasTag(ObjectPages.writeBackTag, from: first, through: last) }
     }
     if isStored() { return }
-    // Uninterruptible and without a deadline: it cannot fail. Whoever stores the pages wakes us.
+    // Uninterruptible and without a deadline: it cannot fail. The thread that stores the pages wakes this one.
     try? ready.wait(.uninterruptible) { isStored() }
   }
 

@@ -25,7 +25,7 @@ struct WriteErrors: ~Copyable {
     }
   }
 
-  /// The count from which somebody new begins: an error that nobody knows of is his too.
+  /// The count from which a newly opened file starts: it also reports errors that no one has observed yet (errseq_t).
   func sample() -> UInt64 {
     let now = state.load(ordering: .acquiring)
     return now & 1 != 0 ? now >> 1 : (now >> 1) &- 1

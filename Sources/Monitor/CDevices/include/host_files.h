@@ -20,7 +20,7 @@ struct host_status {
 int host_open_beneath(int directory, const char *name, int flags, unsigned mode);
 // Whether the host has openat2(2).
 int host_can_confine(void);
-// Opens the file behind `descriptor` (O_PATH) anew, through `descriptors`, an open /proc/self/fd.
+// Reopens the file behind `descriptor` (O_PATH) through `descriptors`, an open /proc/self/fd.
 int host_reopen(int descriptors, int descriptor, int flags);
 // Opens a directory to be served (O_PATH). Where the host permits, the descriptor is a tree of mounts of its own: ".." does not
 // lead out of it, and it is read-only if the export is.

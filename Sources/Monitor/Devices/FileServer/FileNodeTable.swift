@@ -136,7 +136,7 @@ final class FileNodeTable: @unchecked Sendable {
     withExtendedLifetime(dead) {}
   }
 
-  /// The guest starts anew (INIT, DESTROY): it knows nothing but the root.
+  /// The guest starts over (INIT, DESTROY): it knows only the root.
   func forgetAll() {
     var dead: [FileNode] = []
     lock.withLock {

@@ -37,7 +37,7 @@ struct FileName: Hashable, CustomStringConvertible {
   private init(unchecked text: [UInt8]) { self.text = text }
   /// The directory itself; for the root only.
   static let none = FileName(unchecked: [0])
-  /// "." for opening a directory anew.
+  /// "." for reopening a directory.
   static let itself = FileName(unchecked: [0x2e, 0])
 
   var description: String { String(decoding: text.dropLast(), as: UTF8.self) }
