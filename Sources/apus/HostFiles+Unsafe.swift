@@ -118,7 +118,7 @@ enum HostFiles {
   }
 }
 
-/// Writes `text` to a descriptor, whole or until an error nobody could be told about.
+/// Writes `text` to a descriptor, whole or until an error, which cannot be reported.
 func write(_ text: String, to descriptor: Int32) {
   var text = text
   text.withUTF8 { bytes in

@@ -24,7 +24,7 @@ extension BlockDeviceFile {
     defer { device.writeLock.release() }
     forgetCache(offset, buffer.remaining)
     let count = try transferDirectly(.write, at: offset, &buffer)
-    // Somebody may have read the old contents meanwhile.
+    // Another thread may have read the old contents meanwhile.
     forgetCache(offset, count)
     if flags.contains(.dataSync) { try device.flush() }
     return count

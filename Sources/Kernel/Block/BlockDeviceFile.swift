@@ -40,7 +40,7 @@ final class BlockDeviceFile: OpenFile {
     try atPosition(offset) { (offset) throws(Errno) in
       if buffer.remaining == 0 { return 0 }
       guard offset < device.byteCount else { throw .ENOSPC }
-      // What does not fit is not written; the next write is told.
+      // What does not fit is not written; the next write gets the error.
       let hidden = buffer.limit(to: Int(clamping: device.byteCount - offset))
       defer { buffer.extend(by: hidden) }
       if flags.contains(.direct), buffer.isUserMemory { return try writeDirectly(at: offset, &buffer) }

@@ -9,7 +9,7 @@ import Scheduling
 struct BlockQueue {
   private var first: BlockIO?
   private var last: BlockIO?
-  /// Somebody hands requests to the driver. Nobody else does meanwhile: the driver is entered once at a time, and a
+  /// A thread hands requests to the driver. No other one does meanwhile: the driver is entered once at a time, and a
   /// request which is answered on the spot does not start the next one from within.
   fileprivate var isRunning = false
   /// The device may have room again: the thread that runs the queue looks again before it leaves.

@@ -29,7 +29,7 @@ struct StartUpFailure: Error {
 func startUp() {
   do throws(StartUpFailure) {
     try startDrivers()
-    // Without it everybody frees memory himself.
+    // Without kswapd, allocators fall back to direct reclaim.
     try? Kswapd.start()
     try? Flusher.start()
     registerFileSystems()

@@ -4,8 +4,8 @@
 // index present. Each slot has three *tags*; a tag is set in an inner node when it is set anywhere below, so that the
 // next dirty page of a huge file is found without visiting clean ones. A node is freed with its last item.
 //
-// Values are words other than 0 (frame numbers, pointers); `ObjectRadixTree` keeps references. Whoever changes the tree
-// excludes others who do. Look-ups need no lock if the tree's `RadixNodeSource` keeps nodes until their readers have left:
+// Values are words other than 0 (frame numbers, pointers); `ObjectRadixTree` keeps references. A writer
+// excludes other writers. Look-ups need no lock if the tree's `RadixNodeSource` keeps nodes until their readers have left:
 // they see each item as it was at some moment of the look-up.
 
 import Synchronization

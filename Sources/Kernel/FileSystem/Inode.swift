@@ -175,7 +175,7 @@ open class Inode {
     return try memoryObject.write(at: offset, &buffer)
   }
 
-  /// Whether the file may be opened with O_DIRECT, or be told so later.
+  /// Whether the file may be opened with O_DIRECT, or switched to it later (fcntl).
   public final var acceptsDirect: Bool { kind == .blockDevice || (kind == .regular && memoryObject != nil) }
 
   /// `read` with O_DIRECT: past the cache, where the file system can; as Linux's tmpfs, others accept the flag and use theirs.

@@ -10,6 +10,6 @@ final class InodeAttachments {
   let watches = SpinLock([InodeWatch](), rank: .inode)
   /// Whether `watches` has any: read by every operation that could be watched.
   let isWatched = Atomic<Bool>(false)
-  /// The pipe of a FIFO while somebody has it open.
+  /// The pipe of a FIFO while it is open.
   let pipe = SpinLock(Pipe?.none, rank: .inode)
 }

@@ -95,7 +95,7 @@ public struct ResourceLimits: Sendable {
   ) throws(Errno) {
     guard limit.soft <= limit.hard else { throw .EINVAL }
     guard limit.hard <= self[resource].hard || credentials.has(.resources) else { throw .EPERM }
-    // fs.nr_open bounds the descriptor table for everybody.
+    // fs.nr_open bounds every descriptor table.
     if resource == .openFiles, limit.hard > 1 << 20 { throw .EPERM }
     self[resource] = limit
   }

@@ -8,7 +8,7 @@ public struct Nanoseconds: Comparable, Hashable, Sendable {
   public let count: UInt64
 
   public static var zero: Nanoseconds { Nanoseconds(0) }
-  /// The longest time, as good as for ever.
+  /// The longest time, 584 years: no deadline.
   public static var longest: Nanoseconds { Nanoseconds(.max) }
 
   /// `count` nanoseconds, or `longest`.

@@ -47,7 +47,7 @@ extension PhysicalMemory {
       if unsafe !fromAny && isLeftAlone(zone, state.pointee.batch) { continue }
       unsafe zone.pointee.lock.acquire()
       let buddy = unsafe buddy(zone)
-      // The stock serves everybody: what only this caller may have is taken for this caller alone.
+      // The per-CPU list serves every caller: frames that only this caller may have are taken for it alone.
       let ordinary = unsafe available(zone, [])
       let wanted = unsafe ordinary > 0 ? min(state.pointee.batch, ordinary) : min(1, available(zone, options))
       var taken = 0

@@ -105,7 +105,7 @@ public enum FrameAllocator {
   /// The largest order that was short since it was last asked for.
   @export(interface) public static func takeWantedOrder() -> Int { PhysicalMemory.system.takeWantedOrder() }
 
-  /// Installs what is told of shortages: the waker of the thread that reclaims. Once, at boot.
+  /// Installs the callback for shortages: it wakes the thread that reclaims. Once, at boot.
   @export(interface) public static func install(_ waker: any ReclaimWaker) { PhysicalMemory.system.install(waker) }
 
   /// Wakes reclaim for a shortage that was noted where nobody could be woken: under a spin lock.

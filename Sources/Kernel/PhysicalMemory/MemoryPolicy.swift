@@ -66,7 +66,7 @@ extension PageFrameNumber {
 }
 
 extension PhysicalMemory {
-  // SAFETY (of this file): zones exist for ever.
+  // SAFETY (of this file): zones are never freed.
 
   func allocate(options: AllocationOptions, by policy: inout MemoryPolicy) throws(Errno) -> PageFrameNumber {
     let nodes = unsafe policy.nodes & ((1 << UInt64(state.pointee.nodeCount)) &- 1)

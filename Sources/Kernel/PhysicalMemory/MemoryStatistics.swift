@@ -86,7 +86,7 @@ public struct SlabStatistics {
 }
 
 extension PhysicalMemory {
-  // SAFETY (of this file): zones, caches and the CPUs' memory exist for ever; words of other CPUs are only read.
+  // SAFETY (of this file): zones, caches and the CPUs' memory are never freed; words of other CPUs are only read.
 
   func statistics() -> MemoryStatistics {
     var result = MemoryStatistics()

@@ -13,7 +13,7 @@ import Synchronization
   let memory: PhysicalMemory
   let zone: UnsafeMutablePointer<Zone>
 
-  // SAFETY (of this type): zones exist for ever; what is read without the lock is a guess, and is documented so.
+  // SAFETY (of this type): zones are never freed; what is read without the lock is a guess, and is documented so.
 
   /// How many zones there are; they do not change after boot.
   public static var count: Int { @export(interface) get { unsafe PhysicalMemory.system.state.pointee.zoneCount } }

@@ -15,7 +15,7 @@ public protocol ReclaimWaker: AnyObject {
 }
 
 extension PhysicalMemory {
-  // SAFETY (of this file): zones exist for ever; the waker is installed once, at boot.
+  // SAFETY (of this file): zones are never freed; the waker is installed once, at boot.
 
   var isShort: Bool { unsafe state.pointee.isShort.load(ordering: .relaxed) }
 

@@ -35,7 +35,7 @@ extension PhysicalMemory {
   ///   - minimum: for all zones together, in frames.
   ///   - scale: in ten-thousandths of a zone.
   func setWatermarks(minimum: Int, scale: Int) {
-    // SAFETY: zones exist for ever; the levels are words that are read without a lock, each by itself.
+    // SAFETY: zones are never freed; the levels are words that are read without a lock, each by itself.
     var total = 0
     for index in 0..<(unsafe state.pointee.zoneCount) {
       total += unsafe (state.pointee.zones + index).pointee.frameCount

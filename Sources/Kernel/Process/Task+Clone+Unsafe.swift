@@ -177,7 +177,7 @@ extension Task {
     } else {
       var parent = process
       if request.has(CLONE_PARENT) { parent = ProcessTable.state.withLock { _ in process.parent } ?? process }
-      // Its thread first: a signal for the process finds somebody to take it from the moment at which it has a name.
+      // Its thread first: a signal for the process finds a thread to take it from the moment at which the process has a number.
       child.process.signals.withLock { $0.tasks.append(child) }
       do throws(Errno) {
         try ProcessTable.add(

@@ -1,5 +1,5 @@
 // The load averages: exponentially damped means of the number of runnable threads over 1, 5 and 15 minutes. They are
-// brought up to date when somebody reads them, as if the number had not changed since the last reading: a timer that
+// brought up to date when they are read, as if the number had not changed since the last reading: a timer that
 // sampled it every five seconds would wake a machine that has nothing to do.
 
 import KernelCore

@@ -35,7 +35,7 @@ extension Mutex {
 
 /// The lock itself, for the cases in which the section is not a closure.
 public final class SleepLock {
-  /// 0 free, 1 held, 2 held and somebody waits.
+  /// 0: free, 1: held, 2: held with waiters.
   private let word = Atomic<UInt32>(0)
   private let waiters = WaitQueue()
   private var owner: ObjectIdentifier?

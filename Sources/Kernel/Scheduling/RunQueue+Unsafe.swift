@@ -100,10 +100,10 @@ final class RunQueue {
   }
 
   /// Takes the thread that should run next, nil when none can. Unmanaged, because a reference in the frame of a thread
-  /// that is switched away from would stay until it runs again, or for ever if it has ended.
+  /// that is switched away from would stay until it runs again, or leak if it has ended.
   ///
   /// A thread that was woken while another CPU still leaves its stack is passed over: two CPUs that waited for each
-  /// other's threads would wait for ever. The current thread, woken before it had left, may go on.
+  /// other's threads would deadlock. The current thread, woken before it had left, may go on.
   func takeNext() -> Unmanaged<Thread>? {
     guard readyCount.load(ordering: .relaxed) != 0 else { return nil }
     return state.withLock { state in

@@ -7,7 +7,7 @@ import Machine
 import Synchronization
 
 extension Thread {
-  /// Sleeps until `condition` holds. The condition is tested before sleeping and after each wake-up; whoever makes it
+  /// Sleeps until `condition` holds. The condition is tested before sleeping and after each wake-up; the code that makes it
   /// true must wake the thread.
   ///
   /// - Throws: ETIMEDOUT at `deadline`; ERESTARTSYS when a signal is pending that `mode` respects.

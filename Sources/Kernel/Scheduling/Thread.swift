@@ -9,8 +9,8 @@ import Synchronization
 
 /// Anything that the scheduler runs.
 ///
-/// A thread is created by `init`, made ready by `start()`, and ends when `run()` returns. It stays allocated until then
-/// whoever else refers to it.
+/// A thread is created by `init`, made ready by `start()`, and ends when `run()` returns. It stays allocated until then,
+/// whatever else refers to it.
 open class Thread {
   /// For logs and kernel threads; a task's visible name is its own.
   public final let name: StaticString

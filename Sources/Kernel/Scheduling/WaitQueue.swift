@@ -9,7 +9,7 @@ import Synchronization
 /// A waiter on a queue. The plain one wakes the thread that made it.
 open class WaitEntry {
   public final let thread: Thread
-  /// Whether a wake-up of one waiter stops here; observers are told of every event.
+  /// Whether a wake-up of one waiter stops here; observers see every event.
   public final let isExclusive: Bool
   fileprivate final var links = ListLinks<WaitEntry>()
   /// Set by a wake-up, cleared by the waiter before it looks at its condition again: the store must be visible before
@@ -93,7 +93,7 @@ public final class WaitQueue {
   @export(interface) @discardableResult
   public func wakeOne() -> Bool { wake(exclusive: 1) > 0 }
 
-  /// Wakes everybody.
+  /// Wakes all waiters.
   @export(interface)
   public func wakeAll() { _ = wake(exclusive: .max) }
 

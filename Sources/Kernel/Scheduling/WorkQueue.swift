@@ -5,7 +5,7 @@ import LinuxABI
 
 /// A kernel thread that runs what is submitted, in order.
 public final class WorkQueue {
-  /// The queue for everything short.
+  /// The queue for short work.
   public static let shared = WorkQueue(name: "worker")
 
   private struct State {

@@ -104,7 +104,7 @@ public enum SystemInformationCalls {
 
   static func syslog(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let type = frame.int(0)
-    // Reading the whole log and asking for its size are for everybody (dmesg_restrict is 0).
+    // Reading the whole log and asking for its size need no capability (dmesg_restrict is 0).
     if type != 3 && type != 10 && !frame.credentials.has(.syslog) { throw .EPERM }
     switch type {
     case 0, 1, 6, 7: return 0

@@ -8,7 +8,7 @@ import VirtualMemory
 enum Timespec {
   static var second: UInt64 { Nanoseconds.second }
 
-  /// struct timespec at `address`; what is too long is as good as for ever.
+  /// struct timespec at `address`; what is too long becomes the longest time.
   ///
   /// - Throws: EINVAL for a negative time, or a fraction out of range; EFAULT.
   @export(interface)

@@ -186,8 +186,8 @@ extension AddressSpace {
 
   private func isPrivate(_ entry: PageTableEntry) -> Bool { !entry.isEmpty && !entry.isObjectPage && entry.isCounted }
 
-  /// Makes a page that nobody else has writable, and those around it that are in the same state: whoever shared them
-  /// has gone, or has copies.
+  /// Makes a page that no other space has writable, and its neighbours in the same state: the spaces that shared them
+  /// are gone, or have copies.
   private func takeBack(
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ page: UInt64, _ slot: PageTables.Slot
   ) {

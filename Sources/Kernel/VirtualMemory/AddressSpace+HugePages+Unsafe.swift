@@ -279,8 +279,8 @@ extension AddressSpace {
   }
 
   /// Takes the page at `start` from those who have it by fork, after which it is this space's own. The access is tried again
-  /// after that, and also if somebody is just changing his areas: waiting for him here, with this space's areas locked,
-  /// could be waiting for oneself.
+  /// after that, and also if one of them is changing its areas: waiting for it here, with this space's areas locked,
+  /// could deadlock.
   private func takeFromRelatives(_ start: UInt64) -> Resolution {
     let page = tables.withLock { tables in tables.entry(start) }
     guard !page.isEmpty else { return .done }

@@ -25,7 +25,7 @@ extension AddressSpace {
   /// The words of `pages`, by number, as bytes in the processor's order. What lies in a table that others may have too, as after
   /// fork(2), is never exclusive.
   ///
-  /// - Parameter showsFrames: whether the numbers of frames are told.
+  /// - Parameter showsFrames: whether frame numbers are shown.
   @export(interface)
   public func pageMap(_ pages: Range<UInt64>, showsFrames: Bool) -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: pages.count * 8)

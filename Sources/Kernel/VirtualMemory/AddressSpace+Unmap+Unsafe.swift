@@ -1,4 +1,4 @@
-// munmap(2), and taking pages out of the tables for everybody else: madvise, truncation, reclaim.
+// munmap(2), and unmapping pages on behalf of others: madvise, truncation, reclaim.
 //
 // SAFETY: a slot points to an entry of a table of this space's tree. Tables are released under the table lock only, so a slot
 // is good until the lock is let go; none leaves the closure that holds it.

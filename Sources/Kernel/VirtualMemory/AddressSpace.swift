@@ -4,7 +4,7 @@
 //     tables   what is in memory now          spin lock, held while an entry changes or user memory is copied
 //     machine  a TLB over the tables          told about changes under the table lock, in order
 //
-// Tasks that were cloned with CLONE_VM share the object. The last of them to leave frees the memory; whoever still refers to
+// Tasks that were cloned with CLONE_VM share the object. The last of them to leave frees the memory; code that still refers to
 // the object (a reader of /proc, say) finds it empty. That is no matter of the last reference: reclaim, which holds locks
 // that the end needs, has references for moments.
 
@@ -197,8 +197,8 @@ public final class AddressSpace {
     if threads.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 { destroy() }
   }
 
-  /// Changes areas under their lock. While memory can be found, a change does not fail for want of page tables: it begins
-  /// anew, and what it had done already does not hinder it.
+  /// Changes areas under their lock. While memory can be found, a change does not fail for want of page tables: it starts
+  /// over, and what it had done already does no harm.
   func changeAreas<Result>(_ body: (inout AreaState) throws(Errno) -> Result) throws(Errno) -> Result {
     var relief = MemoryPressure.Relief()
     while true {

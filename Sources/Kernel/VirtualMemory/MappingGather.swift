@@ -1,4 +1,4 @@
-// Collects what an unmapping takes away, so that the machine is told in few commands and every frame is freed only
+// Collects what an unmapping takes away, so that the machine needs few commands and every frame is freed only
 // after the machine has forgotten it.
 //
 // The order is fixed: change the page tables and queue the machine's invalidation under the page-table lock (so that no

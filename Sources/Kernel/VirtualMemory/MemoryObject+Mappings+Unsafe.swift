@@ -125,11 +125,11 @@ extension MemoryObject {
   }
 
   private func unmapPart(_ start: UInt64, _ end: UInt64, _ withCopies: Bool) {
-    // Who shares a table may be about to copy it with what stood there: nothing is freed before everybody was visited.
+    // A space that shares a table may be about to copy it with its old entries: nothing is freed before all spaces were visited.
     var copies: [PageTableEntry] = []
     defer { for entry in copies { entry.release() } }
     // A page that goes from a shared table during a later visit may have been put there, and offered to the machine for a
-    // space that was visited before, in between: everybody is visited again. After one round nobody puts in old pages.
+    // space that was visited before, in between: all are visited again. After one round no space puts in old pages.
     for _ in 0..<2 {
       var isFirst = true
       var isAgain = false
@@ -248,7 +248,7 @@ extension MemoryObject {
     dropClean(from: 0, to: .max)
   }
 
-  /// Forgets the clean pages that hold a part of a range of bytes, for a store that somebody writes to past the pages. Pages
+  /// Forgets the clean pages that hold a part of a range of bytes, for a write to the store that bypasses the pages. Pages
   /// that are being read are waited for: what they bring may be older than what was written.
   ///
   /// - Locks: sleeps.

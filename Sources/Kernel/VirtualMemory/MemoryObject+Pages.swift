@@ -119,7 +119,7 @@ extension MemoryObject {
 
   // MARK: Making pages
 
-  /// A page of zeros at `index`, with a reference for the caller; nil when somebody else made one meanwhile, or the
+  /// A page of zeros at `index`, with a reference for the caller; nil when another thread made one meanwhile, or the
   /// object became shorter.
   private func insertFresh(_ index: UInt64) throws(Errno) -> PageFrameNumber? {
     try ObjectPages.preload()

@@ -3,7 +3,7 @@
 // The sums of a last-level table are in its frame's descriptor and are exact: each change of an entry changes them. What a tree
 // holds is the sum over its tables (`census`). Tables that other trees have too change without notice, because a space that fills or
 // empties an entry does so for all who have the table. So a tree never carries a count of those along: a census derives it
-// from the tables when somebody asks, and whenever tables are handed over to another tree.
+// from the tables when they are read, and whenever tables are handed over to another tree.
 //
 //     own           pages in tables that are the tree's alone; exact at all times
 //     commonPages   pages in the other tables as the last census found them, less those whose table left or became own since

@@ -262,7 +262,7 @@ extension PageTables {
     Counters.add(-1, to: Counters.pageTables)
   }
 
-  /// Takes everything out, for the end of a space: the machine has forgotten it. The root stays, so that whoever still
+  /// Takes everything out, for the end of a space: the machine has forgotten it. The root stays, so that a walk that still
   /// looks finds nothing.
   mutating func takeOutAll(into gather: inout MappingGather) {
     let slots = unsafe Self.table(root)

@@ -6,7 +6,7 @@
 //
 // They are the truth on every machine: a processor walks them itself, the user machine's host mappings are a TLB over
 // them. A table below the root is a frame with a reference for each entry that leads to it, so trees share tables of any
-// level after a fork (PageTables+Sharing). Looking is for everybody; before an entry is changed its path is made the
+// level after a fork (PageTables+Sharing). Any walk may look; before an entry is changed its path is made the
 // tree's own: `ensureSlot`, `exclusiveSlot` and `makeExclusive` are the only ways to a slot that may be changed.
 //
 // The structure is owned by the space's page-table lock. Allocation never waits: a caller that gets ENOMEM lets go of

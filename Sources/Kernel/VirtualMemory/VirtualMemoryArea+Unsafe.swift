@@ -43,8 +43,8 @@ final class VirtualMemoryArea {
   let source: (any MappingSource)?
   /// On which nodes pages go (mbind(2)); nil leaves it to the thread that touches them.
   var policy: MemoryPolicy?
-  /// Huge pages that the area had with a relative by fork were taken away for him: what is absent may have had contents,
-  /// and must not read as zeros. Under the page-table lock, and for good.
+  /// Huge pages that the area shared with a relative by fork were taken away for that one: an absent page may have had contents,
+  /// and must not read as zeros. Set under the page-table lock, never cleared.
   var hasLostHugePages = false
 
   /// The page after the last one that a write fault filled in, and how many pages the next one shall fill (a power of

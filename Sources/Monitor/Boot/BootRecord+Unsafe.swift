@@ -1,4 +1,4 @@
-// What the kernel is told at boot: the machine's size, its devices, and the configuration. Everything here lives as long as
+// What the kernel receives at boot: the machine's size, its devices, and the configuration. Everything here lives as long as
 // the process.
 //
 // SAFETY: each allocation is initialised in full, with as many elements as it has room for, before the record points to it,

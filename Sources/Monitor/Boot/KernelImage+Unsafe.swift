@@ -1,5 +1,5 @@
 // The image loader: maps kernel.elf, a position-independent ELF file, anywhere in this process and applies its
-// relocations. Whatever is wrong with the file is told before anything of it runs.
+// relocations. Any fault of the file is reported before any of its code runs.
 
 import CMachine
 import CMonitor

@@ -64,7 +64,7 @@ int64_t um_thread_make(uint32_t index, uint32_t slot) {
   int64_t result = make(index, slot);
   if (result < 0) {
     um_report_protect(index, slot, PROT_NONE);
-    um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);  // the error is told by the result
+    um_ring_acknowledge(index, UM_COMMAND_ACKNOWLEDGE);  // the result reports the error
     atomic_fetch_sub(&um.thread_count, 1);
     space->thread_count--;
   }

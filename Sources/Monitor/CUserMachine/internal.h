@@ -41,7 +41,7 @@ static inline int64_t um_call6(int64_t number, uint64_t a, uint64_t b, uint64_t 
 #define um_call3(n, a, b, c) um_call6(n, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), 0, 0, 0)
 #define um_call4(n, a, b, c, d) um_call6(n, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), 0, 0)
 
-// Waits while *word is `value`, until the monotonic clock reaches `deadline` (UINT64_MAX: for ever). 0, -EAGAIN,
+// Waits while *word is `value`, until the monotonic clock reaches `deadline` (UINT64_MAX: no deadline). 0, -EAGAIN,
 // -EINTR or -ETIMEDOUT. Not the private kind: most of our words are shared with user processes.
 static inline int64_t um_futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline) {
   struct { int64_t seconds, nanoseconds; } until = {(int64_t)(deadline / 1000000000), (int64_t)(deadline % 1000000000)};
@@ -159,7 +159,7 @@ struct um_thread {
 
 // A user process: a guest address space, or an empty one in the pool.
 struct um_space {
-  um_lock answering;              // held while somebody waits for the mapper's answer; taken before `lock`
+  um_lock answering;              // held while a thread waits for the mapper's answer; taken before `lock`
   um_lock lock;                   // of the ring and the threads; nobody waits for the mapper with it
   _Atomic uint32_t state;
   uint32_t next, previous;        // in the list of its state, as 1 + a slot; 0: none. Under table_lock
@@ -200,7 +200,7 @@ struct um_space {
   uint64_t user, barriers;
   uint32_t mixed;
   int32_t condemned;              // the process that was; under table_lock
-  _Atomic uint64_t ungranted;     // nanoseconds for which it was condemned, until somebody is told
+  _Atomic uint64_t ungranted;     // nanoseconds for which it was condemned, until user_run reports them
   // Of a process that has held an address space and waits for the next (recycle.c).
   enum um_rest rest;              // what is known of its thread
   uint32_t looks;                 // at it, since it was parked
@@ -272,7 +272,7 @@ struct um_machine {
   _Atomic uint64_t mapping_cost;  // of all spaces
   uint64_t mapping_limit, spaces_dropped;
   _Atomic uint32_t thread_count, idle_threads;  // of all spaces
-  uint32_t first_in_state[UM_SPACE_STATES];  // lists of the slots in states that somebody looks for
+  uint32_t first_in_state[UM_SPACE_STATES];  // lists of the slots in the states that are searched for
   _Atomic uint32_t parked, unproved;   // processes in state PARKED, and those of them that are not proved
   uint32_t files_open;                 // call files of processes
   int32_t orphans[64];            // reaped before they were entered in the table

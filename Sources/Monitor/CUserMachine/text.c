@@ -54,7 +54,7 @@ bool um_gate_serves(uint32_t number) {
   return number < UM_GATE_ENTRIES - 1 && !(um_gate_trapping[number / 8] >> (number % 8) & 1);
 }
 
-// Traps are counted for each page of a space. A page in which nothing can be replaced is asked for ever more seldom.
+// Traps are counted for each page of a space. A page in which nothing can be replaced is looked at less and less often.
 bool um_text_is_hot(struct um_cpu *cpu, int64_t space, uint64_t address) {
   uint64_t key = (uint64_t)space << 40 ^ address / MACHINE_PAGE_SIZE;
   uint32_t place = (uint32_t)(key * 0x9e3779b97f4a7c15u >> 56) % UM_HOT_PAGES;

@@ -298,7 +298,7 @@ static bool watch_process(uint32_t index, struct um_space *space, struct ledger 
     // Until it sleeps with nothing left to do. Another drop may have begun meanwhile.
     if (look_at_mapper(index, process, &ledger->mapper) != DONE) atomic_compare_exchange_strong(&space->dropped, &none, now);
   }
-  // Somebody waits for the mapper, and has waited for the same answer at the last look.
+  // A thread waits for the mapper, and waited for the same answer at the last look.
   if (atomic_load(&space->waiting)) {
     if (ledger->owing == 0 || ledger->asked != space->questions) ledger->asked = space->questions, ledger->owing = 1;
     else {

@@ -391,7 +391,7 @@ static void *maker(void *unused) {
     um_confine_thread(UM_THREAD_MAKER);
     while (atomic_load(&um.pool) < um.config.pool_size && !atomic_load(&um.stopping)) {
       int64_t index = make_process();
-      if (index < 0) break;  // a limit of the host: the next one who needs a process tries, and is told
+      if (index < 0) break;  // a limit of the host: the next caller that needs a process tries again, and gets the error
       pool_add((uint32_t)index);
     }
     if (!atomic_load(&um.stopping)) um_futex_wait(&um.pool_wanted, wanted, UINT64_MAX);

@@ -28,7 +28,7 @@ final class HostStreamInode: Inode {
   }
 
   override func attributes() throws(Errno) -> Attributes {
-    // Readable and writable for all: the descriptor is what gives access, and a command that runs as somebody else may
+    // Readable and writable for all: the descriptor is what gives access, and a command that runs as another user may
     // open /dev/stdin, which leads here.
     var attributes = Attributes(
       number: number, kind: kind, permissions: 0o666, owner: .root, device: superblock.device)

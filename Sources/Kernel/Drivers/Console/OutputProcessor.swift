@@ -63,7 +63,7 @@ struct OutputProcessor {
     static let space: UInt8 = 32
 
     static func isControl(_ byte: UInt8) -> Bool { byte < 0x20 || byte == 0x7F }
-    /// A byte inside a UTF-8 character, when the terminal is told to know about them.
+    /// A byte inside a UTF-8 character, when the terminal handles them (IUTF8).
     static func isContinuation(_ byte: UInt8, _ settings: TerminalSettings) -> Bool {
       settings.input.contains(.IUTF8) && byte & 0xC0 == 0x80
     }

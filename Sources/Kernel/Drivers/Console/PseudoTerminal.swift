@@ -47,7 +47,7 @@ final class PseudoTerminal: Terminal {
   var attributes: Attributes { master.withLock { $0.attributes } }
   func change(_ change: AttributeChange) { master.withLock { change.apply(to: &$0.attributes) } }
 
-  /// Whether nobody has the terminal side open any more, after somebody had.
+  /// Whether the terminal side has been open, and is no longer.
   var isAbandoned: Bool { master.withLock { $0.terminalWasOpened } && state.withLock { $0.openFiles == 0 } }
 
   /// Whether the master would get something to read.

@@ -16,7 +16,7 @@ final class PseudoTerminalMaster: OpenFile {
     super.init(path: path, flags: flags, isSeekable: false)
   }
 
-  /// - Throws: EIO when the terminal side has been closed by everybody: what pty(7) promises to terminal emulators.
+  /// - Throws: EIO when the terminal side has no open file any more: what pty(7) promises to terminal emulators.
   override func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
     guard buffer.remaining > 0 else { return 0 }
     while true {

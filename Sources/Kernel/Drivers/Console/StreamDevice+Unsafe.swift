@@ -1,7 +1,7 @@
 // The driver of the host-stream device (Sources/Monitor/Devices/Console): requests on the streams behind the command's
 // standard descriptors, the host's terminal, and the trace file.
 //
-// Reads and writes never wait in the device: it answers EAGAIN, and the driver asks to be told when the stream is ready
+// Reads and writes never wait in the device: it answers EAGAIN, and the driver asks for a notification when the stream is ready
 // (`StreamPoll`). So nothing is read from the host before a program asks for it, and nothing more than it asks for.
 
 import KernelCore

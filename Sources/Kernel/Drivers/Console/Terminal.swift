@@ -26,7 +26,7 @@ open class Terminal: ControllingTerminal {
     var isExclusive = false
     /// Open files of the terminal side.
     var openFiles = 0
-    /// What the reader of a master in packet mode has to be told (TIOCPKT_*).
+    /// The events that a master in packet mode has yet to read (TIOCPKT_*).
     var packetStatus: UInt8 = 0
     var isInPacketMode = false
 
@@ -145,7 +145,7 @@ open class Terminal: ControllingTerminal {
     }
     if let policy = JobControlPolicy.installed, group.1 > 0 {
       policy.setControllingTerminal(nil, ofSession: group.1)
-      // The leader of the session is told; it decides what becomes of its jobs (tty_vhangup, POSIX 11.1.10).
+      // The leader of the session gets SIGHUP and decides what becomes of its jobs (tty_vhangup, POSIX 11.1.10).
       policy.send(signal: SIGHUP, toGroup: group.1)
       policy.send(signal: SIGCONT, toGroup: group.1)
       if group.0 > 0, group.0 != group.1 {
@@ -157,7 +157,7 @@ open class Terminal: ControllingTerminal {
     writers.wakeAll()
   }
 
-  /// Changes the window's size; the foreground group hears of it when it is new.
+  /// Changes the window's size; the foreground group gets SIGWINCH when it differs.
   @export(interface)
   public final func setWindow(_ window: WindowSize) {
     let group = state.withLock { state in

@@ -71,7 +71,7 @@ private final class DiskRequest: VirtioRequest {
   private static let rangeOffset = 16
   private static let statusOffset = 32
 
-  // SAFETY: a disk lives for ever, and owns its requests.
+  // SAFETY: a disk is never freed, and owns its requests.
   private unowned(unsafe) let disk: VirtioDisk
   private let memory: DeviceMemory
   private let offset: Int

@@ -168,7 +168,7 @@ public final class EventPoll: OpenFile {
       if !item.readyLinks.isLinked { state.ready.append(item) }
       return true
     }
-    // Also for an item that is listed already: its file may have had nothing when somebody looked last.
+    // Also for an item that is listed already: its file may have had nothing at the last look.
     guard isWatched else { return }
     waiters.wakeAll()
     observers.wakeAll()
@@ -208,7 +208,7 @@ public final class EventPoll: OpenFile {
         if didAsk(item, keeps: found != 0 && isLevel, &state) { staysReady = true }
       }
     }
-    // Somebody who came while the items were asked may be asleep.
+    // A waiter that came while the items were polled may be asleep.
     if staysReady { waiters.wakeAll() }
     return result
   }

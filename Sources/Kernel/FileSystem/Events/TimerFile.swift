@@ -15,7 +15,7 @@ public final class TimerFile: OpenFile {
     var interval = Nanoseconds.zero
     /// The next expiration, or the first that nobody has read yet.
     var deadline = Instant.never
-    /// Whether that has passed. The timer rests until somebody reads, however short its interval is: all that expires
+    /// Whether that has passed. The timer rests until a read, however short its interval is: all that expires
     /// meanwhile is found by calculation.
     var hasExpired = false
   }

@@ -14,7 +14,7 @@ public struct WriteErrorCursor: ~Copyable {
 
   /// Runs `sync`, which writes pages back.
   ///
-  /// - Throws: its error, or one that happened when nobody was asking: each is told once.
+  /// - Throws: its error, or an earlier one outside of any call: each is reported once.
   @inline(__always)
   public func check(_ object: MemoryObject?, _ sync: () throws(Errno) -> Void) throws(Errno) {
     var failure: Errno?

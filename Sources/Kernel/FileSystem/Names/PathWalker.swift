@@ -234,7 +234,7 @@ struct PathWalker {
     place = here
   }
 
-  /// As `follow`, for a link that is the last component: in directories where everybody may leave links, only those of the
+  /// As `follow`, for a link that is the last component: in world-writable directories, only links of the
   /// caller and of the directory's owner are followed (fs.protected_symlinks).
   mutating func followLast(_ path: Path) throws(Errno) -> Bool {
     try FileProtection.checkFollow(path.inode, in: place.inode, by: caller)

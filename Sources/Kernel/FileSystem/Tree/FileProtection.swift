@@ -1,4 +1,4 @@
-// Protection of what everybody can reach by name: links and files that one user leaves in a directory such as /tmp to trap
+// Protection of what every user can reach by name: links and files that one user leaves in a directory such as /tmp to trap
 // another (proc(5), /proc/sys/fs/protected_*). The defaults are those of Linux distributions.
 
 import Identity
@@ -12,13 +12,13 @@ public enum FileProtection {
   /// 0: off; 1: on.
   public static let symbolicLinks = Atomic<Int>(1)
   public static let hardLinks = Atomic<Int>(1)
-  /// 0: off; 1: in sticky directories that everybody may write; 2: also in those that the group may write.
+  /// 0: off; 1: in world-writable sticky directories; 2: also in those that the group may write.
   public static let fifos = Atomic<Int>(1)
   public static let regularFiles = Atomic<Int>(1)
 
   /// Whether the caller may follow `link`, the last component of a path.
   ///
-  /// - Throws: EACCES in a sticky directory that everybody may write, unless the caller or the directory's owner owns the
+  /// - Throws: EACCES in a world-writable sticky directory, unless the caller or the directory's owner owns the
   ///   link.
   static func checkFollow(_ link: Inode, in directory: Inode, by caller: Caller) throws(Errno) {
     guard symbolicLinks.load(ordering: .relaxed) != 0 else { return }

@@ -66,7 +66,7 @@ extension FileTree {
     switch space {
     case .system: throw .EOPNOTSUPP
     case .security:
-      // Everybody reads them. CAP_SETFCAP is for capabilities, CAP_SYS_ADMIN for all others.
+      // Every user may read them. CAP_SETFCAP is for capabilities, CAP_SYS_ADMIN for all others.
       if access == .write {
         let needed = name == FileCapabilities.attribute ? Capability.setFileCapabilities : .systemAdministration
         guard caller.credentials.has(needed) else { throw .EPERM }

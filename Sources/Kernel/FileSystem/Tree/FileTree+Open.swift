@@ -175,7 +175,7 @@ public enum FileTree {
 
 extension Inode {
   /// A program is being executed: nobody may write to the file until `allowWriting()`.
-  /// - Throws: ETXTBSY while somebody has it open for writing.
+  /// - Throws: ETXTBSY while it is open for writing.
   @export(interface)
   public final func denyWriting() throws(Errno) {
     while true {

@@ -96,7 +96,7 @@ final class KernelLogDevice: OpenFile {
 
   override func read(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
     let sequence = next.withLock { $0 }
-    // There is no wake-up for new records: a reader at the end of the log is told to try again.
+    // There is no wake-up for new records: a reader at the end of the log gets EAGAIN.
     guard let record = Log.records(from: sequence).first else { throw .EAGAIN }
     var line = TextBuffer()
     line.append(decimal: UInt64(record.level.rawValue))

@@ -160,7 +160,7 @@ public class OverlayInode: Inode {
 
 /// A regular file of an overlay. Its pages are those of the layer that has it: nothing is cached twice.
 ///
-/// As on Linux, a program that maps a file before somebody else's first write to it goes on seeing the old content.
+/// As on Linux, a program that maps a file before the first write to it goes on seeing the old content.
 public final class OverlayFile: OverlayInode {
   public override var memoryObject: MemoryObject? { real.memoryObject }
 

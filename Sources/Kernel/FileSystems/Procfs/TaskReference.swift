@@ -53,7 +53,7 @@ struct TaskReference {
   /// Whose the files are: the effective ids of the process, or root when others may not look into it (prctl(2),
   /// PR_SET_DUMPABLE).
   ///
-  /// - Parameter showsIdentity: for directories that everybody may search, whose owner always tells the effective ids.
+  /// - Parameter showsIdentity: for world-searchable directories, whose owner always shows the effective ids.
   func owner(showsIdentity: Bool) -> Owner {
     guard let task = try? resolve().task else { return .root }
     let exposure = task.exposure

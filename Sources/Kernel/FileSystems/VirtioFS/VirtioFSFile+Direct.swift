@@ -65,7 +65,7 @@ extension VirtioFSFile {
         attributesDidChange()
         // Before pages are forgotten: one that is read meanwhile is cut off at the end.
         object.extend(to: position)
-        // Somebody may have read the old contents meanwhile.
+        // Another thread may have read the old contents meanwhile.
         object.forget(start..<position)
       }
     }

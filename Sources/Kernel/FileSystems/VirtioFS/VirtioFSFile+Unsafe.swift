@@ -55,7 +55,7 @@ final class VirtioFSFile: VirtioFSInode, PageStore {
     // Close-to-open consistency: what another host process wrote before this is seen from here on.
     let permissions = try accessControl().permissions
     // Reading needs no open file on the server. It is asked once whether the host lets it read the file, unless
-    // everybody may: having found the file, it may then read it.
+    // all users may: having found the file, it may then read it.
     if flags.allowsReading, permissions & 0o444 != 0o444, !isOpenForReading.load(ordering: .acquiring) {
       try sendOpen(O_RDONLY)
       isOpenForReading.store(true, ordering: .releasing)

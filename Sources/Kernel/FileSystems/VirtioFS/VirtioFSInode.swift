@@ -147,7 +147,7 @@ class VirtioFSInode: Inode {
       body.valid |= LINUX_FATTR_SIZE
       body.size = size
     }
-    // "Now" is the host's to set: it lets everybody who may write the file do that, and does it itself when a size changes.
+    // "Now" is the host's to set: it lets every user who may write the file do that, and does it itself when a size changes.
     let isNow = change.modifyTime == change.changeTime
     if isNow, change.accessTime == change.changeTime { body.valid |= LINUX_FATTR_ATIME_NOW | LINUX_FATTR_MTIME_NOW }
     if let time = change.accessTime {

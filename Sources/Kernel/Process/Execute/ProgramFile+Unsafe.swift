@@ -40,7 +40,7 @@ final class ProgramFile {
 
   /// Opens `path` for execution.
   ///
-  /// - Throws: EACCES for what is no regular file, or may not be executed; ETXTBSY while somebody writes to it; what the walk and the file throw.
+  /// - Throws: EACCES for what is no regular file, or may not be executed; ETXTBSY while it is open for writing; what the walk and the file throw.
   static func open(_ path: Path, by caller: Caller) throws(Errno) -> ProgramFile {
     let inode = path.inode
     let attributes = try inode.attributes()

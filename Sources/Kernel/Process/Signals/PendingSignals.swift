@@ -51,7 +51,7 @@ public struct PendingSignals {
     case merged
     /// There was no room: only the fact that the signal is pending is kept, as Linux does.
     case recordedWithoutInformation
-    /// There was no room, and the sender must be told, for real-time signals queue: EAGAIN.
+    /// There was no room, and the sender gets EAGAIN, because real-time signals queue.
     case refused
   }
 

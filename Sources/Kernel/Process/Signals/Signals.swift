@@ -183,7 +183,7 @@ extension Signals {
   /// Several processes as kill(2) names them.
   public enum Crowd: Sendable {
     case group(Int32)
-    /// Everybody but process 1 and the sender's own.
+    /// All processes but process 1 and the sender's own.
     case everybodyElse
   }
 

@@ -162,7 +162,7 @@ public enum FileDescriptorCalls {
       if lock.isExclusive ? !file.flags.allowsWriting : !file.flags.allowsReading { throw .EBADF }
       try file.inode.lockRecord(lock, waits: command == F_SETLKW || command == F_OFD_SETLKW)
       // Another thread may have closed the descriptor while this one waited, which takes the process's locks away: a lock
-      // that comes after that would stay for ever.
+      // that comes after that would never be removed.
       if !isDescription, !frame.descriptors.refers(frame.int(0), to: file) {
         try file.inode.unlockRecord(owner: owner, start: 0, end: .max)
         throw .EBADF

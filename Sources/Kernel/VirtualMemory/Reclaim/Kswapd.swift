@@ -1,4 +1,4 @@
-// kswapd: a thread for each node that frees memory before somebody has to wait for it.
+// kswapd: a thread for each node that frees memory before an allocation has to wait for it.
 //
 //     free frames   ── high ──────────  kswapd rests
 //                   ── low  ──────────  allocations go to other nodes; when all are here, each node's kswapd is woken

@@ -31,7 +31,7 @@ extension MemoryObject {
 
   enum Eviction {
     case evicted
-    /// It is used, or somebody has a reference to it.
+    /// It is in use, or has another reference.
     case used
     /// It differs from the store, or is on its way there.
     case dirty

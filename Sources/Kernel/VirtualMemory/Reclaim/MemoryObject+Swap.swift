@@ -43,7 +43,7 @@ extension MemoryObject {
   }
 
   /// Puts a page of the swap cache, to which the caller has a reference, in the place of its name; false if it is not the
-  /// page's time: somebody was faster, or the slot is busy.
+  /// page's time: another thread was faster, or the slot is busy.
   func restore(_ index: UInt64, _ entry: SwapEntry, _ frame: PageFrameNumber) -> Bool {
     let isRestored = pages.withLock { pages in
       guard pages.find(index) == .swapped(entry),

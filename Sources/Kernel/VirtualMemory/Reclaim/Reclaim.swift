@@ -26,7 +26,7 @@ public final class Reclaim: Shrinker {
   public static let swappiness = Atomic<Int>(60)
 
   /// Pages of files that are left to the programs. Without them a machine whose memory is full of private pages would
-  /// read the same few pages of program text for ever, each evicted for the next, and nothing would ever fail: that
+  /// read the same few pages of program text again and again, each evicted for the next, and no allocation would fail: that
   /// is the time for the out-of-memory policy.
   private let floor: Int
 

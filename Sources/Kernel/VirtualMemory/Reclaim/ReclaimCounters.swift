@@ -39,12 +39,12 @@ public struct ReclaimStatistics: Equatable, Sendable {
   public var skippedDirty = 0
   /// Of the pages looked at, those that kswapd did.
   public var scannedByDaemon = 0
-  /// How often somebody asked for the page cache to be dropped.
+  /// How often the page cache was dropped on request.
   public var cacheDrops = 0
   /// How often kswapd ran, and what it freed.
   public var daemonRuns = 0
   public var stolenByDaemon = 0
-  /// How often somebody who needed memory had to free it himself.
+  /// How often an allocator fell back to direct reclaim.
   public var stalls = 0
   /// Attempts to make a large block, and their outcomes.
   public var compactions = 0

@@ -7,7 +7,7 @@
 // more than reclaim can explain, and stays. It never finds a wrong one: an entry counts only if it holds the frame.
 //
 // A number in the place of a pointer, looked up under a lock: an owner that ends leaves the table first, and a stale number finds
-// nobody, or somebody who does not have the frame. The lock is held during a walk: nobody found ends meanwhile.
+// none, or one that does not have the frame. The lock is held during a walk: no space that it finds ends meanwhile.
 //
 // SAFETY: an owner is in the table, and a space in its family, only while it lives; both leave under the lock.
 

@@ -7,7 +7,7 @@ import PhysicalMemory
 /// A device that keeps pages. The room of block devices implements it; tests have one in memory.
 ///
 /// Both transfers may sleep, and come from a thread that frees memory because there is none: an implementation allocates
-/// from the reserve only (`AllocationOptions.reserved`), and takes no lock under which somebody waits for memory. The frames stay
+/// from the reserve only (`AllocationOptions.reserved`), and takes no lock under which a thread waits for memory. The frames stay
 /// where they are during the call, and nobody changes them.
 public protocol SwapDevice: AnyObject {
   /// The path that /proc/swaps shows and that swapoff(2) is given.

@@ -203,7 +203,7 @@ public enum SwapSpace {
     }
   }
 
-  /// Makes the cached frame of `entry` busy, so that it can be written or leave; false when somebody else has it busy,
+  /// Makes the cached frame of `entry` busy, so that it can be written or leave; false when another thread has it busy,
   /// or it is in the cache no more.
   static func makeBusy(_ entry: SwapEntry, _ frame: PageFrameNumber) -> Bool {
     state.withLock { state in

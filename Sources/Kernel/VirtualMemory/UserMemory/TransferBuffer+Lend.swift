@@ -1,4 +1,4 @@
-// Lending pages: a program's page is given away by reference and read later, maybe by somebody else and maybe when the program
+// Lending pages: a program's page is given away by reference and read later, maybe by another process and maybe when the program
 // has long gone (vmsplice(2)). It is held as a device's is, by a pin: it stays in memory and in place, and fork copies it
 // for the child. What the program writes to it later, the borrower sees.
 

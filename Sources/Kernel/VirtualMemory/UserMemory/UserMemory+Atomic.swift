@@ -11,7 +11,7 @@ public struct SharedKey: Hashable {
   public let identity: ObjectIdentifier
   /// The offset in the object, or the address.
   public let offset: UInt64
-  /// Keeps the object alive, so that its identity is not given to another one while somebody waits.
+  /// Keeps the object alive, so that no other object gets its identity while a thread waits.
   public let holder: AnyObject
 
   init(_ holder: AnyObject, _ offset: UInt64) {

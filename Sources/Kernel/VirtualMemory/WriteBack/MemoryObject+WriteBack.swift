@@ -144,7 +144,7 @@ extension MemoryObject {
   ) -> UInt64? {
     while let (index, value) = tree.next(from: start, tagged: tag), index <= last {
       if tree.hasTag(ObjectPages.writeBackTag, at: index) { return index }
-      // Somebody else has come before us.
+      // Another thread was first.
       guard tree.clearTag(ObjectPages.dirtyTag, at: index) else {
         tree.clearTag(ObjectPages.chosenTag, at: index)
         continue

@@ -1,12 +1,12 @@
-// Errors of write-back happen when nobody asks. Each open file of an object learns once of what went wrong since it last
-// asked, whoever met the error (fsync(2), ERRORS; on Linux errseq_t).
+// Write-back fails outside of any call. Each open file of an object reports once what went wrong since it last
+// asked, no matter which thread met the error (fsync(2), ERRORS; on Linux errseq_t).
 
 import LinuxABI
 import Synchronization
 
 /// The errors of an object's store.
 struct WriteErrors: ~Copyable {
-  /// Twice the number of errors so far, plus 1 when somebody knows of the last.
+  /// Twice the number of errors so far, plus 1 when the last has been observed.
   private let state = Atomic<UInt64>(1)
   private let latest = Atomic<Int32>(Errno.EIO.rawValue)
 
@@ -36,7 +36,7 @@ struct WriteErrors: ~Copyable {
     let now = state.load(ordering: .acquiring)
     guard now >> 1 != seen else { return nil }
     let error = last
-    // If another error comes just now, it is a new one for everybody.
+    // If another error comes just now, every file reports it.
     _ = state.compareExchange(expected: now, desired: now | 1, ordering: .acquiringAndReleasing)
     seen = now >> 1
     return error

@@ -20,7 +20,7 @@ struct machine_fake_counters {
   uint64_t maps, unmaps, protects, commits, kicks, releases, enlargements;
 };
 extern struct machine_fake_counters machine_fake_counters;
-// Watches the user mappings that the fake machine is told about, for tests of virtual memory; NULL: nobody does.
+// Observes the user mappings that the fake machine receives, for tests of virtual memory; NULL: no observer.
 struct machine_fake_spaces {
   void (*map)(int64_t space, uint64_t address, uint64_t physical, uint64_t length, uint64_t protection);
   void (*unmap)(int64_t space, uint64_t address, uint64_t length);

@@ -33,7 +33,7 @@ public final class Disk: VirtioDevice, @unchecked Sendable {
   private var state = State()
   private var interrupt: @Sendable () -> Void = {}
 
-  /// - Parameter identifier: what the guest is told the disk's serial number is; at most 20 bytes are used.
+  /// - Parameter identifier: the disk's serial number as the guest sees it; at most 20 bytes are used.
   public init(_ file: HostDisk, identifier: String) {
     self.file = file
     let text = Array(identifier.utf8.prefix(DiskRequest.identifierLength))

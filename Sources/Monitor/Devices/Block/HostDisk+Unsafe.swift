@@ -13,7 +13,7 @@ public struct HostDisk: Sendable {
 
   /// Why a file cannot be a disk.
   public struct Failure: Error, Equatable {
-    /// An error number; EBUSY: somebody else uses the file; EMEDIUMTYPE: it is no regular file or block device.
+    /// An error number; EBUSY: another process uses the file; EMEDIUMTYPE: it is no regular file or block device.
     public let code: Int32
   }
 

@@ -189,7 +189,7 @@ import Glibc
 
   private func startWatching() {
     if HostThread.start(UM_THREAD_STREAMS, { [self] in watch() }) { return }
-    // Without a thread the waiters are told that everything is ready: the guest tries again, which is slow but right.
+    // Without a thread every stream counts as ready: the guest tries again, which is slow but right.
     let ended = withLock {
       isWatching = false
       let ended = waiters

@@ -253,7 +253,7 @@ final class FileNodeTable: @unchecked Sendable {
     if status.attributes.mode & FileServer.setIDBits != 0, !keepsSetID {
       let mode = status.attributes.mode & 0o7777 & ~FileServer.setIDBits
       let result = host_set_mode(descriptors.number, anchor.number, mode)
-      // The host itself clears the bits when somebody writes who is neither root nor the owner.
+      // The host itself clears the bits when a user writes who is neither root nor the owner.
       if result != -EPERM { try HostError.check(result) }
     }
     let isAppending = status.attributes.flags & UInt32(LINUX_FUSE_ATTR_APPEND) != 0
