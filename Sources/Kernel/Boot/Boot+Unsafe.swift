@@ -13,7 +13,7 @@ import VirtualMemory
 @c(apus_boot)
 public func boot(_ info: UnsafePointer<machine_boot_info>) {
   #if hasFeature(Embedded)
-    // SAFETY: the machine's record, valid for good.
+    // SAFETY: the machine's record, valid as long as the kernel runs.
     guard unsafe info.pointee.magic == MACHINE_BOOT_MAGIC, unsafe machine_patch(info.pointee.rom) == 0 else {
       // Without a ROM there is no way to say anything yet.
       return

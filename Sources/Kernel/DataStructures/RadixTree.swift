@@ -45,7 +45,7 @@ public enum RadixTreeFailure: Error {
 
   @export(interface) public init(nodes: any RadixNodeSource = HeapRadixNodes.shared) { self.nodes = nodes }
 
-  /// Nobody reads any more.
+  /// No readers are left.
   deinit { freeAll { [nodes] node in unsafe nodes.freeNode(node.base) } }
 
   public var isEmpty: Bool { count == 0 }

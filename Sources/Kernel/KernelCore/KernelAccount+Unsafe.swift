@@ -63,7 +63,7 @@ public struct KernelAccount: Sendable {
   @inline(__always)
   public func release(_ count: Int) { charge(-count) }
 
-  /// One counter for each account, for good.
+  /// One counter for each account, never freed.
   @safe private final class Table: Sendable {
     // SAFETY: allocated and initialised here for every slot, and never freed.
     private let counters: UnsafeMutablePointer<Atomic<Int>>

@@ -1,4 +1,4 @@
-// Counts the spin locks that this CPU holds: nobody may sleep with one held (`Thread.sleep` looks). Debug builds, which
+// Counts the spin locks that this CPU holds: a thread must not sleep with one held (`Thread.sleep` looks). Debug builds, which
 // unit tests are, and images built with LOCK_ORDER=1 also keep the ranks of all locks, and stop at the first one that is taken
 // out of order (LockRank), and at the first wait under a spin lock: a deadlock which may come once in a million runs is found
 // the first time its two locks meet.

@@ -9,7 +9,7 @@ import Synchronization
 public struct MemoryStatistics {
   /// All frames of the machine.
   public var total = 0
-  /// Holding the allocators' own state, for good.
+  /// Holding the allocators' own state, never freed.
   public var reserved = 0
   /// Free, those in the CPUs' stocks included.
   public var free = 0

@@ -18,7 +18,7 @@ public enum Shrinkers {
   // Until something is registered, not even the lock above is made: it comes from the heap.
   private static let isEmpty = Atomic<Bool>(true)
 
-  /// Adds a cache, for good. Those which were added first are asked first.
+  /// Adds a cache, which cannot be removed. Caches are asked in the order in which they were added.
   @export(interface) public static func register(_ shrinker: any Shrinker) {
     registered.withLock { $0.append(shrinker) }
     isEmpty.store(false, ordering: .releasing)

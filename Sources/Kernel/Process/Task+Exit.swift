@@ -220,7 +220,7 @@ extension Process {
   }
 
   /// Removes the zombie that `parent` has waited for, and adds its times to the parent's. The times of a child that
-  /// nobody waits for are lost (getrusage(2), RUSAGE_CHILDREN). Under the lock of ProcessTable.
+  /// no thread waits for are lost (getrusage(2), RUSAGE_CHILDREN). Under the lock of ProcessTable.
   func reap(_ state: inout ProcessTable.State) {
     if let parent, parent !== ProcessTable.reaper {
       parent.childrenUsage.add(usage)

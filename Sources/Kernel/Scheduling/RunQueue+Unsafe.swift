@@ -55,7 +55,7 @@ final class RunQueue {
     }
   }
 
-  /// A thread that wakes while nobody waits may be behind the others by this much virtual time: it runs soon, but cannot save up.
+  /// A thread that wakes while no thread waits may be behind the others by this much virtual time: it runs soon, but cannot save up.
   static let wakeUpCredit: UInt64 = 3_000_000
 
   /// The least virtual run time with which a thread enters a queue of `ready` others when it wakes. The credit is shared: hundreds of

@@ -131,7 +131,7 @@ extension Scheduler {
       idle.cpu = CPU.currentIndex
       idle.onCPU.store(true, ordering: .relaxed)
       idleThreads[CPU.currentIndex] = idle
-      // SAFETY: `idleThreads` keeps the thread for good.
+      // SAFETY: `idleThreads` keeps the thread permanently.
       unsafe machine_this_cpu().pointee.current = Unmanaged.passUnretained(idle).toOpaque()
       let now = Instant.now().nanoseconds
       local.current.chargedUntil = now

@@ -41,7 +41,7 @@ public final class WaitQueue {
   @export(interface)
   public init() {}
 
-  /// Whether nobody waits.
+  /// Whether no thread waits.
   public var isEmpty: Bool { count.load(ordering: .sequentiallyConsistent) == 0 }
 
   /// Sleeps until `condition` holds. It is tested before sleeping and after each wake-up and may take spin locks.

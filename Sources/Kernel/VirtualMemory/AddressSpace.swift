@@ -191,7 +191,7 @@ public final class AddressSpace {
   @export(interface)
   public func threadStarted() { threads.add(1, ordering: .relaxed) }
 
-  /// A thread has left for good, its user handle is destroyed. The last one frees the memory.
+  /// A thread has left the space; its user handle is destroyed. The last one frees the memory.
   @export(interface)
   public func threadEnded() {
     if threads.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 { destroy() }

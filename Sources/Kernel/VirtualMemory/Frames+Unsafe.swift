@@ -109,7 +109,7 @@ enum Frames {
   @inline(__always)
   static func isIdle(_ frame: PageFrameNumber) -> Bool { frame.frame.referenceCount == inspectionBias &+ 1 }
 
-  /// As `isIdle`, but for the swap cache if it has the frame; if so nobody can get a reference until `thaw`.
+  /// As `isIdle`, but for the swap cache if it has the frame; if so no thread can get a reference until `thaw`.
   @inline(__always)
   static func freeze(_ frame: PageFrameNumber, cached: Int32 = 0) -> Bool {
     frame.frame.freeze(ifReferences: inspectionBias &+ 1 &+ cached)

@@ -48,7 +48,7 @@ extension MemoryObject {
 
   func endWriting() { writers.subtract(1, ordering: .releasing) }
 
-  /// Denies writable mappings for good, unless there are some.
+  /// Denies writable mappings permanently, unless there are some.
   ///
   /// - Returns: whether they are denied.
   @export(interface)

@@ -121,7 +121,7 @@ extension MemoryObject {
 
   func lookUpIsAbsent(_ index: UInt64) -> Bool { RCU.read { tree[index] == 0 } }
 
-  /// Writes to a page of its own first and makes it the object's when it is filled: nobody sees it half done.
+  /// Writes to a page of its own first and makes it the object's when it is filled: it is never visible half done.
   private func writeFresh(
     _ index: UInt64, _ within: Int, _ count: Int, _ buffer: inout TransferBuffer, _ stock: inout FrameStock
   ) throws(Errno) {

@@ -234,7 +234,7 @@ extension PageTables {
     Thread.checkRescheduleUnlessLocked()
   }
 
-  /// Ends a table above the last level, below an entry at `shift`, that nobody else refers to.
+  /// Ends a table above the last level, below an entry at `shift`, without other references.
   static func dropTables(of table: PageFrameNumber, _ shift: UInt64) {
     let slots = unsafe self.table(table)
     for index in 0..<512 {
@@ -245,7 +245,7 @@ extension PageTables {
     Counters.add(-1, to: Counters.pageTables)
   }
 
-  /// Ends a last-level table that nobody else refers to.
+  /// Ends a last-level table without other references.
   static func dropPages(of table: PageFrameNumber) {
     let slots = unsafe self.table(table)
     let sums = table.frame.mapCount

@@ -70,7 +70,7 @@ void um_charge(struct um_space *space, uint64_t address, uint64_t length) {
     // It may have been destroyed meanwhile: then there is nothing to take.
     if (atomic_load(&largest->state) == UM_SPACE_USED && !atomic_load(&largest->dead)) {
       drop(largest);
-      // Nobody waits for this work, which may take many milliseconds: the watch has to know of it.
+      // No thread waits for this work, which may take many milliseconds: the watch has to know of it.
       atomic_store(&largest->dropped, __builtin_ia32_rdtsc());
       atomic_store(&largest->touched, 1);
       um_ring_publish((uint32_t)(largest - um.spaces));

@@ -160,7 +160,7 @@ struct um_thread {
 // A user process: a guest address space, or an empty one in the pool.
 struct um_space {
   um_lock answering;              // held while a thread waits for the mapper's answer; taken before `lock`
-  um_lock lock;                   // of the ring and the threads; nobody waits for the mapper with it
+  um_lock lock;                   // of the ring and the threads; no thread waits for the mapper with it
   _Atomic uint32_t state;
   uint32_t next, previous;        // in the list of its state, as 1 + a slot; 0: none. Under table_lock
   uint32_t listed;                // 1: it is in one
@@ -188,12 +188,12 @@ struct um_space {
   // Empty while lost_end is 0.
   uint64_t lost_start;
   _Atomic uint64_t lost_end;
-  int32_t error;                  // of commands that nobody waited for; the next commit tells it
+  int32_t error;                  // of commands that no thread waited for; the next commit tells it
   // What the watch (watch.c) compares with the time that the process has used.
   _Atomic uint32_t touched;       // 1: a thread was resumed, or the mapper asked, since the last look
   _Atomic uint64_t asked;         // the TSC when someone began to wait for the mapper; 0: nobody does
   uint64_t granted;               // TSC ticks of such waits
-  _Atomic uint64_t dropped;       // the TSC since when the mapper unmaps everything, and nobody waits for it; 0: it does not
+  _Atomic uint64_t dropped;       // the TSC since when the mapper unmaps everything, and no thread waits for it; 0: it does not
   uint32_t generation;            // address spaces that this slot has held: stale handles name another
   // The user for whom its program acts, or acted last; the host CPUs (as in um_cpu's bits) where a branch-predictor barrier is due
   // before it runs; and 1 where one would be due and the host grants none.

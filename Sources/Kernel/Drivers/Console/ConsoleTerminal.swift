@@ -1,5 +1,5 @@
 // The terminal whose device is the host's terminal, which the monitor keeps in raw mode. Output is pushed to the host as
-// it comes. Input is pulled all the time, even when nobody reads: ^C must arrive; only when the line discipline is full
+// it comes. Input is pulled all the time, even when no program reads: ^C must arrive; only when the line discipline is full
 // does it stay with the host.
 
 import DataStructures

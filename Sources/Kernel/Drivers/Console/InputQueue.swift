@@ -1,4 +1,4 @@
-// What a terminal has received and nobody has read yet: bytes, each with the mark whether a line ends behind it, and
+// What a terminal has received and no program has read yet: bytes, each with the mark whether a line ends behind it, and
 // end-of-file marks (^D), which are no bytes at all.
 
 /// A queue of input bytes with line marks.

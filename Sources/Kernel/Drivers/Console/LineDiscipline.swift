@@ -191,7 +191,7 @@ struct LineDiscipline {
     settings.isCanonical ? ready.takeLine(limit: limit) : ready.takeBytes(limit: limit)
   }
 
-  /// Throws away what nobody has read.
+  /// Throws away what has not been read.
   mutating func flushInput() {
     ready.removeAll()
     line.removeAll(keepingCapacity: true)

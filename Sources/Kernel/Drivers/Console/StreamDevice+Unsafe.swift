@@ -95,7 +95,7 @@ final class StreamDevice {
   private let queue: Virtqueue
   /// What each stream is.
   let presence: [StreamPresence]
-  /// Slots that nobody uses, small ones and large ones.
+  /// Slots not in use, small ones and large ones.
   private let free = SpinLock(([StreamSlot](), [StreamSlot]()), rank: .device)
   /// Data in a large slot: 64 KiB, what a pipe holds.
   private static let largeOrder = 4

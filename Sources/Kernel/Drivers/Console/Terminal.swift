@@ -21,7 +21,7 @@ open class Terminal: ControllingTerminal {
     var window = WindowSize()
     var session: Int32 = 0
     var group: Int32 = 0
-    /// The other side is gone for good.
+    /// The other side is gone and does not come back.
     var isHungUp = false
     var isExclusive = false
     /// Open files of the terminal side.

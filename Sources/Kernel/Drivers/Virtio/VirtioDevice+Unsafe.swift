@@ -27,7 +27,7 @@ public struct VirtioDevice: Sendable {
   public static func all(kind: UInt32) -> [VirtioDevice] {
     guard let info = unsafe BootParameters.info, let table = unsafe info.pointee.devices else { return [] }
     var found: [VirtioDevice] = []
-    // SAFETY: the boot record describes `device_count` entries and their configurations, valid and constant for good.
+    // SAFETY: the boot record describes `device_count` entries and their configurations, valid and constant as long as the kernel runs.
     for number in 0..<Int(clamping: unsafe info.pointee.device_count) {
       let entry = unsafe table[number]
       guard unsafe entry.kind == kind else { continue }

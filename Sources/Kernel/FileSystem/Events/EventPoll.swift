@@ -150,7 +150,7 @@ public final class EventPoll: OpenFile {
     return 1 + (outer.map { $0.levelsAbove }.max() ?? 0)
   }
 
-  /// A file has been closed for good: nobody watches it any more.
+  /// A file has been closed: no epoll watches it any more.
   static func forget(_ file: OpenFile) {
     guard file.watchers != nil else { return }
     control.acquire()

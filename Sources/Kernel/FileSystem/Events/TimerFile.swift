@@ -13,7 +13,7 @@ public final class TimerFile: OpenFile {
   private struct State {
     /// The time between expirations; 0: once.
     var interval = Nanoseconds.zero
-    /// The next expiration, or the first that nobody has read yet.
+    /// The next expiration, or the first that has not been read yet.
     var deadline = Instant.never
     /// Whether that has passed. The timer rests until a read, however short its interval is: all that expires
     /// meanwhile is found by calculation.

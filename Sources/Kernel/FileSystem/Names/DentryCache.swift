@@ -3,7 +3,7 @@
 // that nobody used since its last round and nobody refers to, with the directories that only they kept.
 //
 // Ownership: the slots of the clock own the cached dentries; the parents' tables refer to them without owning. A slot
-// that holds the only reference belongs to a dentry that nobody uses, and nobody can find it while the lock is held.
+// that holds the only reference belongs to a dentry not in use, and no look-up can find it while the lock is held.
 
 import KernelCore
 import LinuxABI
@@ -147,7 +147,7 @@ public enum DentryCache {
   /// How often all names were forgotten on request: what file systems remember of names besides is of no use since then.
   public static let drops = Atomic<UInt64>(0)
 
-  /// Forgets all names that nobody uses.
+  /// Forgets all names not in use.
   @export(interface)
   public static func dropUnused() {
     drops.add(1, ordering: .relaxed)

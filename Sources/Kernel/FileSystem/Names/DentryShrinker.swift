@@ -1,4 +1,4 @@
-// Names are remembered for speed only: when memory is short, those that nobody uses are forgotten, and with them the inodes
+// Names are remembered for speed only: when memory is short, those not in use are forgotten, and with them the inodes
 // that only they kept.
 
 import PhysicalMemory

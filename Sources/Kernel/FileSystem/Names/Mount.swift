@@ -76,7 +76,7 @@ public final class Mount {
     }
   }
 
-  /// The mount has left its namespace; its file system goes when nobody uses the mount any more.
+  /// The mount has left its namespace; its file system goes when the mount is no longer in use.
   func didDetach() {
     isDetached.store(true, ordering: .sequentiallyConsistent)
     if users.load(ordering: .sequentiallyConsistent) == 0 { finish() }

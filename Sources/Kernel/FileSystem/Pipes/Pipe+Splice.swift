@@ -42,7 +42,7 @@ extension Pipe {
   /// splice(2) to a file: gives the bytes to `body`, which takes as many as it says. What it does not take stays.
   ///
   /// The pipe's lock is held meanwhile: `body` waits for no other program.
-  /// - Returns: 0 when the pipe is empty and nobody can write.
+  /// - Returns: 0 when the pipe is empty and has no writers.
   @export(interface)
   public func drain(
     limit: Int, isNonBlocking: Bool, _ body: (inout TransferBuffer) throws(Errno) -> Int

@@ -90,7 +90,7 @@ public final class Pipe {
   // MARK: Transfer
 
   /// Reads what is there, or waits for something.
-  /// - Returns: 0 when the pipe is empty and nobody can write.
+  /// - Returns: 0 when the pipe is empty and has no writers.
   @export(interface)
   public func read(_ buffer: inout TransferBuffer, isNonBlocking: Bool) throws(Errno) -> Int {
     guard buffer.remaining > 0 else { return 0 }
@@ -103,7 +103,7 @@ public final class Pipe {
 
   /// Waits until there is something to read.
   ///
-  /// - Returns: false when there is nothing and nobody can write.
+  /// - Returns: false when the pipe is empty and has no writers.
   /// - Throws: EAGAIN; what a signal makes of the wait.
   func waitForBytes(isNonBlocking: Bool) throws(Errno) -> Bool {
     while count == 0 {
@@ -116,7 +116,7 @@ public final class Pipe {
   }
 
   /// Writes all of the buffer, waiting for room as needed; up to PIPE_BUF bytes go in one piece.
-  /// - Throws: EPIPE when nobody can read, EAGAIN.
+  /// - Throws: EPIPE when there are no readers, EAGAIN.
   @export(interface)
   public func write(
     _ buffer: inout TransferBuffer, isNonBlocking: Bool, mode: PipeMode = .stream

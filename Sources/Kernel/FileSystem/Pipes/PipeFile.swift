@@ -106,7 +106,7 @@ enum FIFO {
     withExtendedLifetime((fresh, former)) {}
     guard let (pipe, file) = opened else { throw .ENXIO }
     // Nobody is waited for at a pipe without a name (/proc/PID/fd/N of pipe(2), as Linux has it): its other end may have
-    // been closed for good, with data left to read.
+    // been closed, with data left to read.
     if flags.contains(.nonBlocking) || isAnonymous { return file }
     do throws(Errno) {
       if flags.allowsReading, !flags.allowsWriting, !pipe.hasWriters {

@@ -60,7 +60,7 @@ struct PipeRing {
   private(set) var count = 0
   /// Bytes in all of them.
   private(set) var byteCount = 0
-  /// A page that nobody uses, to spare the allocator in the usual write-read-write-read.
+  /// A page not in use, to spare the allocator in the usual write-read-write-read.
   private var spare: PageFrameNumber?
 
   private static var unused: PipeBuffer { PipeBuffer(PageFrameNumber(0), offset: 0, length: 0, []) }

@@ -1,5 +1,5 @@
 // Copying a file of the lower layer into the upper one, before its first change. The copy is made without a name and
-// linked when it is complete, so that nobody sees half of it.
+// linked when it is complete, so that no half of it is ever visible.
 
 import FileSystem
 import KernelCore

@@ -1,5 +1,5 @@
 // The inodes that are known, by the server's number, so that a file has one inode (and one page cache) whatever its
-// names. The table owns its inodes and gives up those that nobody else refers to when there are too many.
+// names. The table owns its inodes and gives up those without other references when there are too many.
 
 import FileSystem
 import KernelCore
@@ -21,7 +21,7 @@ final class InodeTable {
     }
   }
   private let state = SpinLock(State(), rank: .inode)
-  /// Inodes beyond this are given up when nobody uses them; those in use may be more. Twice what the dentry cache keeps
+  /// Inodes beyond this are given up when they are not in use; those in use may be more. Twice what the dentry cache keeps
   /// in use, so that what a listing brought along is still there when it is looked at.
   static var limit: Int { 2 * DentryCache.limit }
 

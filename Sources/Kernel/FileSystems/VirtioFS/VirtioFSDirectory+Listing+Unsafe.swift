@@ -74,7 +74,7 @@ extension VirtioFSDirectory {
         if isFull, !isPlus { return }
       }
       if isFull { return }
-      // A server that answers without getting on would keep us here for good.
+      // A server that answers without getting on would keep this loop from ending.
       guard offset != start else { throw .EIO }
     }
   }

@@ -10,7 +10,7 @@ import Virtio
 /// The type "virtiofs".
 public enum VirtioFS {
   /// Announces the type to mount(2): the source is the tag; "ro" makes it read-only; "cache=always" believes names and
-  /// attributes for good, "cache=auto" for as long as the server says.
+  /// attributes without limit, "cache=auto" for as long as the server says.
   @export(interface)
   public static func register() {
     FileSystemTypes.register("virtiofs") { (source, options, flags) throws(Errno) -> Superblock in

@@ -29,7 +29,7 @@ extension AddressSpace {
         Counters.add(1, to: Counters.majorFaults)
         majorFaults.add(1, ordering: .relaxed)
       }
-      // Nobody names the slot: another thread of the program was faster, and the access is tried again.
+      // No entry names the slot: another thread of the program was faster, and the access is tried again.
       guard let found else { return .done }
       frame = found
     } catch {

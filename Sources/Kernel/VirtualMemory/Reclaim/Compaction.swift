@@ -120,7 +120,7 @@ public enum Compaction {
   }
 
   /// Moves all pages of a range to frames elsewhere. Until the end all frames that are free, or become so, are held:
-  /// nobody gets one of them meanwhile.
+  /// no allocation gets one of them meanwhile.
   private static func empty(_ range: PageFrameNumber, count: Int, _ zone: MemoryZone) {
     let end = range.advanced(by: count)
     var held = FreeFrames(from: range)

@@ -48,7 +48,7 @@ extension MemoryObject {
     let outcome: Eviction = pages.withLock { pages in
       guard pages.find(index) == .ready(frame) else { return .used }
       if pages.isUnstored(index) { return .dirty }
-      // Only the object has it, and from now on nobody comes by a reference, not even a look-up without the lock.
+      // Only the object has it, and from now on no thread can get a reference, not even a look-up without the lock.
       guard Frames.freeze(frame) else { return .used }
       _ = pages.remove(at: index)
       // The object's reference goes with it.

@@ -10,7 +10,7 @@ import PhysicalMemory
 import Scheduling
 
 extension MemoryObject {
-  /// Takes a page out of all page tables and puts the name of its slot in its place in the object, if nobody uses it.
+  /// Takes a page out of all page tables and puts the name of its slot in its place in the object, if it is not in use.
   /// Reclaim is looking at it, and it is in the swap cache under `entry`, busy.
   func evict(_ frame: PageFrameNumber, to entry: SwapEntry, _ gather: inout MappingGather) {
     let index = PageOwner.page(frame)
@@ -18,7 +18,7 @@ extension MemoryObject {
       return
     }
     let hasLeft = pages.withLock { pages in
-      // The object, the swap cache and reclaim have it; from now on nobody comes by a reference, not even a look-up
+      // The object, the swap cache and reclaim have it; from now on no thread can get a reference, not even a look-up
       // without the lock. The swap cache gives out none while the slot is busy.
       guard pages.find(index) == .ready(frame), Frames.freeze(frame, cached: 1) else { return false }
       pages.replace(at: index, by: entry)

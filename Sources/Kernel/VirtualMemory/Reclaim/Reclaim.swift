@@ -200,7 +200,7 @@ public final class Reclaim: Shrinker {
     gather.finish()
     batch.releaseAll()
     if dirty > 0 {
-      // Nobody waits here: what the flusher has written is found at the end of the list.
+      // No thread waits here: what the flusher has written is found at the end of the list.
       ReclaimCounters.add(dirty, to: ReclaimCounters.skippedDirty)
       Flusher.request(pages: PageBatch.capacity * dirty)
     }

@@ -15,7 +15,7 @@ enum SwapIn {
   /// - Parameters:
   ///   - options: for the page's own frame.
   ///   - onRead: called when the device has to be read.
-  /// - Returns: nil when nobody names the slot any more.
+  /// - Returns: nil when no entry names the slot any more.
   /// - Throws: ENOMEM; EIO and what else the device says.
   static func page(
     _ entry: SwapEntry, options: AllocationOptions = [], onRead: () -> Void = {}

@@ -104,7 +104,7 @@ enum SwapOut {
     gather.finish()
   }
 
-  /// Writes what is not on the device yet, frees what nobody uses; returns how many frames that are.
+  /// Writes what is not on the device yet, frees what is not in use; returns how many frames that are.
   private static func store(_ pages: inout Candidates, _ count: Int) -> Int {
     var stored = 0
     var first = 0

@@ -4,7 +4,7 @@
 //
 //     slots taken, busy ──▶ entries name the slot ──▶ written ──▶ the frame leaves the cache and is free
 //
-// A frame in the cache has one reference from here. A cached page whose slot nobody names any more leaves the cache at
+// A frame in the cache has one reference from here. A cached page whose slot no entry names any more leaves the cache at
 // once: then it is ordinary memory of the one who has it, and the slot is free. So a page that can be written to is never
 // in the cache, and what is there is the same as on the device, unless its frame is marked dirty.
 //
@@ -247,7 +247,7 @@ public enum SwapSpace {
     case busy
     /// On the device only.
     case stored
-    /// Nobody names the slot.
+    /// No entry names the slot.
     case free
   }
 

@@ -8,7 +8,7 @@
 // It takes objects from the list of dirty ones and writes a part of each in turn. While nothing is dirty it sleeps without a
 // timer. It waits only for stores, takes no sleeping lock, and needs no memory: so a thread that waits for it may
 // hold any sleeping lock but those of stores. A page that cannot be written is given up: it counts as clean, every open
-// file of the object will learn of the error (`WriteErrors`), and nobody waits for it in vain.
+// file of the object will learn of the error (`WriteErrors`), and no thread waits for it in vain.
 
 import KernelCore
 import LinuxABI

@@ -47,7 +47,7 @@ struct monitor_isolation {
   int keeps_identity;
   int64_t results[MONITOR_LAYER_COUNT];  // 0, or why the layer is missing: a negative error number
 };
-// Sets up all layers that the host permits, for good. The process must have one thread. Threads and processes made
+// Sets up all layers that the host permits; they cannot be taken down again. The process must have one thread. Threads and processes made
 // later inherit them.
 void monitor_isolate(struct monitor_isolation *isolation);
 
