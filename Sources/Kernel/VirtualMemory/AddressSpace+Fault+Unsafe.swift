@@ -442,9 +442,9 @@ extension AddressSpace {
         area.nextFault = fresh.upperBound
         area.faultWindow = (fresh.upperBound &- fresh.lowerBound) / pageSize
       }
-      let window = fresh ?? nextReadWindow(area, page)
-      installAround(&tables, area, window, page, place, object)
-      offer(window, of: tables, filling: access == .write && fresh == nil)
+      var offer = MappingOffer(space: machineSpace, filling: access == .write && fresh == nil)
+      installAround(&tables, area, fresh ?? nextReadWindow(area, page), page, place, object, &offer)
+      offer.finish()
       return .done
     } catch {
       return .outOfMemory
@@ -480,21 +480,27 @@ extension AddressSpace {
     return nil
   }
 
-  /// Maps the neighbours of `page` in `window` that the object has in memory.
+  /// Maps the neighbours of `page` in `window` that the object has in memory, and offers the pages that are new in the tables:
+  /// the machine has been offered the others.
   private func installAround(
     _ tables: inout PageTables, _ area: VirtualMemoryArea, _ window: Range<UInt64>, _ page: UInt64,
-    _ place: PageTables.Place, _ object: MemoryObject
+    _ place: PageTables.Place, _ object: MemoryObject, _ offer: inout MappingOffer
   ) {
-    let first = place.advanced(by: -Int(truncatingIfNeeded: (page &- window.lowerBound) / pageSize))
+    let before = Int(truncatingIfNeeded: (page &- window.lowerBound) / pageSize)
+    let first = place.advanced(by: -before)
     let count = Int(truncatingIfNeeded: (window.upperBound &- window.lowerBound) / pageSize)
     let isWritable = area.isShared && !object.hasStore
     object.forEachResident(from: area.objectIndex(window.lowerBound), count: count) { index, frame in
       let place = first.advanced(by: index)
-      guard unsafe place.slot?.pointee == 0 else { return }
+      let address = window.lowerBound &+ UInt64(index) &* pageSize
+      guard unsafe place.slot?.pointee == 0 else {
+        if index == before { offer.add(address, tables.entry(address)) }
+        return
+      }
       Frames.retain(frame)
       let entry = PageTableEntry(
         frame: frame, protection: area.protection, isWritable: isWritable, marks: PageTableEntry.objectPage)
-      if !tables.installInPlace(entry, in: place) { Frames.release(frame) }
+      if tables.installInPlace(entry, in: place) { offer.add(address, entry) } else { Frames.release(frame) }
     }
   }
 }
