@@ -142,6 +142,33 @@ if section streams; then
   verify "much output" 0 '20000000' '' bash -c "'$apus' run -- head -c 20000000 /dev/zero | wc -c"
 fi
 
+if section full; then
+  # Standard error is a full pipe that nobody reads: runs end all the same, by themselves or at their time limit.
+  full() { # SECONDS OPTION… -- COMMAND…: prints the exit status, or "hangs"
+    python3 -c '
+import os, subprocess, sys
+apus, seconds, *arguments = sys.argv[1:]
+reading, writing = os.pipe()
+os.set_blocking(writing, False)
+for size in (4096, 1):
+    try:
+        while True: os.write(writing, b"x" * size)
+    except BlockingIOError: pass
+os.set_blocking(writing, True)
+run = subprocess.Popen([apus, "run", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=writing)
+try: print(run.wait(float(seconds)))
+except subprocess.TimeoutExpired:
+    run.kill()
+    print("hangs")' "$apus" "$@"
+  }
+  export -f full
+  export apus
+  verify "statistics for nobody" 0 '0' '' bash -c 'full 60 --statistics -- true'
+  verify "a log for nobody" 0 '124' '' bash -c 'full 60 --log --timeout 1 -- sleep 30'
+  verify "trace lines for nobody" 0 '124' '' bash -c 'full 60 --trace syscalls --timeout 1 -- true'
+  verify "errors for nobody" 0 '124' '' bash -c 'full 60 --timeout 1 -- busybox sh -c "busybox yes >&2"'
+fi
+
 if section world; then
   inside "the environment is passed" 0 'value' '' --env X=value -- busybox sh -c 'echo $X'
   inside "a clear environment" 0 'A=1' '' --clear-env --env A=1 -- /usr/bin/env
@@ -229,10 +256,19 @@ if section view; then
   inside "and no more" 1 '' '*No space left on device*' --overlay-size 2M -- busybox dd if=/dev/zero of=/file bs=1M count=3
   verify "the overlay is too small" 125 '' '*no size of an overlay*' "$apus" run --overlay-size 2 -- true
   verify "there is no overlay" 125 '' 'apus: --overlay-size: with --writable*' "$apus" run --overlay-size 2M --writable --root "$scratch" -- true
-  limited() { ulimit "$1" "$2" && "$apus" run --timeout "$limit" -- true </dev/null; }
+  limited() { exec </dev/null && ulimit "$1" "$2" && exec "$apus" run --timeout "$limit" -- true; }
   export -f limited
   export apus limit
   verify "few descriptors are enough" 0 '' '' bash -c 'limited -n 128'
+  # The limit that is raised to the hard one, and too few.
+  verify "few descriptors that can be more are enough" 0 '' '' bash -c 'limited -Sn 20'
+  for count in 3 10 40 80; do
+    verify "$count descriptors" 125 '' 'apus: *limit of open files (ulimit -n) is *Start apus with *' bash -c "limited -n $count"
+  done
+  verify "no private memory at all" 125 '' 'apus: *memory (ulimit -d) is 4000 KiB*' bash -c 'limited -d 4000'
+  verify "no file at all" 125 '' 'apus: *files (ulimit -f) is 0 bytes*' bash -o pipefail -c '(limited -f 0) 2>&1 | cat >&2'
+  holds "a message that is too long" bash -c '(limited -f 0) 2>"$0"; [ $? -eq 125 ]' "$scratch/long"
+  verify "no locked memory" 0 '' '' bash -c 'limited -l 0'
   verify "a limit of address space" 125 '' 'apus: *limit of address space (ulimit -v) is 1954 MiB; *reserves * GiB*ulimit -v unlimited*' \
     bash -c 'limited -v 2000000'
   verify "a limit of private memory" 125 '' 'apus: *memory (ulimit -d) is 98 MiB*' bash -c 'limited -d 100000'

@@ -36,6 +36,14 @@ enum ExitStatus {
 @main
 enum Main {
   static func main() {
+    // A file that is too large is an error of the write, as it is for the sandbox.
+    signal(SIGXFSZ, SIG_IGN)
+    // The Swift runtime reads them from a file of /proc.
+    if CommandLine.arguments.isEmpty {
+      Monitor.report(
+        "apus: no arguments: the limit of open files (ulimit -n) is too low. Start apus with `ulimit -n 4096`\n")
+      exit(ExitStatus.failure)
+    }
     exit(status(of: Array(CommandLine.arguments.dropFirst())))
   }
 

@@ -330,9 +330,9 @@ struct RunCommand: ParsableCommand {
     let directory = HostFiles.existingDirectory(named)
     let reason = directory.flatMap { HostView.reasonToHide($0, homes: HostFiles.homeDirectories()) }
     if let reason, view == .system, named != "/", log || HostFiles.isTerminal(STDERR_FILENO) {
-      write(
+      Monitor.report(
         "apus: \(named) is empty in the sandbox, because it is \(reason); --host-view all shows every file of the host, "
-          + "--bind \(named):\(named) this directory\n", to: STDERR_FILENO)
+          + "--bind \(named):\(named) this directory\n")
     }
     var tree = view.tree(directory: reason == nil ? directory : nil)
     let programs = HostFiles.places(ofCommand: command[0], environment: configuration.environment, in: named) {

@@ -18,7 +18,7 @@ public enum ControlGroup {
     let bytes = memory + memory / 8 + monitorBytes + threads * bytesPerThread
     let error = monitor_control_group(bytes, 2 * threads + 512, configuration.showsKernelLog ? 1 : 0)
     if error != 0, configuration.showsKernelLog {
-      writeAll("apus: no control group: \(Monitor.text(of: -error))\n")
+      Diagnostics.write("apus: no control group: \(Monitor.text(of: -error))\n")
     }
   }
 

@@ -24,6 +24,15 @@ struct HostLimit: Equatable {
     }
   }
 
+  /// Whether the machine cannot be started at all.
+  var isCertain: Bool {
+    switch kind {
+    case .addressSpace, .data, .openFiles: permitted.map { $0 < needed } ?? false
+    // The limit is raised for the machine's own files; other processes count, too.
+    case .fileSize, .processes: false
+    }
+  }
+
   /// The sentence behind the error's own.
   func sentence(memory: String) -> String {
     let permitted = permitted ?? .max
@@ -63,27 +72,44 @@ enum HostLimits {
     return UInt64(limit.rlim_cur)
   }
 
+  /// Raises the limit of open files as far as the host permits, and finds a limit with which no machine can be started: it
+  /// would show in some step or another, or in a program for which a file cannot be opened.
+  ///
+  /// - Returns: the reason; nil if there is none.
+  static func obstacle(_ machine: um_config, memory: String) -> String? {
+    let files = Int32(RLIMIT_NOFILE.rawValue)
+    var limit = rlimit()
+    if unsafe getrlimit(files, &limit) == 0, limit.rlim_cur < limit.rlim_max {
+      limit.rlim_cur = limit.rlim_max
+      unsafe setrlimit(files, &limit)
+    }
+    return limits(machine, beside: 0).first { $0.isCertain }?.sentence(memory: memory)
+  }
+
   /// Why a machine could not be started; nil if it was not for a limit.
   static func explanation(of error: Int32, _ machine: um_config, memory: String) -> String? {
+    // What the monitor had before is not counted: a few MiB.
+    limits(machine, beside: 32 << 20).first { $0.explains(error) }?.sentence(memory: memory)
+  }
+
+  private static func limits(_ machine: um_config, beside others: UInt64) -> [HostLimit] {
     var machine = machine
     var needs = um_needs()
     unsafe um_needs(&machine, &needs)
     let threads = UInt64(machine.cpu_count) + 10
-    let limits = [
-      // What the monitor had before is not counted: a few MiB.
-      HostLimit(kind: .addressSpace, permitted: soft(RLIMIT_AS), needed: needs.address_space + 64 << 20),
-      HostLimit(kind: .data, permitted: soft(RLIMIT_DATA), needed: needs.private_memory + 32 << 20),
+    return [
+      HostLimit(kind: .addressSpace, permitted: soft(RLIMIT_AS), needed: needs.address_space + 2 * others),
+      HostLimit(kind: .data, permitted: soft(RLIMIT_DATA), needed: needs.private_memory + others),
       HostLimit(kind: .fileSize, permitted: soft(RLIMIT_FSIZE), needed: needs.file_size),
-      HostLimit(kind: .openFiles, permitted: soft(RLIMIT_NOFILE), needed: UInt64(machine.cpu_count) * 2 + 40),
+      // The file server's cache is among them (`FileNodeTable`).
+      HostLimit(kind: .openFiles, permitted: soft(RLIMIT_NOFILE), needed: UInt64(machine.cpu_count) * 2 + 100),
       HostLimit(kind: .processes, permitted: soft(__RLIMIT_NPROC), needed: threads),
     ]
-    return limits.first { $0.explains(error) }?.sentence(memory: memory)
   }
 
   /// Runs `body`, which makes the memory files, with as high a limit of the size of files as there can be: the limit is meant
-  /// for files of a disk. What is too large is an error from now on, and does not end the monitor.
+  /// for files of a disk.
   static func withoutFileLimit<Result>(_ body: () -> Result) -> Result {
-    signal(SIGXFSZ, SIG_IGN)
     let fileSize = Int32(RLIMIT_FSIZE.rawValue)
     var limit = rlimit()
     guard unsafe getrlimit(fileSize, &limit) == 0, limit.rlim_cur < limit.rlim_max else { return body() }

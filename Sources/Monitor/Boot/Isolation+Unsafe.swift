@@ -82,13 +82,13 @@ public struct Isolation {
   func report() {
     let layers = layers
     let present = layers.filter { $0.reason == nil }.map(\.name)
-    writeAll("apus: isolation: \(present.isEmpty ? "none" : present.joined(separator: ", "))\n")
+    Diagnostics.write("apus: isolation: \(present.isEmpty ? "none" : present.joined(separator: ", "))\n")
     for layer in layers {
-      if let reason = layer.reason { writeAll("apus: isolation: no \(layer.name): \(reason)\n") }
+      if let reason = layer.reason { Diagnostics.write("apus: isolation: no \(layer.name): \(reason)\n") }
     }
     let absent = missingNamespaces & ~um_zygote_namespaces()
     for namespace in Self.namespaces where absent & namespace.flag.rawValue != 0 {
-      writeAll("apus: isolation: no \(namespace.name) namespace for user processes\n")
+      Diagnostics.write("apus: isolation: no \(namespace.name) namespace for user processes\n")
     }
   }
 

@@ -17,6 +17,8 @@ public enum Monitor {
   /// - Throws: `MonitorFailure` when the machine cannot be started.
   public static func run(configuration: MachineConfiguration) throws(MonitorFailure) -> Never {
     if configuration.showsStatistics { RunStatistics.begin() }
+    let machine = machine(configuration)
+    if let obstacle = HostLimits.obstacle(machine, memory: memory(configuration)) { throw MonitorFailure(obstacle) }
     let image = try KernelImage(path: configuration.kernelPath)
     SymbolTable.map(path: configuration.kernelPath)
     ControlGroup.join(configuration)
@@ -24,7 +26,7 @@ public enum Monitor {
     // children, which inherit that.
     let devices = try openDevices(configuration)
     let isolation = Isolation(of: configuration)
-    try start(configuration, isolation)
+    try start(machine, configuration, isolation)
     if configuration.showsKernelLog { isolation.report() }
     let info = try unsafe BootRecord.make(configuration, image: image, devices: connect(devices, configuration))
     try image.sealROM()
@@ -51,6 +53,9 @@ public enum Monitor {
     unsafe monitor_boot(UInt64(image.start), info)
   }
 
+  /// Writes a message to standard error, without waiting long for a reader.
+  public static func report(_ text: String) { Diagnostics.write(text) }
+
   /// Gives up everything that running the machine does not need, before any of the guest's code has run.
   private static func confine(_ configuration: MachineConfiguration) throws(MonitorFailure) {
     let writes = configuration.root.isWritable || configuration.binds.contains { !$0.isReadOnly }
@@ -66,21 +71,32 @@ public enum Monitor {
     bytes % 1 << 30 == 0 ? "\(bytes >> 30)G" : "\(bytes >> 20)M"
   }
 
-  private static func start(_ configuration: MachineConfiguration, _ isolation: Isolation) throws(MonitorFailure) {
+  /// What the messages about limits call the size of a machine.
+  private static func memory(_ configuration: MachineConfiguration) -> String {
+    "--memory \(size(configuration.memoryBytes)) and --pids-limit \(configuration.pidsLimit)"
+  }
+
+  private static func machine(_ configuration: MachineConfiguration) -> um_config {
     var machine = um_config()
-    machine.zygote_namespaces = isolation.missingNamespaces
     machine.memory_size = configuration.memoryBytes
     machine.cpu_count = UInt32(configuration.cpus)
     // Beside those that run: threads and processes that wait for the next one, and those that are just ending.
     machine.maximum_threads = UInt32(configuration.pidsLimit + 128)
     machine.maximum_spaces = UInt32(min(Int(UM_MAX_SPACES), 2 * configuration.pidsLimit + 128))
     unsafe machine.cpu_main = { index in monitor_cpu_main(index) }
+    return unsafe machine
+  }
+
+  private static func start(
+    _ machine: um_config, _ configuration: MachineConfiguration, _ isolation: Isolation
+  ) throws(MonitorFailure) {
+    var machine = machine
+    machine.zygote_namespaces = isolation.missingNamespaces
     var failure = unsafe um_failure()
     let error = HostLimits.withoutFileLimit { unsafe um_initialize(&machine, &failure) }
     guard error == 0 else {
       let step = unsafe failure.step.map { unsafe String(cString: $0) } ?? "starting the machine"
-      let memory = "--memory \(Self.size(configuration.memoryBytes)) and --pids-limit \(configuration.pidsLimit)"
-      let reason = HostLimits.explanation(of: Int32(-error), machine, memory: memory)
+      let reason = HostLimits.explanation(of: Int32(-error), machine, memory: memory(configuration))
       let sentence = if let reason { reason } else { unsafe String(cString: strerror(Int32(-error))) }
       throw MonitorFailure("\(step): \(sentence)")
     }

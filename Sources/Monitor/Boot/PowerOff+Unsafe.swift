@@ -4,6 +4,7 @@ import CMachine
 import CUserMachine
 import Devices
 import Glibc
+import Synchronization
 
 /// What the monitor reports at the end when asked to, and how it measures it.
 enum RunStatistics {
@@ -35,7 +36,7 @@ enum RunStatistics {
       apus: ended \(condemned(machine)) stub processes for cause, repeated \(machine.wakeups_repeated) wake-ups
 
       """
-    writeAll(text)
+    Diagnostics.write(text)
   }
 
   /// How many stub processes the monitor has ended, whatever the reason; the log names it for each.
@@ -67,8 +68,9 @@ enum RunStatistics {
 
 /// Ends the process with the exit status that stands for the machine's end, a status word as of waitpid(2).
 func powerOff(_ status: UInt64) -> Never {
+  Diagnostics.isEnding.store(true, ordering: .relaxed)
   Devices.shutDown()
-  writeAll(LogLimit.rest())
+  Diagnostics.write(LogLimit.rest())
   RunStatistics.report()
   let signal = Int32(truncatingIfNeeded: status & 0x7f)
   // The user processes end with this one (PR_SET_PDEATHSIG); nothing that exit handlers do is of use any more.
@@ -81,21 +83,45 @@ func writeToLog(_ bytes: UnsafePointer<UInt8>?, _ count: Int) {
   let text = unsafe UnsafeBufferPointer(start: bytes, count: count)
   let line = unsafe String(decoding: text, as: UTF8.self)
   let isFrame = unsafe text.starts(with: "  at image+0x".utf8) || text.starts(with: "  from image+0x".utf8)
-  writeAll(LogLimit.admitted(isFrame ? SymbolTable.annotated(line) : line))
+  Diagnostics.writeLine(LogLimit.admitted(isFrame ? SymbolTable.annotated(line) : line))
 }
 
-func writeAll(_ text: String) {
-  var text = text
-  text.withUTF8 { unsafe writeAll($0) }
-}
+/// Standard error, which may be a full pipe that nobody reads.
+enum Diagnostics {
+  /// Whether the machine is ending: then the log waits no longer than the monitor's own messages.
+  static let isEnding = Atomic<Bool>(false)
+  private static let isStuck = Atomic<Bool>(false)
+  /// Milliseconds that a message waits for room before it is dropped. Those behind it do not wait.
+  private static let patience: Int32 = 1000
 
-private func writeAll(_ bytes: UnsafeBufferPointer<UInt8>) {
-  var start = 0
-  while start < bytes.count {
-    // SAFETY: `start` lies within the buffer.
-    let written = unsafe write(STDERR_FILENO, bytes.baseAddress! + start, bytes.count - start)
-    if written < 0, errno == EINTR { continue }
-    if written <= 0 { return }
-    start += written
+  /// Writes a message of the monitor, from its start or end: neither depends on a reader.
+  static func write(_ text: String) {
+    var text = text
+    text.withUTF8 { unsafe write($0, waitingAtMost: isStuck.load(ordering: .relaxed) ? 0 : patience) }
+  }
+
+  /// Writes a line of the kernel's log: the kernel waits for the reader, as a program does.
+  static func writeLine(_ text: String) {
+    if isEnding.load(ordering: .relaxed) { return write(text) }
+    var text = text
+    text.withUTF8 { unsafe write($0, waitingAtMost: nil) }
+  }
+
+  private static func write(_ bytes: UnsafeBufferPointer<UInt8>, waitingAtMost patience: Int32?) {
+    var start = 0
+    while start < bytes.count {
+      if let patience {
+        var entry = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
+        // SAFETY: one entry is passed, and its count.
+        guard unsafe poll(&entry, 1, patience) != 0 else { return isStuck.store(true, ordering: .relaxed) }
+      }
+      // A pipe that is ready takes as much as this without waiting (pipe(7)).
+      let piece = min(bytes.count - start, Int(PIPE_BUF))
+      // SAFETY: `start + piece` is at most the buffer's size.
+      let written = unsafe Glibc.write(STDERR_FILENO, bytes.baseAddress! + start, piece)
+      if written < 0, errno == EINTR { continue }
+      if written <= 0 { return }
+      start += written
+    }
   }
 }

@@ -17,6 +17,7 @@
 #include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -217,7 +218,9 @@ static _Noreturn void keep(int end, pid_t monitor, uint64_t memory, uint64_t tas
     char text[PATH_MAX];
     int count = error ? snprintf(text, sizeof text, "apus: no control group: %s\n", strerror(-error))
                       : snprintf(text, sizeof text, "apus: control group %s\n", group.path[0]);
-    if (write(STDERR_FILENO, text, (size_t)count) < 0) error = error ? error : -errno;
+    // Not to a pipe that nobody reads: the keeper would outlive the sandbox, and hold the pipe open.
+    struct pollfd errors = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&errors, 1, 1000) == 1 && write(STDERR_FILENO, text, (size_t)count) < 0) error = error ? error : -errno;
   }
   // Nothing of the caller's stays open: others may wait for the end of its streams.
   if (dup3(end, 0, 0) != 0) _exit(1);

@@ -98,20 +98,32 @@ void monitor_boot(uint64_t start, const struct machine_boot_info *info) { enter(
 struct timeout {
   struct timespec after;
   uint64_t status;
+  void (*act)(uint64_t status);
 };
 
 static void *time_out(void *argument) {
   struct timeout timeout = *(struct timeout *)argument;
   free(argument);
   while (clock_nanosleep(CLOCK_MONOTONIC, 0, &timeout.after, &timeout.after) == EINTR) continue;
-  monitor_hooks.power_off(timeout.status);
+  timeout.act(timeout.status);
   return NULL;
 }
 
-int monitor_set_timeout(uint64_t nanoseconds, uint64_t status) {
+static int act_after(uint64_t nanoseconds, uint64_t status, void (*act)(uint64_t)) {
   struct timeout *timeout = malloc(sizeof *timeout);
   if (!timeout) return ENOMEM;
-  *timeout = (struct timeout){{(time_t)(nanoseconds / 1000000000), (long)(nanoseconds % 1000000000)}, status};
+  *timeout = (struct timeout){{(time_t)(nanoseconds / 1000000000), (long)(nanoseconds % 1000000000)}, status, act};
   pthread_t thread;
-  return pthread_create(&thread, NULL, time_out, timeout);
+  int error = pthread_create(&thread, NULL, time_out, timeout);
+  if (error == 0) pthread_detach(thread);
+  return error;
+}
+
+// An orderly end may have to wait: for a disk, for a terminal, for a thread that holds a lock. The time limit does not.
+static void end_at_once(uint64_t status) { _exit((int)(status >> 8)); }
+static const uint64_t ORDERLY_END_NANOSECONDS = 3000000000;
+
+int monitor_set_timeout(uint64_t nanoseconds, uint64_t status) {
+  int error = act_after(nanoseconds, status, power_off);
+  return error ? error : act_after(nanoseconds + ORDERLY_END_NANOSECONDS, status, end_at_once);
 }
