@@ -184,12 +184,13 @@ extension AddressSpace {
   /// Brings the pages of [start, end) into memory: for reading, or with nil as each area's protection wants it (mmap(2)
   /// with MAP_POPULATE: writable private memory gets its frames).
   ///
-  /// - Throws: ENOMEM where nothing is mapped, EFAULT where a page cannot be had.
+  /// - Throws: ENOMEM where nothing is mapped, EINVAL where the program may not do that, EFAULT where a page cannot be had.
   func populate(_ start: UInt64, _ end: UInt64, _ access: Access? = nil) throws(Errno) {
     var position = start
     while position < end {
-      let area = areas.withReadLock { state -> (end: UInt64, access: Access)? in
+      let area = try areas.withReadLock { state throws(Errno) -> (end: UInt64, access: Access)? in
         guard let area = state.map.find(position) else { return nil }
+        if let access, !area.protection.contains(Protection(rawValue: access.rawValue)) { throw .EINVAL }
         return (area.end, access ?? (area.permits(.write) && !area.isShared ? .write : .read))
       }
       guard let area else { throw .ENOMEM }

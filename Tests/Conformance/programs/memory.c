@@ -409,6 +409,26 @@ static void advice(void) {
   OK(munmap(p + 2 * block, PAGE));
   FAILS(madvise(p + block, block + PAGE, MADV_COLLAPSE), ENOMEM);
 
+  section("populating");
+  char *q = map(6 * PAGE, PROT_READ, PRIVATE);
+  OK(madvise(q, PAGE, MADV_POPULATE_READ));
+  FAILS(madvise(q, PAGE, MADV_POPULATE_WRITE), EINVAL);
+  mprotect(q + PAGE, PAGE, PROT_NONE), mprotect(q + 2 * PAGE, PAGE, PROT_WRITE), mprotect(q + 3 * PAGE, PAGE, PROT_EXEC);
+  FAILS(madvise(q + PAGE, PAGE, MADV_POPULATE_READ), EINVAL);
+  FAILS(madvise(q + PAGE, PAGE, MADV_POPULATE_WRITE), EINVAL);
+  FAILS(madvise(q + 2 * PAGE, PAGE, MADV_POPULATE_READ), EINVAL);
+  OK(madvise(q + 2 * PAGE, PAGE, MADV_POPULATE_WRITE));
+  FAILS(madvise(q + 3 * PAGE, PAGE, MADV_POPULATE_READ), EINVAL);
+  munmap(q + 5 * PAGE, PAGE);
+  FAILS(madvise(q + 4 * PAGE, 2 * PAGE, MADV_POPULATE_READ), ENOMEM);
+  FAILS(madvise(q + 4 * PAGE, 2 * PAGE, MADV_POPULATE_WRITE), EINVAL);
+  munmap(q, 5 * PAGE);
+  int short_file = MUST(memfd_create("short", 0));
+  q = mmap(NULL, PAGE, RW, MAP_SHARED, short_file, 0);
+  FAILS(madvise(q, PAGE, MADV_POPULATE_READ), EFAULT);
+  FAILS(madvise(q, PAGE, MADV_POPULATE_WRITE), EFAULT);
+  munmap(q, PAGE), close(short_file);
+
   section("process_madvise");
   int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
   child = fork();
