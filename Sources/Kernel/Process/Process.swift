@@ -34,8 +34,6 @@ public final class Process {
   public internal(set) var isZombie = false
   /// The final status; valid for zombies.
   var status = WaitStatus(rawValue: 0)
-  /// The status with which the leader ended while other threads went on.
-  var leaderStatus: WaitStatus?
   /// A stop or continuation that the parent has not yet seen.
   var report: WaitStatus?
   /// Orphans of the process's descendants become its children (PR_SET_CHILD_SUBREAPER).
@@ -127,6 +125,8 @@ public final class Process {
   public var tasks: [Task] { @export(interface) get { signals.withLock { $0.tasks } } }
   /// A live thread if there is one: the source of the process's address space, files and identity for others.
   public var anyTask: Task? { @export(interface) get { signals.withLock { $0.tasks.first } } }
+  /// Whether the leader has ended: the process is shown as a zombie then, even while other threads go on.
+  public var hasLeaderEnded: Bool { @export(interface) get { signals.withLock { $0.leaderStatus != nil } } }
   public var isStopped: Bool { @export(interface) get { signals.withLock { $0.isStopped } } }
   /// The identifier of the parent, 0 for the reaper.
   public var parentPid: Int32 { @export(interface) get { ProcessTable.state.withLock { _ in parent?.pid ?? 0 } } }
@@ -162,6 +162,8 @@ struct ProcessSignals {
   var tasks: [Task] = []
   /// Set once the process must end: every thread leaves with this status.
   var exitStatus: WaitStatus?
+  /// The status with which the leader ended, maybe while other threads go on.
+  var leaderStatus: WaitStatus?
   /// The thread that is about to run another program, alone: all others must end.
   var soleSurvivor: Task?
   /// The signal of the stop in progress or in force, 0 for none.

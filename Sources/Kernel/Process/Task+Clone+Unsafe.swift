@@ -71,7 +71,8 @@ extension Task {
     child.vforkCompletion = completion
     do throws(Errno) {
       try prepare(child)
-      if request.has(CLONE_PARENT_SETTID) { try UserMemory.write(tid, to: request.parentTidAddress) }
+      // As on Linux the child is there, whether or not the address is good.
+      if request.has(CLONE_PARENT_SETTID) { try? UserMemory.write(tid, to: request.parentTidAddress) }
       try child.start()
     } catch {
       child.withdraw()

@@ -78,6 +78,8 @@ extension Task {
     var completedStop: Int32?
     let (isLast, status, signals) = process.signals.withLock { state in
       state.tasks.removeAll { $0 === self }
+      // Without exit_group(2) a process ends with the status of its leader's exit(2), whichever thread is the last.
+      if process.leader === self { state.leaderStatus = exitCode }
       state.endedUsage.add(usage)
       // Signals for the process which this thread was to take go to the others.
       for task in state.tasks where !state.shared.set.subtracting(task.blocked).isEmpty {
@@ -92,14 +94,13 @@ extension Task {
       pending.removeAll()
       if state.tasks.isEmpty { state.shared.removeAll() }
       if state.soleSurvivor != nil && state.tasks.count == 1 { state.tasks[0].wake() }
-      return (state.tasks.isEmpty, state.exitStatus ?? exitCode, signals)
+      return (state.tasks.isEmpty, state.exitStatus ?? state.leaderStatus ?? exitCode, signals)
     }
     withExtendedLifetime(signals) {}
-    if process.leader === self || isLast { process.recordLeaderStatus(status, isLeader: process.leader === self) }
     // Before the end of the process: then the identifier may be another one's at any time.
     ProcessTable.remove(self)
     if isLast {
-      process.end(process.finalStatus(status))
+      process.end(status)
     } else {
       if let completedStop { process.reportToParent(.stopped(completedStop)) }
     }
@@ -107,15 +108,6 @@ extension Task {
 }
 
 extension Process {
-  /// Without exit_group, a process ends with the status of its leader's exit(2), whichever thread is the last.
-  func recordLeaderStatus(_ status: WaitStatus, isLeader: Bool) {
-    if isLeader { leaderStatus = status }
-  }
-
-  func finalStatus(_ status: WaitStatus) -> WaitStatus {
-    signals.withLock { $0.exitStatus } ?? leaderStatus ?? status
-  }
-
   /// The last thread has gone: hands the children over, frees the terminal, becomes a zombie, and tells the parent.
   func end(_ status: WaitStatus) {
     timers.cancelAll()

@@ -69,6 +69,21 @@ int main(void) {
   FAILS(futex((char *)&word + 1, FUTEX_WAIT_PRIVATE, 0, &t, NULL, 0), EINVAL);
   FAILS(futex((void *)4096, FUTEX_WAIT_PRIVATE, 0, &t, NULL, 0), EFAULT);
   FAILS(futex(&word, 99, 0, NULL, NULL, 0), ENOSYS);
+  // Addresses that no program can have.
+  static void *const beyond[] = {(void *)0x7ffffffff004, (void *)0x800000000000, (void *)0xffff800000000000, (void *)-4096};
+  for (int i = 0; i < 4; i++) {
+    FAILS(futex(beyond[i], FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0), EFAULT);
+    FAILS(futex(beyond[i], FUTEX_WAKE, 1, NULL, NULL, 0), EFAULT);
+    FAILS(futex(beyond[i], FUTEX_WAIT_PRIVATE, 0, &t, NULL, 0), EFAULT);
+    FAILS(futex(beyond[i], FUTEX_WAIT, 0, &t, NULL, 0), EFAULT);
+    FAILS(futex(beyond[i], FUTEX_WAKE_BITSET_PRIVATE, 1, NULL, NULL, 1), EFAULT);
+    FAILS(futex(&word, FUTEX_REQUEUE_PRIVATE, 1, (void *)1, beyond[i], 0), EFAULT);
+    FAILS(futex(beyond[i], FUTEX_REQUEUE_PRIVATE, 1, (void *)1, (void *)&word, 0), EFAULT);
+    FAILS(futex(&word, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, beyond[i], 0), EFAULT);
+  }
+  FAILS(futex((char *)beyond[2] + 1, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0), EINVAL);
+  EQUAL(futex((void *)0x7ffffffff000, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0), 0);
+  EQUAL(futex((void *)4096, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0), 0);
   FAILS(futex(&word, FUTEX_WAIT_BITSET_PRIVATE, 0, NULL, NULL, 0), EINVAL);
   EQUAL(futex(&word, FUTEX_WAKE_PRIVATE, 10, NULL, NULL, 0), 0);
   clock_gettime(CLOCK_MONOTONIC, &t);

@@ -115,6 +115,12 @@ static int clone_body(void *argument) {
   return 12;
 }
 
+static long raw_clone(unsigned long flags, void *parent, void *child) {
+  long a = syscall(SYS_clone, flags | SIGCHLD, 0, parent, child, 0);
+  if (a == 0) _exit(4);
+  return a;
+}
+
 static void cloning(void) {
   section("vfork and clone");
   volatile int local = 1;
@@ -164,6 +170,15 @@ static void cloning(void) {
   CHECK(pidfd >= 0);
   EQUAL(outcome(a), 21);
   FAILS(syscall(SYS_clone3, &args, 8), EINVAL);
+  // Bad places for the identifiers do not keep the child from being made; a bad one for the pidfd does.
+  EQUAL(outcome(raw_clone(CLONE_PARENT_SETTID, NULL, NULL)), 4);
+  EQUAL(outcome(raw_clone(CLONE_PARENT_SETTID, (void *)8, NULL)), 4);
+  EQUAL(outcome(raw_clone(CLONE_PARENT_SETTID, (void *)(1L << 63), NULL)), 4);
+  EQUAL(outcome(raw_clone(CLONE_CHILD_SETTID, NULL, NULL)), 4);
+  EQUAL(outcome(raw_clone(CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, NULL, (void *)8)), 4);
+  FAILS(raw_clone(CLONE_PIDFD, NULL, NULL), EFAULT);
+  FAILS(raw_clone(CLONE_PIDFD, (void *)8, NULL), EFAULT);
+  FAILS(waitpid(-1, NULL, WNOHANG), ECHILD);
   args.flags = 1ULL << 60;
   FAILS(syscall(SYS_clone3, &args, sizeof args), EINVAL);
   munmap(stack, 65536);

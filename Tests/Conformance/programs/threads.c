@@ -30,6 +30,26 @@ static void *execute(void *unused) {
   execl("/proc/self/exe", "threads", "after-exec", NULL);
   _exit(1);
 }
+// Not by way of /proc/self, which is that of the leader.
+static char program[PATH_MAX];
+static void *execute_leaving(void *unused) {
+  execl(program, "threads", "leave", "5", NULL);
+  _exit(1);
+}
+static char proc_text[4096];
+static const char *proc_of(pid_t pid, const char *file) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+  int fd = open(path, O_RDONLY);
+  ssize_t n = fd < 0 ? -1 : read(fd, proc_text, sizeof proc_text - 1);
+  if (fd >= 0) close(fd);
+  proc_text[n < 0 ? 0 : n] = 0;
+  return proc_text;
+}
+static char state_of(pid_t pid, const char *file) {
+  const char *end = strrchr(proc_of(pid, file), ')');
+  return end ? end[2] : '?';
+}
 static void *crash(void *unused) { *(volatile int *)0 = 1; return NULL; }
 static void handler(int number) { handled_in = gettid(); }
 
@@ -78,6 +98,7 @@ static void *tid_of(void *tid) {
 }
 
 int main(int argc, char **argv) {
+  if (argc > 2) syscall(SYS_exit, atoi(argv[2]));
   if (argc > 1) {
     EQUAL(thread_count(), 1);
     CHECK(gettid() == getpid());
@@ -207,6 +228,36 @@ int main(int argc, char **argv) {
   CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
   kill(child, SIGKILL);
   EQUAL(outcome(child), SIGNALLED(SIGKILL));
+
+  section("a leader that ends first");
+  child = CHILD({
+    pthread_create(&t[0], NULL, forever, NULL);
+    syscall(SYS_exit, 3);
+  });
+  UNTIL(state_of(child, "stat") == 'Z');
+  CHECK(strstr(proc_of(child, "status"), "State:\tZ (zombie)\n") && strstr(proc_text, "\nThreads:\t2\n") && !strstr(proc_text, "VmRSS"));
+  EQUAL(strlen(proc_of(child, "cmdline")), 0);
+  EQUAL(strlen(proc_of(child, "maps")), 0);
+  char link[PATH_MAX], file[64];
+  sprintf(file, "/proc/%d/exe", child);
+  FAILS(readlink(file, link, sizeof link), ENOENT);
+  sprintf(file, "task/%d/stat", child);
+  EQUAL(state_of(child, file), 'Z');
+  sprintf(file, "/proc/%d/task", child);
+  struct stat tasks;
+  OK(stat(file, &tasks));
+  EQUAL(tasks.st_nlink, 4);
+  OK(kill(child, 0));
+  EQUAL(waitpid(child, NULL, WNOHANG), 0);
+  kill(child, SIGKILL);
+  EQUAL(outcome(child), SIGNALLED(SIGKILL));
+  MUST(readlink("/proc/self/exe", program, sizeof program - 1));
+  // Its status is forgotten when another thread takes its place.
+  child = CHILD({
+    pthread_create(&t[0], NULL, execute_leaving, NULL);
+    syscall(SYS_exit, 3);
+  });
+  EQUAL(outcome(child), 5);
 
   section("names");
   char name[17] = {0};

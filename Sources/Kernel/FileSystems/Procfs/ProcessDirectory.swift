@@ -241,6 +241,17 @@ final class ThreadsDirectory: ProcInode {
     super.init(superblock, number, .directory, 0o555, reference)
   }
 
+  /// The threads, and a leader that has ended before them.
+  private static func identifiers(of process: Process) -> [Int32] {
+    var identifiers = process.tasks.map { $0.tid }
+    if process.hasLeaderEnded, !identifiers.contains(process.pid) { identifiers.append(process.pid) }
+    return identifiers.sorted()
+  }
+
+  override var linkCount: UInt64 {
+    2 + ((try? reference.resolve().process).map { UInt64(Self.identifiers(of: $0).count) } ?? 0)
+  }
+
   override func lookup(_ name: ByteString) throws(Errno) -> Inode {
     let process = try reference.resolve().process
     guard let identifier = ProcName.identifier(name), let task = ProcessTable.task(identifier),
@@ -251,7 +262,7 @@ final class ThreadsDirectory: ProcInode {
 
   override func readDirectory(from cookie: UInt64, _ emit: (DirectoryEntry) -> Bool) throws(Errno) {
     guard let process = try? reference.resolve().process else { return }
-    for identifier in process.tasks.map({ $0.tid }).sorted() where UInt64(identifier) + 2 > cookie {
+    for identifier in Self.identifiers(of: process) where UInt64(identifier) + 2 > cookie {
       let entry = DirectoryEntry(
         name: ProcName.of(identifier), number: TaskReference.number(identifier, .thread), kind: .directory,
         cookie: UInt64(identifier) + 2)

@@ -23,7 +23,8 @@ extension TaskSnapshot {
     session = process.sessionIdentifier
     startTime = (reference.scope == .process ? process.startTime : task?.startTime ?? process.startTime)
       .nanoseconds(since: Clock.boot)
-    threads = max(1, process.tasks.count)
+    // A leader that has ended stays until the process does.
+    threads = max(1, process.tasks.count + (process.hasLeaderEnded ? 1 : 0))
     queuedLimit = process.limit(.pendingSignals)
     residentLimit = process.limit(.residentSet)
     exitSignal = reference.scope == .process ? SIGCHLD : -1
@@ -33,7 +34,7 @@ extension TaskSnapshot {
       return
     }
     name = task.commandName
-    state = process.isZombie ? 0x5a : task.stateLetter
+    state = process.isZombie ? UInt8(ascii: "Z") : task.stateLetter
     niceness = task.niceness
     lastCPU = task.lastCPU
     nodes = (1 << UInt64(MemoryZone.nodeCount)) - 1

@@ -30,14 +30,14 @@ struct TaskReference {
     }
   }
 
-  /// The process, and a thread that stands for it: the one that is meant, or the leader; nil for process 1, which is part
-  /// of the kernel.
+  /// The process, and a thread that stands for it: the one that is meant, or the leader, also when that has ended before others;
+  /// nil for process 1, which is part of the kernel.
   ///
   /// - Throws: ESRCH when it has gone.
   func resolve() throws(Errno) -> (process: Process, task: Task?) {
     if scope == .process, let process = ProcessTable.process(identifier) {
       guard process.startTime == started else { throw .ESRCH }
-      return (process, process.anyTask ?? process.leader)
+      return (process, process.leader ?? process.anyTask)
     }
     guard let task = ProcessTable.task(identifier) else { throw .ESRCH }
     guard (scope == .process ? task.process.startTime : task.startTime) == started else { throw .ESRCH }

@@ -81,7 +81,9 @@ extension Task {
       defer { process.signals.withLock { $0.soleSurvivor = nil } }
       try Thread.sleep(.killable) { process.signals.withLock { $0.tasks.count == 1 } }
     }
-    if process.leader !== self { ProcessTable.makeLeader(self) }
+    guard process.leader !== self else { return }
+    ProcessTable.makeLeader(self)
+    process.signals.withLock { $0.leaderStatus = nil }
   }
 
   /// Gives back what belongs to the old program.

@@ -12,12 +12,16 @@ public enum Futex {
   /// Whether a futex may be shared with other address spaces (FUTEX_PRIVATE_FLAG says that it is not).
   public enum Scope: Sendable { case `private`, shared }
 
+  /// The last address that Linux takes for a program's (USER_PTR_MAX).
+  private static let lastAddress: UInt64 = 0x7fff_ffff_f000
+
   /// The identity of the futex at `address`.
   ///
   /// - Parameter waiter: will be queued with the key, and keeps the object alive meanwhile.
-  /// - Throws: EINVAL when the address isn't aligned, EFAULT when a shared one cannot be read.
+  /// - Throws: EINVAL when the address isn't aligned, EFAULT when no program can have it, and when a shared one cannot be read.
   static func key(_ address: UInt64, _ scope: Scope, for waiter: FutexWaiter? = nil) throws(Errno) -> FutexKey {
     guard address & 3 == 0 else { throw .EINVAL }
+    guard address <= lastAddress else { throw .EFAULT }
     guard let space = Task.running?.addressSpace else { throw .EFAULT }
     switch scope {
     case .private: return FutexKey(object: identity(ObjectIdentifier(space)), offset: address)
