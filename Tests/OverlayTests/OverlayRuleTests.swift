@@ -1,6 +1,7 @@
 import FileSystem
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Testing
 import Tmpfs
 
@@ -201,6 +202,34 @@ import Tmpfs
     #expect(try tree.attributes("/e").linkCount == 1)
     try tree.link("/e", "/a")
     #expect(try tree.attributes("/e").linkCount == 2)
+    try overlay.expectLowerUnchanged()
+  }
+
+  @Test func `files with several names are forgotten when they are not used, except for what only the overlay knows`() throws {
+    let overlay = try OverlayTree { lower in
+      for number in 0..<100 {
+        try lower.put("/a\(number)", "text")
+        try lower.link("/a\(number)", "/b\(number)")
+      }
+    }
+    let tree = overlay.tree
+    for number in 0..<100 { #expect(try tree.text("/b\(number)") == "text") }
+    // A copy that has a name in the lower layer still.
+    try tree.put("/a1", "changed")
+    weak var used: Inode?
+    let open = try tree.open("/a2", .readOnly)
+    weak var unused: Inode?
+    do {
+      used = try tree.place("/b2").inode
+      unused = try tree.place("/b0").inode
+    }
+    #expect(unused != nil)
+    Shrinkers.dropAll()
+    #expect(unused == nil)
+    #expect(used != nil && used === open.inode)
+    #expect(try tree.text("/b0") == "text")
+    #expect(try tree.text("/b1") == "changed")
+    #expect(try tree.attributes("/b1").linkCount == 2)
     try overlay.expectLowerUnchanged()
   }
 

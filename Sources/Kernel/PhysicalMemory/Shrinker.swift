@@ -9,6 +9,12 @@ import Synchronization
 public protocol Shrinker: AnyObject {
   /// Frees about this many page frames, if it can; returns how many it freed. May sleep.
   func reclaim(frames: Int) -> Int
+  /// Gives up all that is not in use (/proc/sys/vm/drop_caches); caches of pages have a way of their own. May sleep.
+  func dropAll()
+}
+
+extension Shrinker {
+  public func dropAll() {}
 }
 
 /// All shrinkers.
@@ -22,6 +28,11 @@ public enum Shrinkers {
   @export(interface) public static func register(_ shrinker: any Shrinker) {
     registered.withLock { $0.append(shrinker) }
     isEmpty.store(false, ordering: .releasing)
+  }
+
+  /// Empties the caches of objects.
+  @export(interface) public static func dropAll() {
+    for shrinker in registered.withLock({ $0 }) { shrinker.dropAll() }
   }
 
   /// Asks the caches for `frames` page frames; returns how many were freed. A call from within a shrinker, and one

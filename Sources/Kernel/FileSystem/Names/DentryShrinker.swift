@@ -12,6 +12,8 @@ final class DentryShrinker: Shrinker {
     return true
   }()
 
+  func dropAll() { DentryCache.dropUnused() }
+
   /// A dentry, its name and its inode take about a quarter of a page.
   func reclaim(frames: Int) -> Int {
     let target = frames * 4 * DentryCache.pressure.load(ordering: .relaxed) / 100

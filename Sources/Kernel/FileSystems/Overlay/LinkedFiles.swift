@@ -13,6 +13,18 @@ struct LinkedFiles {
   /// Inodes beyond this are given up when nothing else refers to them.
   private static let limit = 1024
 
+  /// Inodes that were given up; they die when no lock is held. Without memory of the heap, of which there may be hardly any.
+  struct Victims {
+    static let capacity = 16
+    private var inodes = InlineArray<16, OverlayInode?>(repeating: nil)
+    private(set) var count = 0
+
+    mutating func append(_ inode: OverlayInode) {
+      inodes[count] = inode
+      count += 1
+    }
+  }
+
   /// The inode for a file of a layer.
   func find(_ file: Inode) -> OverlayInode? { places[ObjectIdentifier(file)].flatMap { slots[$0] } }
 
@@ -21,13 +33,17 @@ struct LinkedFiles {
   ///
   /// - Parameter victims: what the caller releases when no lock is held.
   /// - Returns: the inode that stands for the file.
-  mutating func keep(_ inode: OverlayInode, _ victims: inout [OverlayInode]) -> OverlayInode {
+  mutating func keep(_ inode: OverlayInode, _ victims: inout Victims) -> OverlayInode {
     let files = Self.files(of: inode)
     let known = files.compactMap { places[$0] }.first
     if let known, let other = slots[known], other !== inode { return other }
     if known == nil, slots.count - free.count >= Self.limit { evict(&victims) }
     let place = known ?? free.popLast() ?? slots.count
-    if place == slots.count { slots.append(nil) }
+    if place == slots.count {
+      slots.append(nil)
+      // Giving up memory takes none.
+      free.reserveCapacity(slots.capacity)
+    }
     slots[place] = inode
     for file in files { places[file] = place }
     return inode
@@ -50,8 +66,12 @@ struct LinkedFiles {
     inode.layers.withLock { [$0.upper, $0.lower] }.compactMap { $0 }.map { ObjectIdentifier($0) }
   }
 
-  private mutating func evict(_ victims: inout [OverlayInode]) {
-    for _ in 0..<min(64, slots.count) {
+  /// How many calls of `evict` pass over all.
+  var passes: Int { slots.count / Victims.capacity + 1 }
+
+  /// Passes over some inodes, and gives up those that nothing else refers to.
+  mutating func evict(_ victims: inout Victims) {
+    for _ in 0..<min(Victims.capacity, slots.count) {
       if hand >= slots.count { hand = 0 }
       let place = hand
       hand += 1

@@ -9,6 +9,7 @@
 import FileSystem
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Scheduling
 
 /// An overlay of two directory trees.
@@ -20,6 +21,7 @@ public final class OverlaySuperblock: Superblock {
   /// A lock that is held for a few dictionary accesses; it sleeps because those allocate.
   private let tablesLock = SleepLock(.overlayTables)
   private var linked = LinkedFiles()
+  private var isShrinker = false
   /// Directories of the upper layer that were renamed: the lower directory that each goes on being joined with. The entry
   /// holds the upper directory, so that its identity stays its own.
   private var redirects: [ObjectIdentifier: (upper: Inode, lower: Inode)] = [:]
@@ -66,11 +68,15 @@ public final class OverlaySuperblock: Superblock {
   /// Keeps an inode that is to be found by each name of its file; the one that stands for the file already, if there is one.
   @discardableResult
   func keep(_ inode: OverlayInode) -> OverlayInode {
-    var victims: [OverlayInode] = []
+    var victims = LinkedFiles.Victims()
     tablesLock.acquire()
     let kept = linked.keep(inode, &victims)
+    let isFirst = !isShrinker
+    isShrinker = true
     tablesLock.release()
     withExtendedLifetime(victims) {}
+    // Behind the cache of names, which keeps the files in use.
+    if isFirst { Shrinkers.register(self) }
     return kept
   }
 
@@ -99,6 +105,28 @@ public final class OverlaySuperblock: Superblock {
     tablesLock.release()
     withExtendedLifetime(old) {}
   }
+}
+
+extension OverlaySuperblock: Shrinker {
+  /// Forgets files with several names that nobody uses. One of them takes about a page, with its files in the layers.
+  public func reclaim(frames: Int) -> Int {
+    var freed = 0
+    var pass = 0
+    while freed < frames {
+      var victims = LinkedFiles.Victims()
+      // The thread that looks for memory may hold the lock.
+      guard tablesLock.tryAcquire() else { break }
+      let isOver = pass >= linked.passes
+      if !isOver { linked.evict(&victims) }
+      tablesLock.release()
+      if isOver { break }
+      freed += victims.count
+      pass += 1
+    }
+    return freed
+  }
+
+  public func dropAll() { _ = reclaim(frames: .max) }
 }
 
 /// The marks and numbers of the upper layer.

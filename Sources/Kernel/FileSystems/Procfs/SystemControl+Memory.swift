@@ -30,7 +30,7 @@ extension SystemControl {
           try requireAdministrator()
           // 4 asks for no message, and there is none.
           if what & 1 != 0 { Reclaim.dropPageCache() }
-          if what & 2 != 0 { DentryCache.dropUnused() }
+          if what & 2 != 0 { Shrinkers.dropAll() }
         }
       ) { () throws(Errno) in TextBuffer() },
       parameter("vfs_cache_pressure", 0...Int(Int32.max), DentryCache.pressure.load(ordering: .relaxed)) {
