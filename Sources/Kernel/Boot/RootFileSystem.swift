@@ -110,7 +110,7 @@ enum RootFileSystem {
     for (index, component) in components.enumerated() {
       prefix = prefix + "/" + component
       do throws(Errno) {
-        if directory.inode.superblock.typeName == ByteString("virtiofs") {
+        if directory.inode.superblock.isOnHost {
           let content = try placeholder()
           directory = try FileTree.makePlaceholder(prefix, content, by: caller)
           if index == components.count - 1 { break }

@@ -55,6 +55,9 @@ open class Superblock {
   /// The type's mount options besides the generic ones, as /proc/mounts shows them (",size=1024k").
   open var shownOptions: ByteString { ByteString() }
 
+  /// Whether what is made on it is made on the host.
+  open var isOnHost: Bool { false }
+
   /// What the file system has counted, as lines for /proc/PID/mountstats, each ended by a newline.
   open var shownStatistics: ByteString { ByteString() }
 

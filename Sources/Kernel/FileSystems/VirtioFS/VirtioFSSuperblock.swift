@@ -85,6 +85,8 @@ public final class VirtioFSSuperblock: Superblock {
     return statistics
   }
 
+  public override var isOnHost: Bool { true }
+
   public override var shownOptions: ByteString {
     session.caching == .always ? ",cache=always" : ByteString()
   }
