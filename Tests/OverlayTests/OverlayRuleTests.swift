@@ -205,7 +205,7 @@ import Tmpfs
     try overlay.expectLowerUnchanged()
   }
 
-  @Test func `files with several names are forgotten when they are not used, except for what only the overlay knows`() throws {
+  @Test func `linked files that nothing uses are forgotten, except for what only the overlay knows`() throws {
     let overlay = try OverlayTree { lower in
       for number in 0..<100 {
         try lower.put("/a\(number)", "text")

@@ -143,6 +143,7 @@ public let MFD_EXEC: UInt32 = 16
 public let EFD_SEMAPHORE: Int32 = 1
 public let TFD_TIMER_ABSTIME: Int32 = 1
 public let TFD_TIMER_CANCEL_ON_SET: Int32 = 2
+public let TFD_IOC_SET_TICKS: UInt32 = 0x4008_5400
 public let EPOLL_CTL_ADD: Int32 = 1
 public let EPOLL_CTL_DEL: Int32 = 2
 public let EPOLL_CTL_MOD: Int32 = 3

@@ -1,6 +1,7 @@
 // Clocks and sleeping (clock_gettime(2), nanosleep(2), time(2)).
 
 import CLinuxABI
+import FileSystem
 import Identity
 import KernelCore
 import LinuxABI
@@ -91,6 +92,7 @@ public enum TimeCalls {
     guard time < .longest - Nanoseconds(seconds: 30 * 365 * 86400) else { throw .EINVAL }
     Clock.realtimeOffset &+= Int64(bitPattern: time.count &- Clock.realtimeNanoseconds)
     VDSO.clockWasSet()
+    TimerFile.clockWasSet()
   }
 
   static func getTimeOfDay(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {

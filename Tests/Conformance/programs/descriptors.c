@@ -102,6 +102,9 @@ int main(int argc, char **argv) {
     MUST(setrlimit(RLIMIT_NOFILE, &r));
     FAILS(dup2(fd, 80), EBADF);
     FAILS(fcntl(fd, F_DUPFD, 80), EINVAL);
+    FAILS(fcntl(fd, F_DUPFD, 0x100000050), EINVAL);
+    EQUAL(fcntl(fd, F_DUPFD, 0x10000004e), 78);
+    close(78);
     EQUAL(dup2(fd, 79), 79);
     int count = 0;
     while (open("f", O_RDONLY) >= 0) count++;
@@ -112,6 +115,10 @@ int main(int argc, char **argv) {
     close(79);
     FAILS(pipe(p), EMFILE);
     EQUAL(dup(fd), 79);
+    r.rlim_cur = 0;
+    MUST(setrlimit(RLIMIT_NOFILE, &r));
+    FAILS(fcntl(fd, F_DUPFD, 0), EINVAL);
+    FAILS(dup(fd), EMFILE);
     _exit(checks_failed);
   });
   EQUAL(outcome(child), 0);

@@ -158,6 +158,16 @@ static void locks(void) {
   close(other);
 }
 
+static int executed(int fd) {
+  pid_t child = fork();
+  if (child == 0) {
+    char *arguments[] = {"program", "exit", NULL};
+    syscall(SYS_execveat, fd, "", arguments, environ, AT_EMPTY_PATH);
+    _exit(errno);
+  }
+  return outcome(child);
+}
+
 static void executing(void) {
   section("executing");
   int fd = MUST(open("program", O_CREAT | O_WRONLY | O_TRUNC, 0755)), self = MUST(open("/proc/self/exe", O_RDONLY));
@@ -174,6 +184,33 @@ static void executing(void) {
     _exit(42);
   }
   EQUAL(outcome(-1), 7);
+
+  section("executing what is in memory");
+  // The descriptor with which a memfd was made does not keep it from being executed; those opened for writing later do.
+  int own = MUST(memfd_create("program", MFD_ALLOW_SEALING));
+  self = MUST(open("/proc/self/exe", O_RDONLY));
+  while (sendfile(own, self, NULL, 1 << 20) > 0) {}
+  char place[40];
+  sprintf(place, "/proc/self/fd/%d", own);
+  int only_read = MUST(open(place, O_RDONLY));
+  EQUAL(executed(own), 7);
+  EQUAL(executed(only_read), 7);
+  int more = MUST(open(place, O_RDWR));
+  EQUAL(executed(own), ETXTBSY);
+  EQUAL(executed(only_read), ETXTBSY);
+  EQUAL(executed(more), ETXTBSY);
+  close(more);
+  int copy = dup(own);
+  EQUAL(executed(copy), 7);
+  close(copy);
+  OK(fcntl(own, F_ADD_SEALS, F_SEAL_WRITE));
+  EQUAL(executed(own), 7);
+  close(own);
+  EQUAL(executed(only_read), 7);
+  close(only_read), close(self);
+  own = MUST(open("/dev/shm", O_TMPFILE | O_RDWR, 0755));
+  EQUAL(executed(own), ETXTBSY);
+  close(own);
 }
 
 int main(int count, char **arguments) {

@@ -1,6 +1,7 @@
 // Offsets at and beyond the largest one, in every call that takes one; the ends of directories and of files of /proc.
 #include "../conformance.h"
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
 
@@ -33,12 +34,57 @@ static void sizes(int f) {
 static void copies(int f, int g, int n) {
   section("copies");
   loff_t o = M, q = 0;
+  MUST(ftruncate(f, 10));
   int p[2];
   MUST(pipe(p));
   T(sendfile(n, f, &o, 8));
   o = M; T(splice(f, &o, p[1], 0, 8, 0));
   o = M; T(copy_file_range(f, &o, g, &q, 8, 0));
   o = 0; q = M; T(copy_file_range(f, &o, g, &q, 8, 0));
+  o = 0; q = M; T(copy_file_range(f, &o, g, &q, 0, 0));
+  o = 0; q = M - 5; T(copy_file_range(f, &o, g, &q, 10, 0)); CHECK(o == 5 && q == M);
+  MUST(ftruncate(g, 0));
+  o = -1; q = 0; T(copy_file_range(f, &o, g, &q, 8, 0)); o = 0; q = -1; T(copy_file_range(f, &o, g, &q, 8, 0));
+  o = -20; q = 0; T(copy_file_range(f, &o, g, &q, 8, 0)); o = 0; q = -20; T(copy_file_range(f, &o, g, &q, 8, 0));
+  o = 0; q = 1; T(copy_file_range(f, &o, g, &q, SIZE_MAX, 0)); T(copy_file_range(f, &o, g, &q, M, 0)); CHECK(o == 10 && q == 11);
+  o = M; q = 0; T(copy_file_range(f, &o, g, &q, 1, 0));
+  // Ranges of one file overlap as far as there is something to copy.
+  o = 0; q = 5; T(copy_file_range(f, &o, f, &q, 10, 0)); o = 20; q = 22; T(copy_file_range(f, &o, f, &q, 10, 0));
+  o = 0; q = 10; T(copy_file_range(f, &o, f, &q, 20, 0)); CHECK(o == 10 && q == 20);
+  o = 10; q = 0; T(copy_file_range(f, &o, f, &q, 20, 0)); o = 0; q = 0; T(copy_file_range(f, &o, f, &q, 0, 0));
+  MUST(ftruncate(f, 10));
+}
+
+static void limit(int f, int g) {
+  section("a limit of the size");
+  pid_t child = CHILD({
+    struct rlimit l = {100, RLIM_INFINITY};
+    MUST(setrlimit(RLIMIT_FSIZE, &l));
+    signal(SIGXFSZ, SIG_IGN);
+    loff_t o = 0, q = 95;
+    // Standard output may be a file, too.
+    if (copy_file_range(f, &o, g, &q, 10, 0) != 5) _exit(1);
+    if (copy_file_range(f, &o, g, &q, 10, 0) >= 0 || errno != EFBIG) _exit(2);
+    signal(SIGXFSZ, SIG_DFL);
+    copy_file_range(f, &o, g, &q, 10, 0);
+  });
+  EQUAL(outcome(child), SIGNALLED(SIGXFSZ));
+}
+
+static void addresses(void) {
+  section("addresses");
+  char b[16];
+  loff_t o = -8;
+  struct iovec v = {b, 8};
+  int f = MUST(open("/proc/self/mem", O_RDWR)), n = MUST(open("/dev/null", O_WRONLY));
+  T(lseek(f, 0xffffffffff600000, SEEK_SET)); T(read(f, b, 8)); T(lseek(f, 1L << 63, SEEK_SET)); T(read(f, b, 8)); T(write(f, b, 8));
+  T(lseek(f, -4096, SEEK_SET)); T(lseek(f, -4, SEEK_CUR)); T(lseek(f, 0, SEEK_END)); T(lseek(f, 0, SEEK_DATA)); T(lseek(f, M, SEEK_SET));
+  T(lseek(f, 1, SEEK_CUR)); T(lseek(f, M - 4, SEEK_CUR)); T(read(f, b, 4)); T(read(f, b, 8)); T(read(f, b, 0));
+  T(pread(f, b, 8, 1L << 63)); T(pread(f, b, 8, -8)); T(pread(f, b, 16, -8)); T(pwrite(f, b, 8, -8)); T(pread(f, b, 8, M)); T(preadv(f, &v, 1, 1L << 63));
+  T(pread(f, b, 8, 0)); T(pread(f, v.iov_base, 8, (off_t)b));
+  CHECK(sendfile(n, f, &o, 8) < 0);
+  f = MUST(open("/proc/self/pagemap", O_RDONLY));
+  T(lseek(f, 1L << 63, SEEK_SET)); T(read(f, b, 8)); T(pread(f, b, 8, 1L << 63)); T(pread(f, b, 8, -8));
 }
 
 static void locks(int f) {
@@ -64,7 +110,9 @@ int main(void) {
   transfers(f, z, n);
   sizes(f);
   copies(f, g, n);
+  limit(f, g);
   locks(f);
   ends();
+  addresses();
   return conformance_end();
 }

@@ -7,7 +7,10 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
+#include <sys/ioctl.h>
 #include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <termios.h>
 
 static void nothing(int number) {}
 
@@ -292,6 +295,59 @@ static void *add_later(void *fd) {
   return NULL;
 }
 
+#ifndef TFD_IOC_SET_TICKS
+#define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)
+#endif
+
+static void set_clock(time_t by) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  now.tv_sec += by;
+  OK(clock_settime(CLOCK_REALTIME, &now));
+}
+
+// Programs that wait for a time of day learn that the clock was set (timerfd_create(2)).
+static void clock_set(void) {
+  uint64_t v;
+  struct itimerspec set = {{0, 0}, {time(NULL) + 1000, 0}};
+  int fd = MUST(timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK)), other = MUST(timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK));
+  struct pollfd f = {fd, POLLIN};
+  OK(timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &set, NULL));
+  OK(timerfd_settime(other, TFD_TIMER_ABSTIME, &set, NULL));
+  EQUAL(poll(&f, 1, 0), 0);
+  set_clock(0);
+  EQUAL(poll(&f, 1, 60000), 1);
+  FAILS(read(fd, &v, 8), ECANCELED);
+  FAILS(read(fd, &v, 8), EAGAIN);
+  FAILS(read(other, &v, 8), EAGAIN);
+  // The new setting holds, but the program learns that it may have reckoned with the old clock.
+  set_clock(0);
+  FAILS(timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &set, NULL), ECANCELED);
+  OK(timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &set, NULL));
+  set_clock(0);
+  v = 7;
+  FAILS(ioctl(fd, TFD_IOC_SET_TICKS, &v), ECANCELED);
+  // A relative timer does not care.
+  OK(timerfd_settime(fd, TFD_TIMER_CANCEL_ON_SET, &set, NULL));
+  set_clock(0);
+  EQUAL(poll(&f, 1, 0), 0);
+  // The time of day comes at once.
+  f.fd = other;
+  set_clock(2000);
+  EQUAL(poll(&f, 1, 60000), 1);
+  EQUAL(read(other, &v, 8), 8);
+  EQUAL(v, 1);
+  // One that waits in read(2).
+  fcntl(fd, F_SETFL, 0);
+  set.it_value.tv_sec += 10000;
+  OK(timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &set, NULL));
+  pid_t child = CHILD(_exit(read(fd, &v, 8) < 0 ? errno : 0));
+  sleep_ms(20);
+  set_clock(-2000);
+  EQUAL(outcome(child), ECANCELED);
+  close(fd), close(other);
+}
+
 static void counters(void) {
   section("eventfd");
   uint64_t v;
@@ -321,6 +377,21 @@ static void counters(void) {
   pthread_join(t, NULL);
   close(fd);
   FAILS(eventfd(0, 0x10), EINVAL);
+  // Each vector is a write of its own, and must be a number.
+  fd = MUST(eventfd(0, EFD_NONBLOCK));
+  uint64_t w[2] = {1, 2};
+  struct iovec halves[2] = {{w, 4}, {(char *)w + 4, 4}}, wholes[2] = {{w, 8}, {w + 1, 8}}, mixed[2] = {{w, 8}, {w + 1, 4}};
+  FAILS(writev(fd, halves, 2), EINVAL);
+  FAILS(write(fd, w, 16), EINVAL);
+  EQUAL(writev(fd, wholes, 2), 16);
+  EQUAL(writev(fd, mixed, 2), 8);
+  EQUAL(readv(fd, halves, 2), 8);
+  EQUAL(w[0], 4);
+  w[1] = UINT64_MAX;
+  EQUAL(writev(fd, wholes, 2), 8);
+  EQUAL(readv(fd, wholes, 2), 8);
+  EQUAL(w[0], 4);
+  close(fd);
 
   section("timerfd");
   fd = MUST(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
@@ -366,7 +437,41 @@ static void counters(void) {
   set.it_value.tv_nsec = -1;
   FAILS(timerfd_settime(fd, 0, &set, NULL), EINVAL);
   FAILS(timerfd_settime(0, 0, &old, NULL), EINVAL);
+  FAILS(timerfd_settime(fd, 4, &old, NULL), EINVAL);
+  // What the next read gets can be set; the timer goes on.
+  set = (struct itimerspec){{0, 0}, {1000, 0}};
+  OK(timerfd_settime(fd, TFD_TIMER_CANCEL_ON_SET | TFD_TIMER_ABSTIME, &set, NULL));
+  OK(timerfd_settime(fd, TFD_TIMER_CANCEL_ON_SET, &set, NULL));
+  uint64_t ticks = 0;
+  FAILS(ioctl(fd, TFD_IOC_SET_TICKS, &ticks), EINVAL);
+  FAILS(ioctl(fd, TFD_IOC_SET_TICKS, NULL), EFAULT);
+  FAILS(ioctl(fd, TCGETS, &ticks), ENOTTY);
+  ticks = 100;
+  OK(ioctl(fd, TFD_IOC_SET_TICKS, &ticks));
+  EQUAL(poll(&f, 1, 0), 1);
+  char text[400], place[40];
+  sprintf(place, "/proc/self/fdinfo/%d", fd);
+  int information = MUST(open(place, O_RDONLY));
+  CHECK(read(information, text, sizeof text) > 0 && strstr(text, "\nclockid: 1\nticks: 100\nsettime flags: 02\nit_value: (9"));
+  close(information);
+  EQUAL(read(fd, &v, 8), 8);
+  EQUAL(v, 100);
+  FAILS(read(fd, &v, 8), EAGAIN);
+  OK(timerfd_gettime(fd, &old));
+  CHECK(old.it_value.tv_sec > 900);
+  set = (struct itimerspec){{1000, 0}, {0, 1}};
+  OK(timerfd_settime(fd, 0, &set, NULL));
+  EQUAL(poll(&f, 1, 60000), 1);
+  OK(ioctl(fd, TFD_IOC_SET_TICKS, &ticks));
+  EQUAL(read(fd, &v, 8), 8);
+  EQUAL(v, 100);
+  OK(timerfd_gettime(fd, &old));
+  CHECK(old.it_value.tv_sec > 900);
   close(fd);
+  EQUAL(close(MUST(timerfd_create(CLOCK_BOOTTIME, 0))), 0);
+
+  section("setting the clock");
+  APUS_ONLY("timers and a clock that is set", clock_set());
 
   section("signalfd");
   sigset_t set2;

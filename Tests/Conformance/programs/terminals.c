@@ -152,6 +152,9 @@ static void editing(void) {
 static volatile sig_atomic_t got;
 static void note(int signal) { got = signal; }
 
+static void gone(void);
+static int p_null(void) { return MUST(open("/dev/null", O_RDWR)); }
+
 static void jobs(void) {
   section("the controlling terminal");
   open_pair();
@@ -262,11 +265,73 @@ static void jobs(void) {
   say("again\n");
   HEARD(terminal, "again<10>");
   close_pair();
+
+  open_pair();
+  close(master);
+  gone();
+  close(terminal);
+}
+
+// A terminal that was hung up.
+static void gone(void) {
+  struct winsize w = {0};
+  struct termios t;
+  int n = 0;
+  char c;
+  struct pollfd f = {terminal, POLLIN | POLLOUT, 0};
+  FAILS(ioctl(terminal, TIOCGWINSZ, &w), EIO);
+  FAILS(ioctl(terminal, TIOCSWINSZ, &w), EIO);
+  FAILS(ioctl(terminal, TCGETS, &t), EIO);
+  FAILS(ioctl(terminal, TCSETS, &t), EIO);
+  FAILS(ioctl(terminal, TIOCGPGRP, &n), EIO);
+  FAILS(ioctl(terminal, TIOCSPGRP, &n), ENOTTY);
+  FAILS(ioctl(terminal, TIOCGSID, &n), EIO);
+  FAILS(ioctl(terminal, TIOCSCTTY, 0), EIO);
+  FAILS(ioctl(terminal, TIOCNOTTY, 0), EIO);
+  FAILS(ioctl(terminal, FIONREAD, &n), EIO);
+  FAILS(ioctl(terminal, TCFLSH, 2), EIO);
+  FAILS(ioctl(terminal, TIOCEXCL, 0), EIO);
+  FAILS(ioctl(terminal, 0x9999, 0), EIO);
+  OK(ioctl(terminal, FIONBIO, &n));
+  EQUAL(read(terminal, &c, 1), 0);
+  FAILS(write(terminal, "x", 1), EIO);
+  EQUAL(poll(&f, 1, 0), 1);
+  EQUAL(f.revents, POLLIN | POLLOUT | POLLERR | POLLHUP);
+}
+
+static void peers(void) {
+  section("the other side");
+  open_pair();
+  int peer = MUST(ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK));
+  EQUAL(fcntl(peer, F_GETFD), FD_CLOEXEC);
+  EQUAL(fcntl(peer, F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDWR | O_NONBLOCK);
+  char link[PATH_MAX] = {0}, path[40];
+  sprintf(path, "/proc/self/fd/%d", peer);
+  CHECK(readlink(path, link, sizeof link) > 0 && !strcmp(link, name));
+  struct stat one, two;
+  OK(fstat(peer, &one));
+  OK(fstat(terminal, &two));
+  CHECK(one.st_rdev == two.st_rdev && one.st_ino == two.st_ino && one.st_dev == two.st_dev);
+  say("peer\n");
+  HEARD(peer, "peer<10>");
+  close(terminal);
+  EQUAL(write(peer, "!", 1), 1);
+  FAILS(ioctl(peer, TIOCGPTPEER, O_RDWR), EIO);
+  FAILS(ioctl(p_null(), TIOCGPTPEER, O_RDWR), ENOTTY);
+  close(peer);
+  HEARD(master, "peer<13><10>!<EIO>");
+  int locked = 1;
+  OK(ioctl(master, TIOCSPTLCK, &locked));
+  FAILS(ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY), EIO);
+  EQUAL(ioctl(master, TIOCOUTQ, &locked), 0);
+  FAILS(ioctl(master, TIOCNOTTY, 0), ENOTTY);
+  close(master);
 }
 
 int main(void) {
   alarm(150);
   editing();
   jobs();
+  peers();
   return conformance_end();
 }

@@ -36,8 +36,8 @@ final class PseudoTerminalMaster: OpenFile {
         try buffer.copyOut(ByteString(prefix + bytes))
         return prefix.count + bytes.count
       }
+      if !terminal.hasOutput, terminal.isAbandoned { throw .EIO }
       if buffer.remaining == prefix.count { return 0 }
-      if terminal.isAbandoned { throw .EIO }
       if isNonBlocking { throw .EAGAIN }
       try terminal.masterReaders.wait(.interruptible) { self.terminal.hasOutput || self.terminal.isAbandoned }
     }
@@ -93,6 +93,26 @@ final class PseudoTerminalMaster: OpenFile {
     default: return try terminal.control(request, argument, from: .master)
     }
     return 0
+  }
+
+  /// - Throws: EIO while the terminal side is locked.
+  override func openPeer(_ flags: OpenFlags, by caller: Caller) throws(Errno) -> OpenFile {
+    if terminal.isLocked { throw .EIO }
+    return try TerminalFile.open(terminal, path: peerPath(by: caller), flags: flags, mayControl: true)
+  }
+
+  /// Where the terminal side is for the caller. It can be opened also where its name leads elsewhere or nowhere.
+  private func peerPath(by caller: Caller) -> Path {
+    var number = TextBuffer()
+    number.append(decimal: terminal.index)
+    let name = number.byteString
+    if let path = try? PathWalk.resolve("/dev/pts/" + name, by: caller),
+      (path.inode as? DevptsNode)?.terminal === terminal
+    {
+      return path
+    }
+    let node = DevptsNode(terminal, on: path.inode.superblock)
+    return Path(mount: path.mount, dentry: Dentry(root: node, name: name))
   }
 
   override func poll() -> PollEvents {

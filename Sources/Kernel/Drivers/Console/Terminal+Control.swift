@@ -16,7 +16,8 @@ extension Terminal {
   private enum Moment { case now, afterOutput, afterOutputDiscardingInput }
 
   final func control(_ request: UInt32, _ argument: UInt64, from side: Side) throws(Errno) -> Int64 {
-    if state.withLock({ $0.isHungUp }) { throw .EIO }
+    // As hung_up_tty_ioctl of Linux.
+    if state.withLock({ $0.isHungUp }) { throw request == TIOCSPGRP ? .ENOTTY : .EIO }
     switch request {
     case TCGETS: try UserBytes.write(settings.encoded(withSpeeds: false), to: argument)
     case TCGETS2: try UserBytes.write(settings.encoded(withSpeeds: true), to: argument)
@@ -43,8 +44,10 @@ extension Terminal {
         state.discipline.settings.isCanonical ? state.discipline.ready.byteCount : state.discipline.ready.count
       }
       try UserMemory.write(Int32(clamping: count), to: argument)
-    case TIOCOUTQ where side == .terminal:
-      try UserMemory.write(Int32(clamping: state.withLock { $0.outgoing.count }), to: argument)
+    case TIOCOUTQ:
+      // What the master writes arrives at once.
+      let count = side == .terminal ? state.withLock { $0.outgoing.count } : 0
+      try UserMemory.write(Int32(clamping: count), to: argument)
     case TIOCGPGRP:
       if side == .terminal { try requireControlling() }
       try UserMemory.write(foregroundGroup, to: argument)
@@ -54,7 +57,7 @@ extension Terminal {
       let session = state.withLock { $0.session }
       guard session > 0 else { throw .ENOTTY }
       try UserMemory.write(session, to: argument)
-    case TIOCSCTTY where side == .terminal: try acquireAsControlling()
+    case TIOCSCTTY: try acquireAsControlling()
     case TIOCNOTTY where side == .terminal: try giveUp()
     case TIOCEXCL: state.withLock { $0.isExclusive = true }
     case TIOCNXCL: state.withLock { $0.isExclusive = false }

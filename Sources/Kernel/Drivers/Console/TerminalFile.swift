@@ -46,6 +46,8 @@ public final class TerminalFile: OpenFile {
     try terminal.control(request, argument, from: .terminal)
   }
 
+  public override func openPeer(_ flags: OpenFlags, by caller: Caller) throws(Errno) -> OpenFile { throw .EIO }
+
   public override func poll() -> PollEvents { terminal.poll() }
 
   public override func pollQueues(_ add: (WaitQueue) -> Void) {

@@ -40,7 +40,20 @@ public final class EventCounter: OpenFile {
 
   public override func write(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
     guard offset == nil else { throw .ESPIPE }
-    guard buffer.remaining >= 8 else { throw .EINVAL }
+    // Each piece is a write of its own.
+    var total = 0
+    repeat {
+      do throws(Errno) { try addNext(&buffer) } catch {
+        if total > 0 { break }
+        throw error
+      }
+      total += 8
+    } while buffer.remaining > 0
+    return total
+  }
+
+  private func addNext(_ buffer: inout TransferBuffer) throws(Errno) {
+    guard buffer.frontCount == 8 else { throw .EINVAL }
     let added = try buffer.copyInWord()
     guard added != .max else { throw .EINVAL }
     if !add(added) {
@@ -48,7 +61,6 @@ public final class EventCounter: OpenFile {
       try queue.wait { add(added) }
     }
     queue.wakeAll()
-    return 8
   }
 
   private func take(_ result: inout UInt64) -> Bool {

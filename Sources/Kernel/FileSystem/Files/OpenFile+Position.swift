@@ -44,6 +44,22 @@ extension OpenFile {
     }
   }
 
+  /// lseek(2) in a file whose offsets are addresses, of 64 bits without a sign.
+  ///
+  /// - Throws: EINVAL (another `whence`), ESPIPE.
+  @export(interface)
+  public final func seekAddress(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 {
+    guard let position else { throw .ESPIPE }
+    return try position.withLock { position throws(Errno) in
+      switch whence {
+      case SEEK_SET: position = UInt64(bitPattern: offset)
+      case SEEK_CUR: position &+= UInt64(bitPattern: offset)
+      default: throw .EINVAL
+      }
+      return position
+    }
+  }
+
   /// lseek(2) in a file that has no end to seek from.
   ///
   /// - Throws: EINVAL (another `whence`, a place before the beginning), ESPIPE.

@@ -23,6 +23,8 @@ open class OpenFile {
   public final let position: FilePosition?
   /// SIGIO's receiver (fcntl F_SETOWN): a process id, or minus a group's. Recorded, and told by F_GETOWN.
   public final let signalOwner = Atomic<Int32>(0)
+  /// Whether the file is a writer of its inode (`Inode.writers`). Set before the first reference.
+  private final var countsAsWriter: Bool
   /// The epoll items that watch the file; guarded by EventPoll.
   final var watchers: IntrusiveList<FileWatchers>?
   /// Who made the file pays for it.
@@ -39,6 +41,7 @@ open class OpenFile {
     let transient = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC
     flagBits = Atomic(flags.rawValue & ~transient)
     position = isSeekable ? FilePosition() : nil
+    countsAsWriter = flags.allowsWriting && path.inode.kind == .regular
     account.charge(OpenFile.kernelBytes)
   }
 
@@ -62,6 +65,11 @@ open class OpenFile {
   }
 
   public final var isNonBlocking: Bool { flags.contains(.nonBlocking) }
+
+  /// Lets the file be written to and executed at once, for a new file: a program may run what it has written to a memfd
+  /// without closing it (memfd_create(2)).
+  @export(interface)
+  public final func permitExecution() { countsAsWriter = false }
 
   // MARK: References
 
@@ -93,7 +101,7 @@ open class OpenFile {
   /// The first reference: the file uses its mount and its inode from now on.
   private final func opened() {
     path.mount.enter()
-    if flags.allowsWriting, inode.kind == .regular { inode.writers.add(1, ordering: .relaxed) }
+    if countsAsWriter { inode.writers.add(1, ordering: .relaxed) }
   }
 
   /// A reference ends; the last one closes the file. Must be called without spin locks.
@@ -109,7 +117,7 @@ open class OpenFile {
     }
     guard count == 1 else { return }
     inode.releaseLocks(ofFile: self)
-    if flags.allowsWriting, inode.kind == .regular { inode.writers.subtract(1, ordering: .relaxed) }
+    if countsAsWriter { inode.writers.subtract(1, ordering: .relaxed) }
     EventPoll.forget(self)
     close()
     if !flags.contains(.path) {
@@ -133,6 +141,9 @@ open class OpenFile {
   /// Writes from `buffer`, at `offset` or, when that is nil, at the position, which moves on.
   open func write(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int { throw .EINVAL }
 
+  /// Whether offsets are addresses, of 64 bits without a sign.
+  open var offsetsAreAddresses: Bool { false }
+
   /// lseek(2).
   open func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 { throw .ESPIPE }
 
@@ -148,6 +159,9 @@ open class OpenFile {
 
   /// ioctl(2). FIONBIO, FIOCLEX and their like are handled above.
   open func ioctl(_ request: UInt32, _ argument: UInt64) throws(Errno) -> Int64 { throw .ENOTTY }
+
+  /// Opens the other side of a pseudo-terminal's master (TIOCGPTPEER).
+  open func openPeer(_ flags: OpenFlags, by caller: Caller) throws(Errno) -> OpenFile { throw .ENOTTY }
 
   /// The memory that mmap(2) maps. Access modes have been checked against the mapping's protection.
   open func mapping(offset: UInt64, length: UInt64) throws(Errno) -> MemoryObject { throw .ENODEV }

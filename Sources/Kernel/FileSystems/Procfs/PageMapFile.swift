@@ -46,7 +46,9 @@ final class PageMapFile: OpenFile {
   }
 
   private func read(_ buffer: inout TransferBuffer, from offset: UInt64) throws(Errno) -> Int {
-    guard offset % Self.wordSize == 0, UInt64(buffer.remaining) % Self.wordSize == 0 else { throw .EINVAL }
+    guard offset <= UInt64(Int64.max), offset % Self.wordSize == 0, UInt64(buffer.remaining) % Self.wordSize == 0 else {
+      throw .EINVAL
+    }
     // A program that has gone has no pages.
     guard let space = try? program.space() else { return 0 }
     let end = AddressSpace.userPages
@@ -63,6 +65,6 @@ final class PageMapFile: OpenFile {
   }
 
   override func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 {
-    try seekFromStart(offset, from: whence)
+    try seekAddress(offset, from: whence)
   }
 }

@@ -48,12 +48,13 @@ final class ProgramMemoryFile: OpenFile {
 
   /// Calls `body`, which says how many of the next bytes it has moved, until the buffer is empty or memory ends.
   ///
-  /// - Throws: EIO when there is nothing at the address.
+  /// - Throws: EIO when there is nothing at the address, EOVERFLOW beyond the last one.
   private func move(
     _ buffer: inout TransferBuffer, at offset: UInt64?,
     _ body: (AddressSpace, UInt64, Int, inout TransferBuffer) throws(Errno) -> Int
   ) throws(Errno) -> Int {
     try atPosition(offset) { address throws(Errno) in
+      guard !address.addingReportingOverflow(UInt64(buffer.remaining)).overflow else { throw .EOVERFLOW }
       guard buffer.remaining > 0, let space = try? program.space() else { return 0 }
       var done = 0
       do throws(Errno) {
@@ -72,7 +73,9 @@ final class ProgramMemoryFile: OpenFile {
     }
   }
 
+  override var offsetsAreAddresses: Bool { true }
+
   override func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> UInt64 {
-    try seekFromStart(offset, from: whence)
+    try seekAddress(offset, from: whence)
   }
 }

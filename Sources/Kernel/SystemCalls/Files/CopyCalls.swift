@@ -3,6 +3,7 @@
 // from a file through a buffer of the kernel.
 
 import FileSystem
+import Identity
 import KernelCore
 import LinuxABI
 import Process
@@ -49,8 +50,8 @@ public enum CopyCalls {
     let output = outputUse.file
     var from: UInt64?
     var to: UInt64?
-    if frame.a1 != 0 { from = try FileArguments.offset(try UserMemory.read(frame.a1, as: UInt64.self)) }
-    if frame.a3 != 0 { to = try FileArguments.offset(try UserMemory.read(frame.a3, as: UInt64.self)) }
+    if frame.a1 != 0 { from = try UserMemory.read(frame.a1, as: UInt64.self) }
+    if frame.a3 != 0 { to = try UserMemory.read(frame.a3, as: UInt64.self) }
     guard frame.uint(5) == 0 else { throw .EINVAL }
     for file in [input, output] {
       if file.inode.kind == .directory { throw .EISDIR }
@@ -59,19 +60,32 @@ public enum CopyCalls {
     guard input.flags.allowsReading, output.flags.allowsWriting, !output.flags.contains(.append) else { throw .EBADF }
     let start = from ?? input.position?.current ?? 0
     let target = to ?? output.position?.current ?? 0
-    if input.inode === output.inode {
-      let length = min(frame.a4, MAX_RW_COUNT)
-      if start < target &+ length, target < start &+ length { throw .EINVAL }
-    }
-    if target >= RegularFile.maximumSize { throw .EFBIG }
-    let size = try input.inode.size()
-    guard start < size else { return 0 }
+    let length = try copyLength(input, start, output, target, frame.a4, frame)
+    guard length > 0 else { return 0 }
     let hasFrom = from != nil
     let hasTo = to != nil
-    let count = try copy(input, &from, output, to, min(frame.a4, size - start), frame)
+    let count = try copy(input, &from, output, to, length, frame)
     if hasFrom, let from { try UserMemory.write(from, to: frame.a1) }
     if hasTo, let to { try UserMemory.write(to + UInt64(count), to: frame.a3) }
     return count
+  }
+
+  /// How much of `count` bytes copy_file_range(2) can copy: up to the end of the input, and as large as the output may become.
+  private static func copyLength(
+    _ input: OpenFile, _ start: UInt64, _ output: OpenFile, _ target: UInt64, _ count: UInt64, _ frame: SystemCallFrame
+  ) throws(Errno) -> UInt64 {
+    for offset in [start, target] where offset.addingReportingOverflow(count).overflow { throw .EOVERFLOW }
+    guard max(start, target) <= RegularFile.maximumSize else { throw .EINVAL }
+    let size = try input.inode.size()
+    let limit = frame.process.limit(.fileSize)
+    if target >= limit {
+      TransferCalls.raiseSizeLimit(frame)
+      throw .EFBIG
+    }
+    guard target < RegularFile.maximumSize else { throw .EFBIG }
+    let length = min(count, start < size ? size - start : 0, min(limit, RegularFile.maximumSize) - target)
+    if input.inode === output.inode, target + length > start, target < start + length { throw .EINVAL }
+    return length
   }
 
   /// splice(2): one side must be a pipe.

@@ -79,10 +79,10 @@ enum FileArguments {
     return value
   }
 
-  /// Whether a transfer at `offset` stays below the largest offset of a file.
+  /// Whether a transfer at `offset` stays below the largest offset of the file.
   /// - Throws: EINVAL.
-  static func check(_ offset: UInt64, _ buffer: TransferBuffer) throws(Errno) {
-    guard UInt64(buffer.remaining) <= UInt64(Int64.max) - offset else { throw .EINVAL }
+  static func check(_ offset: UInt64, _ buffer: TransferBuffer, of file: OpenFile) throws(Errno) {
+    guard file.offsetsAreAddresses || UInt64(buffer.remaining) <= UInt64(Int64.max) - offset else { throw .EINVAL }
   }
 
   /// A file offset argument.

@@ -72,7 +72,8 @@ public enum FileDescriptorCalls {
     let file = use.file
     switch command {
     case F_DUPFD, F_DUPFD_CLOEXEC:
-      guard let minimum = Int32(exactly: Int64(bitPattern: frame.a2)) else { throw .EINVAL }
+      let minimum = frame.int(2)
+      guard minimum < table.limit else { throw .EINVAL }
       return Int64(try table.insert(file, closeOnExec: command == F_DUPFD_CLOEXEC, from: minimum))
     case F_GETFD: return try table.isCloseOnExec(descriptor) ? 1 : 0
     case F_SETFD:

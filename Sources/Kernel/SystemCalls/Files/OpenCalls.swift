@@ -123,6 +123,7 @@ public enum OpenCalls {
     let place = Path(mount: mount, dentry: Dentry(root: inode, name: ByteString("memfd:") + name))
     let file = try inode.open(
       OpenFlags(rawValue: O_RDWR | O_LARGEFILE), path: place, by: frame.caller)
+    file.permitExecution()
     return try install(file, closeOnExec: flags & MFD_CLOEXEC != 0, frame)
   }
 }

@@ -2,6 +2,7 @@
 
 import CLinuxABI
 import FileSystem
+import Identity
 import KernelCore
 import LinuxABI
 import Process
@@ -16,9 +17,9 @@ public enum PipeCalls {
       SystemCall(253, "inotify_init", .full, "") { frame throws(Errno) in try makeInotify(0, frame) },
       SystemCall(254, "inotify_add_watch", .full, "fd:d path:s mask:x", addWatch),
       SystemCall(255, "inotify_rm_watch", .full, "fd:d watch:i", removeWatch),
-      SystemCall(283, "timerfd_create", .partial("no alarm clocks"), "clock:K flags:x", makeTimer),
+      SystemCall(283, "timerfd_create", .full, "clock:K flags:x", makeTimer),
       SystemCall(284, "eventfd", .full, "value:u") { frame throws(Errno) in try eventCounter(frame.uint(0), 0, frame) },
-      SystemCall(286, "timerfd_settime", .partial("no TFD_TIMER_CANCEL_ON_SET"), "fd:d flags:x new:p old:p", setTimer),
+      SystemCall(286, "timerfd_settime", .full, "fd:d flags:x new:p old:p", setTimer),
       SystemCall(287, "timerfd_gettime", .full, "fd:d current:p", getTimer),
       SystemCall(290, "eventfd2", .full, "value:u flags:x") { frame throws(Errno) in
         try eventCounter(frame.uint(0), frame.int(1), frame)
@@ -84,34 +85,28 @@ public enum PipeCalls {
     let clock: TimerClock
     switch frame.int(0) {
     case CLOCK_REALTIME: clock = .realtime
-    case CLOCK_MONOTONIC, CLOCK_BOOTTIME: clock = .monotonic
+    case CLOCK_MONOTONIC: clock = .monotonic
+    case CLOCK_BOOTTIME: clock = .boot
+    case CLOCK_REALTIME_ALARM: clock = .realtimeAlarm
+    case CLOCK_BOOTTIME_ALARM: clock = .bootAlarm
     default: throw .EINVAL
     }
     let flags = frame.int(1)
     guard flags & ~(O_CLOEXEC | O_NONBLOCK) == 0 else { throw .EINVAL }
+    if clock == .realtimeAlarm || clock == .bootAlarm, !frame.credentials.has(.wakeAlarm) { throw .EPERM }
     let file = TimerFile(clock, flags: OpenFlags(rawValue: flags & O_NONBLOCK))
     return try OpenCalls.install(file, closeOnExec: flags & O_CLOEXEC != 0, frame)
   }
 
   static func setTimer(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let flags = frame.int(1)
-    guard flags & ~TFD_TIMER_ABSTIME == 0 else { throw .EINVAL }
+    guard flags & ~(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET) == 0 else { throw .EINVAL }
     let interval = try Timespec.read(frame.a2)
     let value = try Timespec.read(frame.a2 &+ 16)
     let use = try frame.descriptors.getForUse(frame.int(0))
     let file = use.file
     guard let timer = file.timer else { throw .EINVAL }
-    let deadline: Instant
-    if value == .zero {
-      deadline = .never
-    } else if flags & TFD_TIMER_ABSTIME == 0 {
-      deadline = Instant.now().advanced(by: value)
-    } else {
-      deadline =
-        timer.clock == .realtime
-        ? Clock.instant(realtime: value) : Clock.instant(monotonic: value)
-    }
-    let old = timer.set(deadline, interval: interval)
+    let old = try timer.set(value, interval: interval, flags: flags)
     if frame.a3 != 0 { try write(old, to: frame.a3) }
     return 0
   }

@@ -44,7 +44,7 @@ public enum TransferCalls {
     let use = try FileArguments.readable(frame.int(0), frame)
     let file = try positioned(use)
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
-    try FileArguments.check(offset, buffer)
+    try FileArguments.check(offset, buffer, of: file)
     return try read(file, &buffer, at: offset)
   }
 
@@ -60,7 +60,7 @@ public enum TransferCalls {
     let use = try FileArguments.readable(frame.int(0), frame)
     let file = try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
-    try FileArguments.check(offset, buffer)
+    try FileArguments.check(offset, buffer, of: file)
     return try read(file, &buffer, at: offset)
   }
 
@@ -71,7 +71,7 @@ public enum TransferCalls {
     let file = frame.a3 == .max ? use.file : try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     guard frame.int(5) == 0 else { throw .EOPNOTSUPP }
-    if frame.a3 != .max { try FileArguments.check(frame.a3, buffer) }
+    if frame.a3 != .max { try FileArguments.check(frame.a3, buffer, of: file) }
     return try read(file, &buffer, at: frame.a3 == .max ? nil : frame.a3)
   }
 
@@ -103,7 +103,7 @@ public enum TransferCalls {
     let use = try FileArguments.writable(frame.int(0), frame)
     let file = try positioned(use)
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
-    try FileArguments.check(offset, buffer)
+    try FileArguments.check(offset, buffer, of: file)
     return try write(file, &buffer, at: offset, frame)
   }
 
@@ -119,7 +119,7 @@ public enum TransferCalls {
     let use = try FileArguments.writable(frame.int(0), frame)
     let file = try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
-    try FileArguments.check(offset, buffer)
+    try FileArguments.check(offset, buffer, of: file)
     return try write(file, &buffer, at: offset, frame)
   }
 
@@ -206,6 +206,10 @@ public enum TransferCalls {
       let async = OpenFlags(rawValue: FASYNC)
       file.setFlags(isOn ? async : [], mask: async)
       return 0
+    case TIOCGPTPEER:
+      let flags = OpenFlags(rawValue: frame.int(2))
+      let peer = try file.openPeer(flags, by: frame.caller)
+      return try OpenCalls.install(peer, closeOnExec: flags.contains(.closeOnExec), frame)
     case FS_IOC_GETFLAGS where file.inode.kind == .regular || file.inode.kind == .directory:
       try UserMemory.write(try file.inode.flags(), to: frame.a2)
       return 0

@@ -54,6 +54,13 @@ import LinuxABI
     pieceRemaining = remaining
   }
 
+  /// The length of the piece at the front, 0 at the end.
+  public var frontCount: Int {
+    @export(interface) get {
+      min(remaining, pieceRemaining > 0 || nextPiece >= pieces.count ? pieceRemaining : pieces[nextPiece].count)
+    }
+  }
+
   /// Makes at most `count` bytes remain; returns how many bytes this hides. Give them back with `extend`.
   @export(interface) @discardableResult
   public mutating func limit(to count: Int) -> Int {
