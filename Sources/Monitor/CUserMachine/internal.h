@@ -275,8 +275,7 @@ struct um_machine {
   uint32_t first_in_state[UM_SPACE_STATES];  // lists of the slots in the states that are searched for
   _Atomic uint32_t parked, unproved;   // processes in state PARKED, and those of them that are not proved
   uint32_t files_open;                 // call files of processes
-  int32_t orphans[64];            // reaped before they were entered in the table
-  uint32_t orphan_count;
+  int32_t orphan;                 // the process in the making, if it was reaped before it was entered in the table
   _Atomic uint32_t stopping;
   pthread_t reaper, maker;
   _Atomic uint32_t reaper_started;

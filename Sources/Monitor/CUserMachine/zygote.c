@@ -238,7 +238,7 @@ static void *reaper(void *unused) {
     uint32_t limit = atomic_load(&um.space_limit), index = 0;
     while (index < limit && atomic_load(&um.spaces[index].process) != process) index++;
     if (index == limit) {
-      um.orphans[um.orphan_count++ % 64] = (int32_t)process;
+      um.orphan = (int32_t)process;
     } else {
       bury(index);
       if (atomic_load(&um.spaces[index].state) == UM_SPACE_READY) atomic_fetch_sub(&um.pool, 1);
@@ -338,11 +338,8 @@ static int64_t make_process(void) {
   um_lock_take(&um.table_lock);
   um.processes_made++;
   atomic_store(&space->process, (int32_t)process);
-  for (int i = 0; i < 64; i++)
-    if (um.orphans[i] == process) {
-      um.orphans[i] = 0;
-      atomic_store(&space->dead, 1);
-    }
+  if (um.orphan == process) atomic_store(&space->dead, 1);
+  um.orphan = 0;
   um_lock_release(&um.table_lock);
   um_ask_for_slices((int32_t)process, UM_MAPPER_SLICE);
   // Its first thread, and with the answer the certainty that the first steps are done.
