@@ -57,6 +57,12 @@ extension BlockDeviceFile {
         defer { pins.release() }
         let count = io.memory.byteCount
         try device.perform(io)
+        let thread = Thread.current
+        switch operation {
+        case .read: thread.transfers.fetched &+= UInt64(count)
+        case .write: thread.transfers.dirtied &+= UInt64(count)
+        default: break
+        }
         buffer.consume(pins)
         position += UInt64(count)
         if Thread.current.hasFatalSignal { return }

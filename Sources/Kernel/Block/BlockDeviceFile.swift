@@ -48,6 +48,14 @@ final class BlockDeviceFile: OpenFile {
     }
   }
 
+  override func write(
+    _ buffer: inout TransferBuffer, at offset: UInt64?, _ options: TransferOptions, below limit: UInt64
+  ) throws(Errno) -> Int {
+    let count = try super.write(&buffer, at: offset, options, below: limit)
+    if options.contains(.dataSync) { try sync() }
+    return count
+  }
+
   private func writeToCache(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
     device.writeLock.acquire()
     defer { device.writeLock.release() }

@@ -262,3 +262,11 @@ public let BLKZEROOUT: UInt32 = 0x127f
 public let BLKBSZGET: UInt32 = 0x8008_1270
 public let BLKBSZSET: UInt32 = 0x4008_1271
 public let BLKGETSIZE64: UInt32 = 0x8008_1272
+
+// preadv2(2), pwritev2(2)
+public let RWF_HIPRI: Int32 = 0x1
+public let RWF_DSYNC: Int32 = 0x2
+public let RWF_SYNC: Int32 = 0x4
+public let RWF_NOWAIT: Int32 = 0x8
+public let RWF_APPEND: Int32 = 0x10
+public let RWF_NOAPPEND: Int32 = 0x20

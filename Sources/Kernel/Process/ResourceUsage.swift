@@ -2,6 +2,7 @@
 
 import CLinuxABI
 import LinuxABI
+import Scheduling
 
 /// Accumulated times and counters.
 public struct ResourceUsage: Equatable, Sendable {
@@ -10,6 +11,7 @@ public struct ResourceUsage: Equatable, Sendable {
   public var systemTime: UInt64 = 0
   public var minorFaults: UInt64 = 0
   public var majorFaults: UInt64 = 0
+  public var transfers = TransferCounts()
   public var voluntarySwitches: UInt64 = 0
   public var involuntarySwitches: UInt64 = 0
   /// The largest resident set, in KiB.
@@ -25,6 +27,7 @@ public struct ResourceUsage: Equatable, Sendable {
     systemTime &+= other.systemTime
     minorFaults &+= other.minorFaults
     majorFaults &+= other.majorFaults
+    transfers.add(other.transfers)
     voluntarySwitches &+= other.voluntarySwitches
     involuntarySwitches &+= other.involuntarySwitches
     peakResidentKiB = max(peakResidentKiB, other.peakResidentKiB)
@@ -39,6 +42,9 @@ public struct ResourceUsage: Equatable, Sendable {
       result.maxrss = Int64(clamping: peakResidentKiB)
       result.minflt = Int64(clamping: minorFaults)
       result.majflt = Int64(clamping: majorFaults)
+      // In blocks of 512 bytes.
+      result.inblock = Int64(clamping: transfers.fetched / 512)
+      result.oublock = Int64(clamping: transfers.dirtied / 512)
       result.nvcsw = Int64(clamping: voluntarySwitches)
       result.nivcsw = Int64(clamping: involuntarySwitches)
       return result

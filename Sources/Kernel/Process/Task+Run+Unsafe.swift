@@ -84,7 +84,9 @@ extension Task {
     case MACHINE_ACCESS_EXECUTE.rawValue: access = .execute
     default: access = .read
     }
-    minorFaults &+= 1
+    let fetched = transfers.fetched
+    // A fault that had to wait for storage is a major one (getrusage(2)).
+    defer { if transfers.fetched == fetched { minorFaults &+= 1 } else { majorFaults &+= 1 } }
     do throws(FaultFailure) {
       try runningAddressSpace.handleFault(at: event.address, access: access)
     } catch {

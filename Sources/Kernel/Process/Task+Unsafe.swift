@@ -288,6 +288,7 @@ import VirtualMemory
       usage.systemTime = systemTime
       usage.minorFaults = minorFaults
       usage.majorFaults = majorFaults
+      usage.transfers = transfers
       usage.voluntarySwitches = voluntarySwitches
       usage.involuntarySwitches = involuntarySwitches
       return usage

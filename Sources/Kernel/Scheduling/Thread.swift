@@ -40,6 +40,9 @@ open class Thread {
   public final internal(set) var voluntarySwitches: UInt64 = 0
   public final internal(set) var involuntarySwitches: UInt64 = 0
 
+  /// What the thread has read and written; it is the thread's own, and no other changes it.
+  public final var transfers = TransferCounts()
+
   #if LOCK_ORDER
     /// The sleeping locks that the thread holds.
     final var heldLocks = HeldLocks()

@@ -387,6 +387,7 @@ extension MemoryObject {
     huge?.leaving.add(removed, ordering: .relaxed)
     guard dirty > 0 else { return }
     Counters.add(-dirty, to: Counters.dirtyPages)
+    Thread.current.transfers.cancelled &+= UInt64(dirty) &* pageSize
     let hold = pages.withLock { leaveDirtyObjects(&$0) }
     withExtendedLifetime(hold) {}
   }

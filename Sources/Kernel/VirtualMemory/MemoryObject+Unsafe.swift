@@ -142,12 +142,33 @@ public final class MemoryObject {
   @export(interface)
   public func hasPage(_ index: UInt64) -> Bool { pages.withLock { $0.find(index) != .absent } }
 
+  /// How many of `count` bytes from `offset` on can be read without waiting for storage: those in memory, and zeros of holes.
+  @export(interface)
+  public func countInMemory(from offset: UInt64, _ count: UInt64) -> UInt64 {
+    var position = offset
+    let end = offset &+ count
+    while position < end {
+      let isThere = pages.withLock { pages in
+        switch pages.find(position / pageSize) {
+        case .ready: true
+        case .absent: !hasStore
+        case .busy, .swapped: false
+        }
+      }
+      guard isThere else { break }
+      position = (position / pageSize &+ 1) &* pageSize
+      Thread.checkReschedule()
+    }
+    return min(position, end) &- offset
+  }
+
   func readFromStore(_ index: UInt64, _ frames: [PageFrameNumber]) throws(Errno) {
     guard let store = unsafe store else { throw .EIO }
     // SAFETY: the buffer is used during the call only; the caller holds a reference to each frame.
     try unsafe frames.withUnsafeBufferPointer { buffer throws(Errno) in
       try unsafe store.readPages(self, index: index, frames: buffer)
     }
+    Thread.current.transfers.fetched &+= UInt64(frames.count) &* pageSize
   }
 
   func writeToStore(_ batch: WriteBatch) throws(Errno) {

@@ -141,6 +141,22 @@ open class OpenFile {
   /// Writes from `buffer`, at `offset` or, when that is nil, at the position, which moves on.
   open func write(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int { throw .EINVAL }
 
+  /// `read` with options. Only some files can tell whether they would wait.
+  open func read(
+    _ buffer: inout TransferBuffer, at offset: UInt64?, _ options: TransferOptions
+  ) throws(Errno) -> Int {
+    if options.contains(.noWait) { throw .EOPNOTSUPP }
+    return try read(&buffer, at: offset)
+  }
+
+  /// `write` with options, and with a limit of the size (RLIMIT_FSIZE), which files without pages do not know.
+  open func write(
+    _ buffer: inout TransferBuffer, at offset: UInt64?, _ options: TransferOptions, below limit: UInt64
+  ) throws(Errno) -> Int {
+    if options.contains(.noWait) { throw .EOPNOTSUPP }
+    return try write(&buffer, at: offset)
+  }
+
   /// Whether offsets are addresses, of 64 bits without a sign.
   open var offsetsAreAddresses: Bool { false }
 

@@ -28,15 +28,42 @@ open class RegularFile: OpenFile {
     }
   }
 
+  /// - Throws: EAGAIN when the first byte is not in memory and the call is not to wait.
+  open override func read(
+    _ buffer: inout TransferBuffer, at offset: UInt64?, _ options: TransferOptions
+  ) throws(Errno) -> Int {
+    guard options.contains(.noWait) else { return try read(&buffer, at: offset) }
+    let start = offset ?? position?.current ?? 0
+    let size = try inode.size()
+    guard let object = inode.memoryObject, !flags.contains(.direct), start < size else {
+      return try read(&buffer, at: offset)
+    }
+    let wanted = min(UInt64(buffer.remaining), size - start)
+    let count = object.countInMemory(from: start, wanted)
+    if count == 0, wanted > 0 { throw .EAGAIN }
+    let hidden = buffer.limit(to: Int(count))
+    defer { buffer.extend(by: hidden) }
+    return try read(&buffer, at: offset)
+  }
+
   open override func write(_ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int {
+    try write(&buffer, at: offset, [], below: Self.maximumSize)
+  }
+
+  /// - Throws: EFBIG at or beyond `limit`; up to it the write is cut short.
+  open override func write(
+    _ buffer: inout TransferBuffer, at offset: UInt64?, _ options: TransferOptions, below limit: UInt64
+  ) throws(Errno) -> Int {
+    // As on the file systems of Linux that cannot tell whether they would wait.
+    if options.contains(.noWait) { throw .EOPNOTSUPP }
     if let offset {
       // pwrite(2), BUGS: with O_APPEND, Linux appends whatever the offset.
       var place = offset
-      return try writeContent(at: &place, &buffer)
+      return try writeContent(at: &place, &buffer, options, limit)
     }
     guard let position else { throw .EINVAL }
     return try position.withLock { position throws(Errno) in
-      let count = try writeContent(at: &position, &buffer)
+      let count = try writeContent(at: &position, &buffer, options, limit)
       position += UInt64(count)
       return count
     }
@@ -44,7 +71,13 @@ open class RegularFile: OpenFile {
 
   private final func readContent(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
     try Self.checkEnd(offset, buffer)
-    let count = isDirect(buffer) ? try inode.readDirectly(at: offset, &buffer) : try inode.read(at: offset, &buffer)
+    let count: Int
+    if isDirect(buffer) {
+      count = try inode.readDirectly(at: offset, &buffer)
+      Thread.current.transfers.fetched &+= UInt64(count)
+    } else {
+      count = try inode.read(at: offset, &buffer)
+    }
     if inode.keepsAccessTime { noteAccess() }
     return count
   }
@@ -67,16 +100,28 @@ open class RegularFile: OpenFile {
   }
 
   /// Writes at `offset`, or at the end for O_APPEND, in which case `offset` becomes the end.
-  private final func writeContent(at offset: inout UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
+  private final func writeContent(
+    at offset: inout UInt64, _ buffer: inout TransferBuffer, _ options: TransferOptions, _ limit: UInt64
+  ) throws(Errno) -> Int {
     let inode = inode
     let lock = inode.lock
     lock.acquire()
     defer { lock.release() }
-    if flags.contains(.append) { offset = try inode.size() }
+    let appends = flags.contains(.append) ? !options.contains(.noAppend) : options.contains(.append)
+    if appends { offset = try inode.size() }
     guard buffer.remaining > 0 else { return 0 }
     try Self.checkEnd(offset, buffer)
-    let count = isDirect(buffer) ? try inode.writeDirectly(at: offset, &buffer) : try inode.write(at: offset, &buffer)
-    if flags.contains(.dataSync) { try inode.sync() }
+    guard offset < limit || limit >= Self.maximumSize else { throw .EFBIG }
+    let hidden = buffer.limit(to: Int(clamping: limit - min(offset, limit)))
+    defer { buffer.extend(by: hidden) }
+    let count: Int
+    if isDirect(buffer) {
+      count = try inode.writeDirectly(at: offset, &buffer)
+      Thread.current.transfers.dirtied &+= UInt64(count)
+    } else {
+      count = try inode.write(at: offset, &buffer)
+    }
+    if flags.contains(.dataSync) || options.contains(.dataSync) { try inode.sync() }
     return count
   }
 

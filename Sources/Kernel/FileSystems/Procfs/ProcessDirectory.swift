@@ -141,9 +141,8 @@ final class ProcessDirectory: ProcInode {
     case .limits: return text(entry) { () throws(Errno) in try ProcessText.limits(reference) }
     case .io:
       return text(entry, 0o400) { () throws(Errno) in
-        _ = try reference.resolve()
         try reference.requireAccess()
-        return ProcessFormat.io()
+        return ProcessFormat.io(try ProcessText.transfers(reference))
       }
     case .oom_score: return text(entry) { () throws(Errno) in try ProcessText.outOfMemoryScore(reference) }
     case .oom_score_adj:

@@ -2,6 +2,7 @@
 
 import KernelCore
 import LinuxABI
+import Scheduling
 
 /// What /proc/PID shows of a thread and its process, at one moment.
 struct TaskSnapshot {
@@ -336,11 +337,11 @@ enum ProcessFormat {
     return text
   }
 
-  /// /proc/PID/io: what the kernel does not count is 0.
-  static func io() -> TextBuffer {
+  /// /proc/PID/io (proc_pid_io(5)).
+  static func io(_ counts: TransferCounts) -> TextBuffer {
     SystemFormat.counters([
-      ("rchar:", 0), ("wchar:", 0), ("syscr:", 0), ("syscw:", 0), ("read_bytes:", 0), ("write_bytes:", 0),
-      ("cancelled_write_bytes:", 0),
+      ("rchar:", counts.read), ("wchar:", counts.written), ("syscr:", counts.readCalls), ("syscw:", counts.writeCalls),
+      ("read_bytes:", counts.fetched), ("write_bytes:", counts.dirtied), ("cancelled_write_bytes:", counts.cancelled),
     ])
   }
 }

@@ -190,6 +190,15 @@ enum ProcessText {
     process.outOfMemoryAdjustment.store(new, ordering: .relaxed)
   }
 
+  /// What a thread, or a process with the children that it has waited for, has read and written.
+  static func transfers(_ reference: TaskReference) throws(Errno) -> TransferCounts {
+    let (process, task) = try reference.resolve()
+    if reference.scope == .thread { return task?.transfers ?? TransferCounts() }
+    var counts = process.usage.transfers
+    counts.add(process.usageOfChildren.transfers)
+    return counts
+  }
+
   // MARK: Mounts
 
   /// The mounts that the process can reach from its root.

@@ -37,7 +37,7 @@ public enum CopyCalls {
     let outputUse = try FileArguments.writable(frame.int(0), frame)
     let output = outputUse.file
     if output.inode.kind == .regular, output.flags.contains(.append) { throw .EINVAL }
-    let count = try copy(input, &offset, output, nil, frame.a3, frame)
+    let count = try countedCopy(input, &offset, output, nil, frame.a3, frame)
     if let offset, frame.a2 != 0 { try UserMemory.write(offset, to: frame.a2) }
     return count
   }
@@ -64,7 +64,7 @@ public enum CopyCalls {
     guard length > 0 else { return 0 }
     let hasFrom = from != nil
     let hasTo = to != nil
-    let count = try copy(input, &from, output, to, length, frame)
+    let count = try countedCopy(input, &from, output, to, length, frame)
     if hasFrom, let from { try UserMemory.write(from, to: frame.a1) }
     if hasTo, let to { try UserMemory.write(to + UInt64(count), to: frame.a3) }
     return count
@@ -145,7 +145,7 @@ public enum CopyCalls {
     var target = to
     let count = try source.drain(limit: limit, isNonBlocking: isNonBlocking || input.isNonBlocking) {
       buffer throws(Errno) in
-      let written = try TransferCalls.write(output, &buffer, at: target, frame)
+      let written = try TransferCalls.move(to: output, &buffer, at: target, frame)
       target = target.map { $0 + UInt64(written) }
       return Int(written)
     }
@@ -181,6 +181,19 @@ public enum CopyCalls {
         : try pipe.read(&buffer, isNonBlocking: isNonBlocking))
   }
 
+  /// `copy` for calls that count as one that reads and one that writes.
+  private static func countedCopy(
+    _ input: OpenFile, _ from: inout UInt64?, _ output: OpenFile, _ to: UInt64?, _ count: UInt64,
+    _ frame: SystemCallFrame
+  ) throws(Errno) -> Int64 {
+    frame.task.transfers.readCalls &+= 1
+    frame.task.transfers.writeCalls &+= 1
+    let count = try copy(input, &from, output, to, count, frame)
+    frame.task.transfers.read &+= UInt64(count)
+    frame.task.transfers.written &+= UInt64(count)
+    return count
+  }
+
   /// Copies up to `count` bytes. `from` moves on when it is given; else the positions do. Ends early at the end of the
   /// input, or where the output would block after something was moved.
   private static func copy(
@@ -197,7 +210,7 @@ public enum CopyCalls {
         var written = 0
         do throws(Errno) {
           written = try KernelBuffer.withBytes(of: bytes) { buffer throws(Errno) in
-            Int(try TransferCalls.write(output, &buffer, at: target, frame))
+            Int(try TransferCalls.move(to: output, &buffer, at: target, frame))
           }
         } catch {
           giveBack(input, from, bytes.count)

@@ -24,9 +24,9 @@ public enum TransferCalls {
       SystemCall(295, "preadv", .full, "fd:d vec:p count:u offset:i", preadv),
       SystemCall(296, "pwritev", .full, "fd:d vec:p count:u offset:i", pwritev),
       SystemCall(
-        327, "preadv2", .partial("RWF_HIPRI and RWF_NOWAIT are refused"), "fd:d vec:p count:u offset:i", preadv2),
+        327, "preadv2", .partial("RWF_NOWAIT for files with pages only"), "fd:d vec:p count:u offset:i", preadv2),
       SystemCall(
-        328, "pwritev2", .partial("RWF_HIPRI and RWF_NOWAIT are refused"), "fd:d vec:p count:u offset:i", pwritev2),
+        328, "pwritev2", .partial("RWF_NOWAIT is refused"), "fd:d vec:p count:u offset:i", pwritev2),
     ]
   }
 
@@ -70,17 +70,37 @@ public enum TransferCalls {
     let use = try FileArguments.readable(frame.int(0), frame)
     let file = frame.a3 == .max ? use.file : try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
-    guard frame.int(5) == 0 else { throw .EOPNOTSUPP }
     if frame.a3 != .max { try FileArguments.check(frame.a3, buffer, of: file) }
-    return try read(file, &buffer, at: frame.a3 == .max ? nil : frame.a3)
+    return try read(file, &buffer, at: frame.a3 == .max ? nil : frame.a3, try options(frame))
   }
 
   @inline(__always)
-  private static func read(_ file: OpenFile, _ buffer: inout TransferBuffer, at offset: UInt64?) throws(Errno) -> Int64
-  {
-    let count = try file.read(&buffer, at: offset)
-    if count > 0 { file.didRead() }
+  private static func read(
+    _ file: OpenFile, _ buffer: inout TransferBuffer, at offset: UInt64?, _ options: TransferOptions = []
+  ) throws(Errno) -> Int64 {
+    let thread = Thread.current
+    thread.transfers.readCalls &+= 1
+    let count = options.isEmpty ? try file.read(&buffer, at: offset) : try file.read(&buffer, at: offset, options)
+    if count > 0 {
+      thread.transfers.read &+= UInt64(count)
+      file.didRead()
+    }
     return Int64(count)
+  }
+
+  /// The RWF_ flags of preadv2(2) and pwritev2(2). There is nothing to poll for RWF_HIPRI.
+  private static func options(_ frame: SystemCallFrame) throws(Errno) -> TransferOptions {
+    let flags = frame.int(5)
+    guard flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND) == 0 else {
+      throw .EOPNOTSUPP
+    }
+    guard flags & (RWF_APPEND | RWF_NOAPPEND) != RWF_APPEND | RWF_NOAPPEND else { throw .EINVAL }
+    var options: TransferOptions = []
+    if flags & (RWF_DSYNC | RWF_SYNC) != 0 { options.insert(.dataSync) }
+    if flags & RWF_NOWAIT != 0 { options.insert(.noWait) }
+    if flags & RWF_APPEND != 0 { options.insert(.append) }
+    if flags & RWF_NOAPPEND != 0 { options.insert(.noAppend) }
+    return options
   }
 
   /// A file with a position, or ESPIPE.
@@ -123,51 +143,43 @@ public enum TransferCalls {
     return try write(file, &buffer, at: offset, frame)
   }
 
-  /// RWF_DSYNC and RWF_SYNC synchronise after the write; RWF_APPEND writes at the end.
   static func pwritev2(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     if frame.a3 != .max { _ = try FileArguments.offset(frame.a3) }
     let use = try FileArguments.writable(frame.int(0), frame)
     let file = frame.a3 == .max ? use.file : try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
-    let flags = frame.int(5)
-    guard flags & ~0x16 == 0 else { throw .EOPNOTSUPP }
-    var offset: UInt64? = frame.a3 == .max ? nil : frame.a3
-    if flags & 0x10 != 0 { offset = try file.inode.size() }
-    let count = try write(file, &buffer, at: offset, frame)
-    if flags & 0x6 != 0 { try file.sync() }
+    if frame.a3 != .max { try FileArguments.check(frame.a3, buffer, of: file) }
+    return try write(file, &buffer, at: frame.a3 == .max ? nil : frame.a3, frame, try options(frame))
+  }
+
+  private static func write(
+    _ file: OpenFile, _ buffer: inout TransferBuffer, at offset: UInt64?, _ frame: SystemCallFrame,
+    _ options: TransferOptions = []
+  ) throws(Errno) -> Int64 {
+    frame.task.transfers.writeCalls &+= 1
+    let count = try move(to: file, &buffer, at: offset, frame, options)
+    frame.task.transfers.written &+= UInt64(count)
     return count
   }
 
-  /// Writes, with the limits of the process: RLIMIT_FSIZE and the loss of set-id bits.
-  static func write(
-    _ file: OpenFile, _ buffer: inout TransferBuffer, at offset: UInt64?, _ frame: SystemCallFrame
+  /// Writes, with the limits of the process: RLIMIT_FSIZE (getrlimit(2)) and the loss of set-id bits.
+  static func move(
+    to file: OpenFile, _ buffer: inout TransferBuffer, at offset: UInt64?, _ frame: SystemCallFrame,
+    _ options: TransferOptions = []
   ) throws(Errno) -> Int64 {
+    var limit = RegularFile.maximumSize
     if file.inode.kind == .regular, file.position != nil {
       try FileTree.dropPrivileges(file.inode, by: frame.caller)
-      let limit = frame.process.limit(.fileSize)
-      if limit != ResourceLimit.infinity { try restrict(file, &buffer, at: offset, limit, frame) }
+      if options.contains(.noAppend), try file.inode.isAppendOnly() { throw .EPERM }
+      limit = min(limit, frame.process.limit(.fileSize))
     }
-    let count = try file.write(&buffer, at: offset)
+    let count: Int
+    do throws(Errno) { count = try file.write(&buffer, at: offset, options, below: limit) } catch {
+      if error == .EFBIG, limit < RegularFile.maximumSize { raiseSizeLimit(frame) }
+      throw error
+    }
     if count > 0 { file.didWrite() }
     return Int64(count)
-  }
-
-  /// RLIMIT_FSIZE (getrlimit(2)): a write that begins beyond the limit raises SIGXFSZ and fails; others are cut short.
-  private static func restrict(
-    _ file: OpenFile, _ buffer: inout TransferBuffer, at offset: UInt64?, _ limit: UInt64, _ frame: SystemCallFrame
-  ) throws(Errno) {
-    let start: UInt64
-    if file.flags.contains(.append) {
-      start = try file.inode.size()
-    } else {
-      start = offset ?? file.position?.current ?? 0
-    }
-    guard buffer.remaining > 0 else { return }
-    guard start < limit else {
-      raiseSizeLimit(frame)
-      throw .EFBIG
-    }
-    _ = buffer.limit(to: Int(clamping: limit - start))
   }
 
   static func raiseSizeLimit(_ frame: SystemCallFrame) {

@@ -27,6 +27,7 @@ extension AddressSpace {
     do throws(Errno) {
       let found = try SwapIn.page(entry) {
         Counters.add(1, to: Counters.majorFaults)
+        Thread.current.transfers.fetched &+= pageSize
         majorFaults.add(1, ordering: .relaxed)
       }
       // No entry names the slot: another thread of the program was faster, and the access is tried again.

@@ -237,7 +237,9 @@ extension MemoryObject {
       guard case .ready = pages.find(index) else { return false }
       return setDirty(index, &pages)
     }
-    if isNew { DirtyLimits.didDirty() }
+    guard isNew else { return }
+    Thread.current.transfers.dirtied &+= pageSize
+    DirtyLimits.didDirty()
   }
 
   private func setDirty(_ index: UInt64, _ pages: inout ObjectPages) -> Bool {
