@@ -22,6 +22,7 @@ host: dependencies
 	@mkdir -p build
 	@Scripts/quietly.sh build/host.log swift build $(HOST_FLAGS) --product apus
 	@cp -f "$$(swift build $(HOST_FLAGS) --show-bin-path)/apus" build/apus
+	@Scripts/stamp.sh build/apus
 
 # The archive is made anew: SwiftPM adds members to it and leaves those of deleted files behind.
 image: dependencies

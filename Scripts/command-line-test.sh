@@ -56,7 +56,14 @@ if section options; then
   verify "no arguments" 0 '*SUBCOMMANDS*' '' "$apus"
   verify "--help" 0 '*USAGE: apus <subcommand>*' '' "$apus" --help
   verify "run --help" 0 '*--trace-file <file>*' '' "$apus" run --help
-  verify "--version" 0 'apus *' '' "$apus" --version
+  verify "--version" 0 'apus [0-9]* (VMI [0-9]*), *' '' "$apus" --version
+  # The commit is a part of the program, not of its build: stamping it again says another.
+  copied=$scratch/other
+  cp -r Scripts "$scratch/" && cp "$apus" "$copied"
+  holds "a program outside of a repository" bash -c "'$scratch/Scripts/stamp.sh' '$copied' && '$apus' --version | cmp - <('$copied' --version)"
+  git -C "$scratch" init -q && git -C "$scratch" -c user.name=n -c user.email=e commit -q --allow-empty -m x
+  holds "a program of another commit" bash -c "'$scratch/Scripts/stamp.sh' '$copied' && '$copied' --version | grep -q \"commit $(git -C "$scratch" rev-parse --short=12 HEAD)\$\""
+  rm -rf "$scratch/.git" "$scratch/Scripts" "$copied"
   verify "info" 0 '*host kernel*Landlock*' '' "$apus" info
   holds "info --json is JSON" bash -c "'$apus' info --json | python3 -m json.tool"
   verify "an unknown subcommand" 125 '' 'apus: Unexpected argument*' "$apus" fly

@@ -24,7 +24,7 @@ struct Apus: ParsableCommand {
     version: version,
     subcommands: [RunCommand.self, InfoCommand.self])
 
-  static let version = "apus 0.1 (VMI 1)"
+  static let version = "apus 0.1 (VMI 1), \(Monitor.commit.map { "commit \($0)" } ?? "not built from a repository")"
 }
 
 /// Exit statuses of Apus itself.

@@ -53,6 +53,12 @@ public enum Monitor {
     unsafe monitor_boot(UInt64(image.start), info)
   }
 
+  /// The commit that this program was built from; nil when it was not built from a repository.
+  public static var commit: String? {
+    let text = unsafe String(cString: monitor_commit())
+    return text.isEmpty ? nil : text
+  }
+
   /// Writes a message to standard error, without waiting long for a reader.
   public static func report(_ text: String) { Diagnostics.write(text) }
 

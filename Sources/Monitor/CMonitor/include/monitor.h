@@ -54,4 +54,7 @@ int monitor_control_group_probe(int *version);
 // Ends the machine with waitpid status `status` after `nanoseconds`, from a thread of its own.
 int monitor_set_timeout(uint64_t nanoseconds, uint64_t status);
 
+// The commit that the program was built from; empty when it was not built from a repository.
+const char *monitor_commit(void);
+
 #endif
