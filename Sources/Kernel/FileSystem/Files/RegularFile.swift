@@ -111,9 +111,12 @@ open class RegularFile: OpenFile {
     if appends { offset = try inode.size() }
     guard buffer.remaining > 0 else { return 0 }
     try Self.checkEnd(offset, buffer)
-    guard offset < limit || limit >= Self.maximumSize else { throw .EFBIG }
-    let hidden = buffer.limit(to: Int(clamping: limit - min(offset, limit)))
-    defer { buffer.extend(by: hidden) }
+    var hidden = 0
+    if limit < Self.maximumSize {
+      guard offset < limit else { throw .EFBIG }
+      hidden = buffer.limit(to: Int(clamping: limit - offset))
+    }
+    defer { if hidden > 0 { buffer.extend(by: hidden) } }
     let count: Int
     if isDirect(buffer) {
       count = try inode.writeDirectly(at: offset, &buffer)

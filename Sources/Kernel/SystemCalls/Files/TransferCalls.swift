@@ -36,7 +36,7 @@ public enum TransferCalls {
     let use = try FileArguments.readable(frame.int(0), frame)
     let file = use.file
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
-    return try read(file, &buffer, at: nil)
+    return try read(file, &buffer, at: nil, frame)
   }
 
   static func pread(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
@@ -45,14 +45,14 @@ public enum TransferCalls {
     let file = try positioned(use)
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
     try FileArguments.check(offset, buffer, of: file)
-    return try read(file, &buffer, at: offset)
+    return try read(file, &buffer, at: offset, frame)
   }
 
   static func readv(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let use = try FileArguments.readable(frame.int(0), frame)
     let file = use.file
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
-    return try read(file, &buffer, at: nil)
+    return try read(file, &buffer, at: nil, frame)
   }
 
   static func preadv(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
@@ -61,7 +61,7 @@ public enum TransferCalls {
     let file = try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     try FileArguments.check(offset, buffer, of: file)
-    return try read(file, &buffer, at: offset)
+    return try read(file, &buffer, at: offset, frame)
   }
 
   /// preadv2(2): an offset of -1 means the position.
@@ -71,18 +71,18 @@ public enum TransferCalls {
     let file = frame.a3 == .max ? use.file : try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     if frame.a3 != .max { try FileArguments.check(frame.a3, buffer, of: file) }
-    return try read(file, &buffer, at: frame.a3 == .max ? nil : frame.a3, try options(frame))
+    return try read(file, &buffer, at: frame.a3 == .max ? nil : frame.a3, frame, try options(frame))
   }
 
   @inline(__always)
   private static func read(
-    _ file: OpenFile, _ buffer: inout TransferBuffer, at offset: UInt64?, _ options: TransferOptions = []
+    _ file: OpenFile, _ buffer: inout TransferBuffer, at offset: UInt64?, _ frame: SystemCallFrame,
+    _ options: TransferOptions = []
   ) throws(Errno) -> Int64 {
-    let thread = Thread.current
-    thread.transfers.readCalls &+= 1
+    frame.task.transfers.readCalls &+= 1
     let count = options.isEmpty ? try file.read(&buffer, at: offset) : try file.read(&buffer, at: offset, options)
     if count > 0 {
-      thread.transfers.read &+= UInt64(count)
+      frame.task.transfers.read &+= UInt64(count)
       file.didRead()
     }
     return Int64(count)
