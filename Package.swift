@@ -46,14 +46,16 @@ kernelModule("VirtioFS", path: "FileSystems/VirtioFS", needs: files + ["Virtio",
 kernelModule("Sysfs", path: "FileSystems/Sysfs", needs: files)
 kernelModule("Block", needs: files)
 kernelModule("VirtioBlock", path: "Drivers/VirtioBlock", needs: files + ["Block", "Virtio"])
+kernelModule("Sockets", path: "Network/Sockets", needs: files)
+kernelModule("LocalSockets", path: "Network/Local", needs: files + ["Sockets"])
 kernelModule("Process", needs: files)
-kernelModule("Procfs", path: "FileSystems/Procfs", needs: files + ["Block", "Process"])
-kernelModule("SystemCalls", needs: files + ["Block", "Process"])
+kernelModule("Procfs", path: "FileSystems/Procfs", needs: files + ["Block", "Process", "Sockets"])
+kernelModule("SystemCalls", needs: files + ["Block", "Process", "Sockets"])
 kernelModule(
   "Boot",
   needs: files + [
     "Virtio", "Console", "Tmpfs", "Devtmpfs", "Overlay", "VirtioFS", "Sysfs", "Block", "VirtioBlock", "Process",
-    "Procfs", "SystemCalls",
+    "LocalSockets", "Procfs", "SystemCalls",
   ])
 
 /// What tests need besides their room.

@@ -105,23 +105,6 @@ import Testing
     #expect(throws: Errno.EEXIST) { try first.add(1, second, events: POLLIN, data: 0) }
   }
 
-  @Test func `a socket pair carries streams and keeps the messages of datagrams apart`() throws {
-    let (left, right) = LocalSocket.pair(.stream, flags: .nonBlocking)
-    for file in [left, right] { file.acquire() }
-    _ = try left.writeBytes([1, 2, 3], at: nil)
-    #expect(try right.readBytes(at: nil, count: 2) == [1, 2])
-    #expect(try right.readBytes(at: nil, count: 2) == [3])
-    let (sender, receiver) = LocalSocket.pair(.datagram, flags: .nonBlocking)
-    for file in [sender, receiver] { file.acquire() }
-    _ = try sender.writeBytes([1, 2, 3], at: nil)
-    _ = try sender.writeBytes([4], at: nil)
-    #expect(try receiver.readBytes(at: nil, count: 2) == [1, 2])
-    #expect(try receiver.readBytes(at: nil, count: 2) == [4])
-    left.release()
-    #expect(try right.readBytes(at: nil, count: 2).isEmpty)
-    #expect(throws: Errno.EPIPE) { try right.writeBytes([1], at: nil) }
-  }
-
   @Test func `device numbers survive their encoding`() {
     for (major, minor) in [(1, 3), (136, 300), (0xfff, 0xfffff), (8, 0)] as [(UInt32, UInt32)] {
       let number = DeviceNumber(major: major, minor: minor)

@@ -7,6 +7,7 @@ import FileSystem
 import Identity
 import KernelCore
 import LinuxABI
+import LocalSockets
 import Machine
 import Process
 import Procfs
@@ -79,8 +80,9 @@ private func enableSwap(_ place: ByteString) throws(StartUpFailure) {
   }
 }
 
-/// The file system types of the kernel.
+/// The file system types of the kernel, and the address families, whose files /proc shows.
 private func registerFileSystems() {
+  LocalFamily.register()
   Tmpfs.register()
   Devtmpfs.register()
   Procfs.register()

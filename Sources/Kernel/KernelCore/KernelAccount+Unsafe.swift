@@ -34,10 +34,18 @@ public struct KernelAccount: Sendable {
   @export(interface)
   public func countSignals(_ change: Int) { Self.signals[slot].add(change, ordering: .relaxed) }
 
+  /// Descriptors that are in messages of the user's which nobody has received (RLIMIT_NOFILE bounds them).
+  public var descriptorsInFlight: Int { @export(interface) get { Self.inFlight[slot].load(ordering: .relaxed) } }
+
+  /// The descriptors in messages have become more or, below zero, fewer.
+  @export(interface)
+  public func countDescriptorsInFlight(_ change: Int) { Self.inFlight[slot].add(change, ordering: .relaxed) }
+
   /// How many accounts are beyond the limit.
   private static let exceeded = Atomic<Int>(0)
   private static let table = Table()
   private static let signals = Table()
+  private static let inFlight = Table()
 
   /// Bytes that are charged.
   public var bytes: Int { @export(interface) get { Self.table[slot].load(ordering: .relaxed) } }

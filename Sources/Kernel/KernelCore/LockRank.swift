@@ -18,6 +18,10 @@ public struct LockRank: Comparable, Sendable {
 
 extension LockRank {
   // Top: taken first. Sleeping locks.
+  // What changes a socket's connection or name: held while its name is made in a directory.
+  public static var socketControl: LockRank { LockRank(order: 254) }
+  // One reader of a stream at a time: held while its bytes are copied to a program.
+  public static var socketReader: LockRank { LockRank(order: 253) }
   // Held while what a pipe holds is written to a file. Two pipes are locked in the order of their addresses.
   public static var pipeRing: LockRank { LockRank(order: 252, nests: true) }
   public static var filePosition: LockRank { LockRank(order: 250) }
@@ -32,6 +36,8 @@ extension LockRank {
   public static var hostTerminal: LockRank { LockRank(order: 230) }
   // Taken by the last close of a file, which may happen under the lock of a directory of /proc.
   public static var pollControl: LockRank { LockRank(order: 226) }
+  // Descriptors in messages: counted at each change, and searched for cycles when a socket is closed for good.
+  public static var descriptorsInFlight: LockRank { LockRank(order: 224) }
   // The parent's, then the child's.
   public static var areas: LockRank { LockRank(order: 220, nests: true) }
   public static var hugeFaults: LockRank { LockRank(order: 218) }
@@ -48,6 +54,10 @@ extension LockRank {
   public static var dentry: LockRank { LockRank(order: 150) }
   public static var inode: LockRank { LockRank(order: 145) }
   public static var descriptors: LockRank { LockRank(order: 140) }
+  // A listening socket, then a connection that waits to be accepted.
+  public static var socket: LockRank { LockRank(order: 138, nests: true) }
+  public static var socketNames: LockRank { LockRank(order: 137) }
+  public static var socketOptions: LockRank { LockRank(order: 136) }
   public static var pipe: LockRank { LockRank(order: 135) }
   public static var terminal: LockRank { LockRank(order: 130) }
   public static var device: LockRank { LockRank(order: 120) }

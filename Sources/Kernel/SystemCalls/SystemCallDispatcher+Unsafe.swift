@@ -13,6 +13,7 @@ public enum SystemCallDispatcher {
   @export(interface)
   public static func install() {
     Task.systemCallEntry = { dispatch($0) }
+    SocketCalls.installUser()
     // Built now, so that the first call does not pay for it.
     _ = unsafe SystemCallTable.calls
   }

@@ -16,7 +16,7 @@ public enum SystemCallTable {
       ControlCalls.table(), DescriptorCalls.table(), SystemInformationCalls.table(),
       TransferCalls.table(), CopyCalls.table(), SyncCalls.table(), FileDescriptorCalls.table(), OpenCalls.table(),
       StatusCalls.table(), DirectoryCalls.table(), AttributeCalls.table(), ExtendedAttributeCalls.table(),
-      MountCalls.table(), PollCalls.table(), PipeCalls.table(), SocketCalls.table(),
+      MountCalls.table(), PollCalls.table(), PipeCalls.table(), SocketCalls.table(), MessageCalls.table(),
       SwapCalls.table(), MemoryCalls.table(), MemoryCalls.processTable(), NodeCalls.table(),
     ]
   }

@@ -283,6 +283,14 @@ public final class DescriptorTable {
     }
   }
 
+  /// Whether a new descriptor would be within the limit.
+  public var hasFreeNumber: Bool {
+    @export(interface) get {
+      let limit = limit
+      return state.withLock { $0.firstFree(from: 0) < limit }
+    }
+  }
+
   /// How many descriptors are open, and one more than the highest number ever used (FDSize of /proc/PID/status).
   public var openCount: Int { @export(interface) get { state.withLock { $0.openCount } } }
   public var capacity: Int { @export(interface) get { state.withLock { max(64, $0.used.count * 64) } } }

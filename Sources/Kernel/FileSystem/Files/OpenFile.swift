@@ -98,6 +98,10 @@ open class OpenFile {
     return false
   }
 
+  /// Descriptors, uses and messages that refer to the file now, for the collector of cycles of descriptors in flight: uses
+  /// by threads that do not share their descriptor table are not counted, but the descriptor is.
+  public final var referenceCount: Int { references.load(ordering: .sequentiallyConsistent) }
+
   /// The first reference: the file uses its mount and its inode from now on.
   private final func opened() {
     path.mount.enter()
@@ -190,6 +194,9 @@ open class OpenFile {
   /// Hands every wait queue that is woken when `poll()` may have changed to `add`.
   open func pollQueues(_ add: (WaitQueue) -> Void) {}
 
+  /// Whether a write that fails with EPIPE raises SIGPIPE.
+  open var raisesBrokenPipe: Bool { true }
+
   /// Whether epoll(7) accepts the file: files that are always ready cannot be watched (EPERM).
   open var isPollable: Bool { false }
 
@@ -203,8 +210,6 @@ open class OpenFile {
   open var inotify: InotifyFile? { nil }
   /// The timer of a timerfd.
   open var timer: TimerFile? { nil }
-  /// The end of a local socket pair.
-  open var localSocket: LocalSocket? { nil }
   /// An object that a room above hangs on a file class of its own and finds again (terminals, pid and signal
   /// descriptors); compare classes with `as?`.
   open var extensionObject: AnyObject? { nil }

@@ -66,11 +66,12 @@ public final class Mount {
   /// Whether nothing can be written through this mount.
   public var isReadOnly: Bool { flags.contains(.readOnly) || superblock.isReadOnly }
 
-  @inline(__always)
-  func enter() { users.add(1, ordering: .relaxed) }
+  /// Something uses the mount: it is busy until `leave`.
+  @export(interface)
+  public func enter() { users.add(1, ordering: .relaxed) }
 
-  @inline(__always)
-  func leave() {
+  @export(interface)
+  public func leave() {
     if users.subtract(1, ordering: .acquiringAndReleasing).newValue == 0, isDetached.load(ordering: .acquiring) {
       finish()
     }

@@ -53,6 +53,19 @@ extension FileTree {
     }
   }
 
+  /// Makes the file of a socket (bind(2)) and returns its place.
+  ///
+  /// - Throws: EEXIST, and what all calls that make names throw.
+  @export(interface)
+  public static func makeSocket(_ path: ByteString, by caller: Caller) throws(Errno) -> Path {
+    let target = try PathWalk.resolveParent(path, by: caller)
+    let dentry = try makeEntry(target, .socket, 0o777 & ~caller.umask, by: caller) {
+      (directory, mode, owner) throws(Errno) in
+      try directory.makeNode(target.name, kind: .socket, permissions: mode, device: .none, owner: owner)
+    }
+    return Path(mount: target.parent.mount, dentry: dentry)
+  }
+
   /// symlink(2).
   @export(interface)
   public static func makeSymbolicLink(
@@ -89,10 +102,11 @@ extension FileTree {
   /// Makes one entry: checks, locks the directory, lets `make` make it, and keeps the dentry.
   ///
   /// - Parameter mode: of the new file; nil for a link, which changes none.
+  @discardableResult
   private static func makeEntry(
     _ target: ParentAndName, _ kind: FileKind, _ mode: UInt32?, by caller: Caller,
     _ make: (Inode, UInt32, Owner) throws(Errno) -> Inode
-  ) throws(Errno) {
+  ) throws(Errno) -> Dentry {
     guard target.kind == .name else { throw .EEXIST }
     let parent = target.parent
     let directory = parent.inode
@@ -107,7 +121,7 @@ extension FileTree {
     if parent.mount.isReadOnly { throw .EROFS }
     let (owner, checked) = try checkCreate(parent, kind, mode ?? 0, by: caller)
     let inode = try make(directory, checked, owner)
-    _ = replace(existing, with: inode, in: parent.dentry, target.name, .create)
+    return replace(existing, with: inode, in: parent.dentry, target.name, .create)
   }
 
   /// The entry of a directory whose lock is held.

@@ -7,6 +7,7 @@ import KernelCore
 import LinuxABI
 import PhysicalMemory
 import Process
+import Sockets
 import Synchronization
 import VirtualMemory
 
@@ -15,6 +16,7 @@ enum SystemControl {
   static var entries: [ProcEntry] {
     [
       .directory("kernel", kernel), .directory("vm", memory), .directory("fs", files),
+      .directory("net", network),
     ]
   }
 
@@ -99,6 +101,23 @@ enum SystemControl {
         [number("max_user_instances", 128), number("max_user_watches", 65536), number("max_queued_events", 16384)]),
       .directory("epoll", [number("max_user_watches", 1 << 20)]),
     ] + protection
+  }
+
+  private static var network: [ProcEntry] {
+    func entry(_ setting: NetworkSetting) -> ProcEntry {
+      parameter(ByteString(setting.name), setting.range, setting.value) { setting.value = $0 }
+    }
+    let namespace = NetworkNamespace.initial
+    return [
+      .directory(
+        "core",
+        [
+          entry(namespace.longestBacklog), entry(SocketLimits.defaultReceiveBuffer),
+          entry(SocketLimits.largestReceiveBuffer), entry(SocketLimits.defaultSendBuffer),
+          entry(SocketLimits.largestSendBuffer), entry(SocketLimits.largestControl),
+        ]),
+      .directory("unix", [entry(namespace.longestDatagramQueue)]),
+    ]
   }
 
   private static var protection: [ProcEntry] {

@@ -7,6 +7,7 @@ import LinuxABI
 import PhysicalMemory
 import Process
 import Scheduling
+import Sockets
 import VirtualMemory
 
 /// The fixed entries of /proc.
@@ -79,6 +80,7 @@ enum SystemFiles {
       .text("sysrq-trigger", 0o200, sink: { command throws(Errno) in try SystemControl.request(command) }) {
         () throws(Errno) in TextBuffer()
       },
+      .directory("net", NetworkFiles.all().map { .text($0.name, sink: nil, $0.source) }),
       .directory("sys", SystemControl.entries),
       .directory("apus", [.text("counters") { () throws(Errno) in counters() }]),
     ]

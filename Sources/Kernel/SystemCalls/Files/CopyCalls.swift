@@ -8,6 +8,7 @@ import KernelCore
 import LinuxABI
 import Process
 import Scheduling
+import Sockets
 import VirtualMemory
 
 /// Copies from file to file.
@@ -34,7 +35,7 @@ public enum CopyCalls {
     let input = inputUse.file
     if offset != nil, input.position == nil { throw .ESPIPE }
     guard input.inode.kind != .directory else { throw .EINVAL }
-    let outputUse = try FileArguments.writable(frame.int(0), frame)
+    let outputUse = try FileArguments.writable(frame.int(0), &frame)
     let output = outputUse.file
     if output.inode.kind == .regular, output.flags.contains(.append) { throw .EINVAL }
     let count = try countedCopy(input, &offset, output, nil, frame.a3, frame)
@@ -94,7 +95,7 @@ public enum CopyCalls {
     guard frame.a4 > 0 else { return 0 }
     let inputUse = try FileArguments.readable(frame.int(0), frame)
     let input = inputUse.file
-    let outputUse = try FileArguments.writable(frame.int(2), frame)
+    let outputUse = try FileArguments.writable(frame.int(2), &frame)
     let output = outputUse.file
     guard input.pipe != nil || output.pipe != nil else { throw .EINVAL }
     if input.pipe != nil, frame.a1 != 0 { throw .ESPIPE }
@@ -137,6 +138,7 @@ public enum CopyCalls {
     _ source: Pipe, _ input: OpenFile, _ limit: Int, _ isNonBlocking: Bool, _ output: OpenFile, _ to: UInt64?,
     _ frame: SystemCallFrame
   ) throws(Errno) -> Int64 {
+    if let socket = output as? SocketFile { return try drain(source, input, limit, isNonBlocking, to: socket) }
     guard output.inode.kind == .regular else {
       if isNonBlocking, source.count == 0, !input.poll().contains(.hangUp) { throw .EAGAIN }
       var from: UInt64?
@@ -153,12 +155,32 @@ public enum CopyCalls {
     return Int64(count)
   }
 
+  /// From a pipe to a socket, which takes what it has room for: the rest stays in the pipe. The pipe is not kept locked while a
+  /// socket without room is waited for.
+  private static func drain(
+    _ source: Pipe, _ input: OpenFile, _ limit: Int, _ isNonBlocking: Bool, to output: SocketFile
+  ) throws(Errno) -> Int64 {
+    let waits = !isNonBlocking && !output.isNonBlocking
+    while true {
+      do throws(Errno) {
+        let count = try source.drain(limit: limit, isNonBlocking: isNonBlocking || input.isNonBlocking) {
+          buffer throws(Errno) in try output.writeNow(&buffer)
+        }
+        if count > 0 { input.didRead() }
+        return Int64(count)
+      } catch {
+        guard error == .EAGAIN, waits, source.count > 0 else { throw error }
+        try output.socket.waitUntilWritable()
+      }
+    }
+  }
+
   static func tee(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     guard frame.uint(3) & ~0xf == 0 else { throw .EINVAL }
     guard frame.a2 > 0 else { return 0 }
     let inputUse = try FileArguments.readable(frame.int(0), frame)
     let input = inputUse.file
-    let outputUse = try FileArguments.writable(frame.int(1), frame)
+    let outputUse = try FileArguments.writable(frame.int(1), &frame)
     let output = outputUse.file
     guard let source = input.pipe, let target = output.pipe, source !== target else { throw .EINVAL }
     return Int64(

@@ -42,9 +42,10 @@ enum FileArguments {
   }
 
   /// A file that may be written, or EBADF.
-  static func writable(_ descriptor: Int32, _ frame: SystemCallFrame) throws(Errno) -> FileUse {
+  static func writable(_ descriptor: Int32, _ frame: inout SystemCallFrame) throws(Errno) -> FileUse {
     let use = try frame.descriptors.getForUse(descriptor)
     guard use.file.flags.allowsWriting else { throw .EBADF }
+    if !use.file.raisesBrokenPipe { frame.suppressesPipeSignal = true }
     return use
   }
 

@@ -112,7 +112,7 @@ public enum TransferCalls {
   // MARK: Writing
 
   static func write(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let use = try FileArguments.writable(frame.int(0), frame)
+    let use = try FileArguments.writable(frame.int(0), &frame)
     let file = use.file
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
     return try write(file, &buffer, at: nil, frame)
@@ -120,7 +120,7 @@ public enum TransferCalls {
 
   static func pwrite(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let offset = try FileArguments.offset(frame.a3)
-    let use = try FileArguments.writable(frame.int(0), frame)
+    let use = try FileArguments.writable(frame.int(0), &frame)
     let file = try positioned(use)
     var buffer = try FileArguments.buffer(frame.a1, frame.a2)
     try FileArguments.check(offset, buffer, of: file)
@@ -128,7 +128,7 @@ public enum TransferCalls {
   }
 
   static func writev(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
-    let use = try FileArguments.writable(frame.int(0), frame)
+    let use = try FileArguments.writable(frame.int(0), &frame)
     let file = use.file
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     return try write(file, &buffer, at: nil, frame)
@@ -136,7 +136,7 @@ public enum TransferCalls {
 
   static func pwritev(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     let offset = try FileArguments.offset(frame.a3)
-    let use = try FileArguments.writable(frame.int(0), frame)
+    let use = try FileArguments.writable(frame.int(0), &frame)
     let file = try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     try FileArguments.check(offset, buffer, of: file)
@@ -145,7 +145,7 @@ public enum TransferCalls {
 
   static func pwritev2(_ frame: inout SystemCallFrame) throws(Errno) -> Int64 {
     if frame.a3 != .max { _ = try FileArguments.offset(frame.a3) }
-    let use = try FileArguments.writable(frame.int(0), frame)
+    let use = try FileArguments.writable(frame.int(0), &frame)
     let file = frame.a3 == .max ? use.file : try positioned(use)
     var buffer = try FileArguments.vectors(frame.a1, frame.a2)
     if frame.a3 != .max { try FileArguments.check(frame.a3, buffer, of: file) }
