@@ -42,7 +42,7 @@ enum type {
   NONE, FD, DIRFD, PATH, OWN_PATH, OUT, IN, OUT_STRUCT, SIZE, STRUCT_SIZE, INT, ANY, OFFSET, OFFSET_POINTER, ADDRESS, RANGE_LENGTH,
   TIMESPEC, TIMEVALS, TIMER_VALUE, SIGNAL, SIGNAL_SET, SIGNAL_SET_SIZE, SIGNAL_ACTION, PID, OWN_PID, VECTOR, VECTOR_COUNT, MODE, ID, CPU_SET,
   POLL_SET, FD_SET, EPOLL_EVENT, MESSAGE, OPEN_HOW, CLONE_FLAGS, CLONE_ARGUMENTS, FUTEX_WORD, NAME, XATTR_NAME, NULL_OR_OUT, TIMER_ID, CLOCK,
-  STRINGS, IOCTL, LIMIT, STRUCT, ZERO, HOST_NAME_SIZE, SLEEP, MOUNT_OPTIONS,
+  SOCKET_ADDRESS, ADDRESS_SIZE, MESSAGES, STRINGS, IOCTL, LIMIT, STRUCT, ZERO, HOST_NAME_SIZE, SLEEP, MOUNT_OPTIONS,
   FLAGS  // FLAGS + n: the set n of flags.h
 };
 
@@ -164,6 +164,47 @@ static const uint32_t ioctls[] = {
   0xc0045877, 0xc0045878, 0x40086606, 0x5000aa00, 0xb701, 0xb703, 0xb704, 0x40045402, 0x40085400, 0x8004540f,
 };
 
+// An address of AF_UNIX: a path of the worker's directory, one of a few abstract names, the family alone; seldom something else.
+static uint64_t socket_address(struct state *s) {
+  generator *g = &s->g;
+  struct { uint16_t family; char name[126]; } a = {one_in(g, 16) ? (uint16_t)below(g, 46) : 1, {0}};
+  if (one_in(g, 2)) {
+    const char *name = PICK(g, own_paths);
+    memcpy(a.name, name, strlen(name) + 1);
+  } else {
+    a.name[1] = (char)('a' + below(g, 3));
+  }
+  if (one_in(g, 32)) memset(a.name, 'n', sizeof a.name);
+  return put(s, &a, sizeof a);
+}
+
+// Control messages: descriptors, identities, and headers that are not quite right. Returns where; `size` gets how long.
+static uint64_t control_messages(struct state *s, uint64_t *size) {
+  generator *g = &s->g;
+  uint64_t words[64] = {0};
+  unsigned at = 0;
+  for (uint64_t n = below(g, 3); n-- && at < 40;) {
+    uint64_t kind = below(g, 8), count = kind == 0 ? 3 : below(g, 9);
+    words[at] = one_in(g, 12) ? odd_number(g) : 16 + 4 * count;
+    words[at + 1] = (one_in(g, 16) ? below(g, 4) : 1) | (kind == 0 ? 2 : one_in(g, 16) ? below(g, 80) : 1) << 32;
+    uint32_t *data = (uint32_t *)&words[at + 2];
+    for (unsigned i = 0; i < count; i++) data[i] = kind == 0 ? (i ? below(g, 3) * 500 : s->pids[below(g, 6)]) : (uint32_t)some_fd(s);
+    at += 2 + (count + 1) / 2;
+  }
+  *size = one_in(g, 12) ? some_size(g, 600) : at * 8;
+  return one_in(g, 12) ? memory(s, 512) : put(s, words, sizeof words);
+}
+
+struct message { uint64_t name; uint32_t name_size, pad; uint64_t vector, count, control, control_size; uint32_t flags, pad2; };
+
+static struct message message(struct state *s) {
+  generator *g = &s->g;
+  struct message m = {one_in(g, 2) ? 0 : socket_address(s), below(g, one_in(g, 4) ? 130 : 12), 0, vector(s), below(g, 9), 0, 0, 0, 0};
+  if (one_in(g, 8)) m.control = structure(s, 128), m.control_size = below(g, 200);
+  else if (!one_in(g, 3)) m.control = control_messages(s, &m.control_size);
+  return m;
+}
+
 // Words of futexes: two in the writable pages, two in shared memory.
 static uint64_t futex_word(struct state *s) {
   if (one_in(&s->g, 12)) return memory(s, 4);
@@ -284,10 +325,15 @@ static uint64_t argument(struct state *s, int type) {
       return put(s, &event, sizeof event);
     }
     case MESSAGE: {
-      struct { uint64_t name; uint32_t name_size, pad; uint64_t vector, count, control, control_size; uint32_t flags; } m = {
-        one_in(g, 2) ? 0 : memory(s, 64), below(g, 130), 0, vector(s), below(g, 9), one_in(g, 2) ? 0 : structure(s, 128), below(g, 200), 0};
+      struct message m = message(s);
       return put(s, &m, sizeof m);
     }
+    case MESSAGES: {
+      struct { struct message m; uint64_t count; } many[4] = {{message(s), 0}, {message(s), 0}, {message(s), 0}, {message(s), 0}};
+      return put(s, many, sizeof many);
+    }
+    case SOCKET_ADDRESS: return one_in(g, 4) ? 0 : socket_address(s);
+    case ADDRESS_SIZE: return one_in(g, 8) ? some_size(g, 128) : PICK(g, ((const uint64_t[]){110, 5, 4, 2, 6, 20, 3}));
     case OPEN_HOW: {
       struct open_how how = {some_flags(g, OPEN_FLAGS), one_in(g, 4) ? 0 : below(g, 0777), one_in(g, 4) ? below(g, 64) : one_in(g, 2) ? 0 : 1ull << below(g, 6)};
       return put(s, &how, sizeof how);

@@ -70,7 +70,7 @@ static const struct { uint8_t many; uint64_t values[24]; } flag_sets[FLAG_SETS -
   SET(UNSHARE_FLAGS) = {1, {0x200, 0x400, 0x200, 0x40000, 0x100, 0x800, 0x10000, 0x20000, 0x10000000}},
   SET(MLOCK_FLAGS) = {0, {0, 1, 2}},
   SET(SOCKET_LEVEL) = {0, {1, 1, 0, 6}},
-  SET(SOCKET_OPTION) = {0, {3, 4, 38, 39, 2, 7, 8, 16, 17, 20, 30}},
+  SET(SOCKET_OPTION) = {0, {3, 4, 38, 39, 2, 7, 8, 16, 17, 20, 30, 9, 12, 13, 18, 21, 29, 33, 35, 36, 42, 59, 76, 77}},
   SET(SWAP_FLAGS) = {1, {0, 0x8000, 0x10000, 5}},
 #undef SET
 };
