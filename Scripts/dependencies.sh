@@ -28,6 +28,12 @@ need file command -v file
 need attr command -v setfattr
 need procps command -v ps
 need stress-ng command -v stress-ng
+# Clients of local sockets.
+need openssh-client command -v ssh-agent
+need dbus-daemon command -v dbus-daemon
+need dbus-bin command -v dbus-send
+need bsdutils command -v logger
+need tmux command -v tmux
 
 command -v swift >/dev/null || {
   echo "apus: Swift 6.3 is needed and not in PATH (https://www.swift.org/install)" >&2

@@ -10,21 +10,23 @@ import VirtualMemory
 
 /// The calls that move messages.
 public enum MessageCalls {
+  private static var urgent: Coverage { .partial("no urgent data (MSG_OOB)") }
+
   @export(interface)
   public static func table() -> [SystemCall] {
     [
-      SystemCall(44, "sendto", .full, "fd:d buf:B count:u flags:x address:p size:u", sendTo),
-      SystemCall(45, "recvfrom", .full, "fd:d buf:b count:u flags:x address:p size:p", receiveFrom),
-      SystemCall(46, "sendmsg", .full, "fd:d message:p flags:x") { frame throws(Errno) in
+      SystemCall(44, "sendto", urgent, "fd:d buf:B count:u flags:x address:p size:u", sendTo),
+      SystemCall(45, "recvfrom", urgent, "fd:d buf:b count:u flags:x address:p size:p", receiveFrom),
+      SystemCall(46, "sendmsg", urgent, "fd:d message:p flags:x") { frame throws(Errno) in
         let use = try frame.descriptors.getForUse(frame.int(0))
         return Int64(try send(try SocketArguments.file(use), frame.a1, frame.int(2), &frame))
       },
-      SystemCall(47, "recvmsg", .full, "fd:d message:p flags:x") { frame throws(Errno) in
+      SystemCall(47, "recvmsg", urgent, "fd:d message:p flags:x") { frame throws(Errno) in
         let use = try frame.descriptors.getForUse(frame.int(0))
         return Int64(try receive(try SocketArguments.file(use), frame.a1, frame.int(2), &frame))
       },
-      SystemCall(299, "recvmmsg", .full, "fd:d messages:p count:u flags:x timeout:p", receiveMany),
-      SystemCall(307, "sendmmsg", .full, "fd:d messages:p count:u flags:x", sendMany),
+      SystemCall(299, "recvmmsg", urgent, "fd:d messages:p count:u flags:x timeout:p", receiveMany),
+      SystemCall(307, "sendmmsg", urgent, "fd:d messages:p count:u flags:x", sendMany),
     ]
   }
 
