@@ -156,6 +156,16 @@ static void flags(int f) {
     CHILD(for (int k = 0; k < 500; k++) pwritev2(f, &v, 1, 0, RWF_APPEND));
   while (wait(NULL) > 0) {}
   EQUAL(lseek(f, 0, SEEK_END), 6000);
+  // Nor do those that have the file open for that, while others ask for its attributes.
+  MUST(ftruncate(f, 0));
+  for (int i = 0; i < 4; i++)
+    CHILD({
+      struct stat status;
+      end = open("f", O_WRONLY | O_APPEND);
+      for (int k = 0; k < 500; k++) write(end, b, 3), fstat(end, &status), stat("f", &status);
+    });
+  while (wait(NULL) > 0) {}
+  EQUAL(lseek(f, 0, SEEK_END), 6000);
 }
 
 int main(void) {

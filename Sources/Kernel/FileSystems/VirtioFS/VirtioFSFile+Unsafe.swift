@@ -96,15 +96,16 @@ final class VirtioFSFile: VirtioFSInode, PageStore {
 
   override func write(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
     let before = object.size
-    let count = try object.write(at: offset, &buffer)
-    guard count > 0 else { return count }
-    attributesDidChange()
-    do throws(Errno) { try object.writeBack(offset..<offset + UInt64(count), tellingErrorsTo: .caller) } catch {
-      // What the host refuses does not become a part of the file.
-      if object.size > before { object.truncate(to: before) }
-      throw error
+    return try changing { () throws(Errno) in
+      let count = try object.write(at: offset, &buffer)
+      guard count > 0 else { return count }
+      do throws(Errno) { try object.writeBack(offset..<offset + UInt64(count), tellingErrorsTo: .caller) } catch {
+        // What the host refuses does not become a part of the file.
+        if object.size > before { object.truncate(to: before) }
+        throw error
+      }
+      return count
     }
-    return count
   }
 
   override func readDirectly(at offset: UInt64, _ buffer: inout TransferBuffer) throws(Errno) -> Int {
@@ -153,8 +154,8 @@ final class VirtioFSFile: VirtioFSInode, PageStore {
     }
     object.invalidate()
     let (end, overflow) = offset.addingReportingOverflow(length)
-    if !overflow, mode == .allocate || mode == .zero, end > object.size { object.size = end }
     attributesDidChange()
+    if !overflow, mode == .allocate || mode == .zero, end > object.size { object.size = end }
   }
 
   override func seek(_ target: SparseSeek, from offset: UInt64) throws(Errno) -> UInt64 {

@@ -18,6 +18,9 @@ class VirtioFSInode: Inode {
     var lookups: UInt64 = 0
     /// Our own writes changed the server's times: the next that it tells of are not a change by others.
     var expectsNewTimes = false
+    /// Counts our own changes, and those under way: what the server said before or during one may not be so any more.
+    var changes: UInt64 = 0
+    var changesUnderWay = 0
     /// The names of the extended attributes, once the server has been asked; nil: not known.
     var extendedNames: [ByteString]?
     /// The target of a symbolic link, once the server has been asked.
@@ -76,21 +79,30 @@ class VirtioFSInode: Inode {
 
   /// Asks the server for the attributes.
   final func refresh() throws(Errno) {
+    let changes = state.withLock { $0.changes }
     let found = try session.call(LINUX_FUSE_GETATTR, node, room: MemoryLayout<linux_fuse_attributes_out>.size) {
       (message) throws(Errno) in
       message.append(linux_fuse_getattr_in())
     } reply: { (message) throws(Errno) in
       try message.value(linux_fuse_attributes_out.self)
     }
-    try adopt(found.attributes, valid: session.validity(found.valid, found.valid_nanoseconds))
+    try adopt(found.attributes, valid: session.validity(found.valid, found.valid_nanoseconds), since: changes)
   }
 
   /// Takes over what the server told.
+  ///
+  /// - Parameter changes: our own changes when the server was asked. After later ones the answer says nothing about the content, and
+  ///   the server is asked again.
   /// - Throws: ESTALE when it is another kind of file now.
-  final func adopt(_ found: linux_fuse_attributes, valid: Validity) throws(Errno) {
+  final func adopt(_ found: linux_fuse_attributes, valid: Validity, since changes: UInt64) throws(Errno) {
     guard let attributes = Attributes(found, on: superblock), attributes.kind == kind else { throw .ESTALE }
     let localSize = localSize
     let isChanged = state.withLock { state in
+      guard state.changes == changes, state.changesUnderWay == 0 else {
+        state.attributes = attributes
+        state.validUntil = .distantPast
+        return false
+      }
       let isChanged =
         (localSize ?? attributes.size) != attributes.size
         || (state.attributes.modifyTime != attributes.modifyTime && !state.expectsNewTimes)
@@ -113,20 +125,33 @@ class VirtioFSInode: Inode {
 
   /// Counts a look-up and takes over what came with it.
   final func didLookUp(_ found: linux_fuse_attributes, valid: Validity, entryValid: Validity) {
-    state.withLock { state in
+    let changes = state.withLock { state in
       state.lookups += 1
       state.entryValidUntil = entryValid.until
+      // It is not known how old the answer is: a file that we have changed is asked about again.
+      return kind == .regular ? 0 : state.changes
     }
-    try? adopt(found, valid: valid)
+    try? adopt(found, valid: valid, since: changes)
   }
 
   /// What is cached of the attributes may be wrong from now on, by our own doing.
   final func attributesDidChange() {
     state.withLock { state in
+      state.changes &+= 1
       state.validUntil = .distantPast
       state.expectsNewTimes = true
       state.extendedNames = nil
     }
+  }
+
+  /// Runs `body`, which changes the content.
+  final func changing<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
+    state.withLock { $0.changesUnderWay += 1 }
+    defer {
+      attributesDidChange()
+      state.withLock { $0.changesUnderWay -= 1 }
+    }
+    return try body()
   }
 
   override func setAttributes(_ change: AttributeChange) throws(Errno) {
@@ -166,6 +191,7 @@ class VirtioFSInode: Inode {
     if change.size != nil { session.sizes.acquireExclusive() }
     defer { if change.size != nil { session.sizes.releaseExclusive() } }
     let request = body
+    let changes = state.withLock { $0.changes }
     let found = try session.call(LINUX_FUSE_SETATTR, node, room: MemoryLayout<linux_fuse_attributes_out>.size) {
       (message) throws(Errno) in
       message.append(request)
@@ -174,7 +200,7 @@ class VirtioFSInode: Inode {
     }
     if let size = change.size { didTruncate(to: size) }
     state.withLock { $0.expectsNewTimes = true }
-    try adopt(found.attributes, valid: session.validity(found.valid, found.valid_nanoseconds))
+    try adopt(found.attributes, valid: session.validity(found.valid, found.valid_nanoseconds), since: changes)
   }
 
   // MARK: Flags (ioctl_iflags(2))
