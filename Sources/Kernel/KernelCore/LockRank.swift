@@ -18,13 +18,14 @@ public struct LockRank: Comparable, Sendable {
 
 extension LockRank {
   // Top: taken first. Sleeping locks.
-  // What changes a socket's connection or name: held while its name is made in a directory.
-  public static var socketControl: LockRank { LockRank(order: 254) }
-  // One reader of a stream at a time: held while its bytes are copied to a program.
-  public static var socketReader: LockRank { LockRank(order: 253) }
   // Held while what a pipe holds is written to a file. Two pipes are locked in the order of their addresses.
   public static var pipeRing: LockRank { LockRank(order: 252, nests: true) }
+  // What changes a socket's connection or name: held while its name is made in a directory. What a pipe holds may be written to
+  // a socket that gets its name thereby.
+  public static var socketControl: LockRank { LockRank(order: 251) }
   public static var filePosition: LockRank { LockRank(order: 250) }
+  // One reader of a stream at a time: held while its bytes are copied to a program.
+  public static var socketReader: LockRank { LockRank(order: 249) }
   public static var generatedText: LockRank { LockRank(order: 248) }
   public static var rename: LockRank { LockRank(order: 242) }
   // A directory's lock, then that of what is in it.

@@ -121,6 +121,21 @@ int main(void) {
   FAILS(send_to(other, "x", 1, 0, own("writer")), EPIPE);
   close(r), close(w), close(other);
 
+  section("a pipe's bytes as datagrams, of a socket that gets its name thereby");
+  int pipes[2];
+  MUST(pipe(pipes));
+  MUST(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
+  OK(set_option(pair[0], SO_PASSCRED, 1));
+  EQUAL(write(pipes[1], "spliced", 7), 7);
+  EQUAL(splice(pipes[0], NULL, pair[0], NULL, 100, 0), 7);
+  n = sizeof a;
+  EQUAL(recvfrom(pair[1], b, 100, 0, (void *)&a, &n), 7);
+  EQUAL(n, 8);
+  close(pair[1]);
+  EQUAL(write(pipes[1], "refused", 7), 7);
+  FAILS(splice(pipes[0], NULL, pair[0], NULL, 100, 0), ECONNREFUSED);
+  close(pair[0]), close(pipes[0]), close(pipes[1]);
+
   section("sequenced packets");
   MUST(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair));
   EQUAL(write(pair[0], "first", 5), 5);

@@ -197,6 +197,7 @@ enum DescriptorsInFlight {
     guard !candidates.isEmpty else { return nil }
     candidates.visit { candidate in
       forEachCandidate(inQueuesOf: candidate) { $0.visit.unexplained -= 1 }
+      Thread.checkReschedule()
       return true
     }
     let alive = IntrusiveList<VisitedSockets>()
@@ -211,6 +212,7 @@ enum DescriptorsInFlight {
     }
     while let socket = alive.popFirst() {
       forEachCandidate(inQueuesOf: socket) { revive($0) }
+      Thread.checkReschedule()
       socket.visit.mark = .none
     }
     let garbage = IntrusiveList<PacketQueue>()

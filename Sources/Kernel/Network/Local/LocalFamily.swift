@@ -3,6 +3,7 @@
 import FileSystem
 import KernelCore
 import LinuxABI
+import Scheduling
 import Sockets
 import Synchronization
 import VirtualMemory
@@ -42,6 +43,7 @@ public final class LocalFamily: AddressFamily {
     for socket in LocalSocketList.snapshot(limit: limit) {
       try KernelMemory.check()
       append(socket, to: &text)
+      Thread.checkReschedule()
     }
     return text
   }

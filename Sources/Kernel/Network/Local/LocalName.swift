@@ -3,6 +3,7 @@
 
 import KernelCore
 import LinuxABI
+import Scheduling
 import Sockets
 import Synchronization
 import VirtualMemory
@@ -86,6 +87,7 @@ enum AbstractNames {
         return name
       } catch {
         guard error == .EADDRINUSE else { throw error }
+        Thread.checkReschedule()
       }
     }
     throw .ENOSPC
