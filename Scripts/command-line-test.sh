@@ -76,6 +76,13 @@ if section options; then
   verify "no processes" 125 '' 'apus: --pids-limit: 0 is not between 1 and 16384*' "$apus" run --pids-limit 0 -- true
   verify "too many processes" 125 '' 'apus: --pids-limit: 16385 is not between*' "$apus" run --pids-limit 16385 -- true
   verify "a limit of processes" 0 '*threads-max 40*' '' "$apus" run --pids-limit 40 -- sh -c 'echo threads-max $(cat /proc/sys/kernel/threads-max)'
+  # The keeper of the control group must not depend on which descriptors it gets.
+  verify "the control group goes with the sandbox, also with closed streams" 0 '' '' bash -c '
+    for closed in "0<&-" "1>&-" "0<&- 1>&-"; do
+      group=$(eval "\"$0\" run --log -- true $closed" 2>&1 >/dev/null | sed -n "s/^apus: control group //p")
+      for ((i = 0; i < 1000; i++)); do [ -n "$group" ] && [ -d "$group" ] || continue 2; sleep 0.01; done
+      echo "$closed leaves $group"; exit 1
+    done' "$apus"
   verify "info tells of control groups" 0 '*control group*' '' "$apus" info
   verify "cpus 0" 125 '' 'apus: --cpus: 0 is not between 1 and 64*' "$apus" run --cpus 0 -- true
   verify "cpus 65" 125 '' 'apus: --cpus: 65 is not between 1 and 64*' "$apus" run --cpus 65 -- true

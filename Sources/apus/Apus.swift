@@ -36,6 +36,7 @@ enum ExitStatus {
 @main
 enum Main {
   static func main() {
+    _ = HostFiles.closedAtStart
     // A file that is too large is an error of the write, as it is for the sandbox.
     signal(SIGXFSZ, SIG_IGN)
     // The Swift runtime reads them from a file of /proc.

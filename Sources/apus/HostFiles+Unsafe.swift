@@ -82,11 +82,19 @@ enum HostFiles {
     return result
   }
 
+  /// Which of the standard descriptors were closed when this process started. To look for the first time opens /dev/null in their
+  /// place, so that no file that is opened later gets one of these numbers.
+  static let closedAtStart: [Bool] = (0..<3 as Range<Int32>).map { descriptor in
+    guard fcntl(descriptor, F_GETFD) < 0 else { return false }
+    // The lowest free number is this one: those below are open.
+    _ = open("/dev/null", O_RDWR)
+    return true
+  }
+
   /// What a standard descriptor of this process is.
   static func kindOfStandardStream(_ descriptor: Int) -> MachineConfiguration.StandardStream {
-    let descriptor = Int32(descriptor)
-    if isatty(descriptor) == 1 { return .terminal }
-    return errno == EBADF ? .closed : .stream
+    if closedAtStart[descriptor] { return .closed }
+    return isatty(Int32(descriptor)) == 1 ? .terminal : .stream
   }
 
   /// The file type bits of stat(2), or nil with errno set.

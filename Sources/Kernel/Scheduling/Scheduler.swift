@@ -83,8 +83,14 @@ public enum Scheduler {
       machine_cpu_kick(UInt64(idle))
     }
     let current = Thread.current
-    let sliceIsOver = now.nanoseconds >= local.current.sliceStart &+ slice
-    if sliceIsOver || current.virtualRuntime > head.virtualRuntime &+ granularity || !current.mayRun(on: queue.cpu) {
+    let mayStay = current.mayRun(on: queue.cpu)
+    // A thread that is still the one which has had least keeps the CPU: its weight says so.
+    if mayStay, now.nanoseconds >= local.current.sliceStart &+ slice, current.virtualRuntime <= head.virtualRuntime {
+      local.current.sliceStart = now.nanoseconds
+      return false
+    }
+    let lead = now.nanoseconds >= local.current.sliceStart &+ slice ? 0 : granularity
+    if !mayStay || current.virtualRuntime > head.virtualRuntime &+ lead {
       current.involuntarySwitches &+= 1
       yield()
       return true

@@ -25,12 +25,12 @@ int host_open_beneath(int directory, const char *name, int flags, unsigned mode)
       .flags = (uint64_t)(unsigned)(flags | O_NOFOLLOW | O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY)),
       .mode = flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE ? mode : 0,
       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS};
-  // EAGAIN: something was renamed or mounted meanwhile, and the kernel cannot be sure that ".." stayed inside.
-  for (int tries = 0; tries < 100; tries++) {
-    int64_t result = HOST_CALL4(SYS_openat2, directory, name, &how, sizeof how);
-    if (result != -EAGAIN) return (int)result;
-  }
-  return -EAGAIN;
+  // EAGAIN: something was renamed or mounted meanwhile, and the kernel cannot be sure that ".." stayed inside. EXDEV: what was
+  // found has left the directory before the call ended; a name without ".." leads nowhere else.
+  int64_t result = -EAGAIN;
+  for (int tries = 0; tries < 1000 && (result == -EAGAIN || result == -EXDEV); tries++)
+    result = HOST_CALL4(SYS_openat2, directory, name, &how, sizeof how);
+  return (int)result;
 }
 
 int host_can_confine(void) {

@@ -223,7 +223,7 @@ static _Noreturn void keep(int end, pid_t monitor, uint64_t memory, uint64_t tas
     if (poll(&errors, 1, 1000) == 1 && write(STDERR_FILENO, text, (size_t)count) < 0) error = error ? error : -errno;
   }
   // Nothing of the caller's stays open: others may wait for the end of its streams.
-  if (dup3(end, 0, 0) != 0) _exit(1);
+  if (dup2(end, 0) != 0) _exit(1);  // also when it is 0 already
   syscall(SYS_close_range, 1u, ~0u, 0);
   if (!error) move_children(&group, monitor);
   char kill_path[PATH_MAX];

@@ -96,6 +96,24 @@ int main(void) {
   kill(later, SIGKILL);
   waitpid(spinner, NULL, 0);
   waitpid(later, NULL, 0);
+  section("nice");
+  // Two equal ones share, also beside a third that wants little; weights hold between two as well.
+  pid_t equal[2] = {spin(), spin()}, nice = spin();
+  OK(setpriority(PRIO_PROCESS, nice, 19));
+  double at[3] = {used(equal[0]), used(equal[1]), used(nice)};
+  UNTIL(used(equal[0]) + used(equal[1]) - at[0] - at[1] >= 1);
+  double had[3] = {used(equal[0]) - at[0], used(equal[1]) - at[1], used(nice) - at[2]};
+  CHECK(had[0] < 1.3 * had[1] && had[1] < 1.3 * had[0]);
+  CHECK(had[2] < 0.2);
+  kill(equal[0], SIGKILL);
+  waitpid(equal[0], NULL, 0);
+  at[1] = used(equal[1]), at[2] = used(nice);
+  UNTIL(used(equal[1]) - at[1] >= 0.5);
+  CHECK(used(nice) - at[2] < 0.1);
+  kill(equal[1], SIGKILL);
+  kill(nice, SIGKILL);
+  waitpid(equal[1], NULL, 0);
+  waitpid(nice, NULL, 0);
   section("a new program among many that sleep and wake");
   crowd = mmap(NULL, sizeof *crowd, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   unsigned long waited = longest_wait();

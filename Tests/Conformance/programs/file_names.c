@@ -357,6 +357,34 @@ static void directories(void) {
   EQUAL(twice, 0);
 }
 
+// One process moves and removes a name, another one opens and links it: each call happens before or after each of the other's.
+static void contended(void) {
+  section("a name that another process moves");
+  OK(mkdir("left", 0755));
+  OK(mkdir("right", 0755));
+  pid_t mover = fork();
+  if (mover == 0) {
+    unsigned seed = 1;
+    for (int i = 0; i < 6000; i++) switch (rand_r(&seed) % 5) {
+      case 0: rename("left/f", "right/f"); break;
+      case 1: rename("right/f", "left/f"); break;
+      case 2: unlink("left/f"); break;
+      case 3: unlink("right/f"); break;
+      default: symlink("other", "left/f");
+    }
+    _exit(0);
+  }
+  int wrong = 0;
+  while (waitpid(mover, NULL, WNOHANG) == 0) {
+    int file = open("left/f", O_CREAT | O_RDWR, 0644);
+    if (file >= 0) close(file);
+    wrong += file < 0 && (errno == ESTALE || errno == EXDEV);
+    wrong += link("left/f", "right/f") != 0 && (errno == ESTALE || errno == EXDEV);
+    wrong += rename("right/f", "left/f") != 0 && (errno == ESTALE || errno == EXDEV);
+  }
+  EQUAL(wrong, 0);
+}
+
 int main(void) {
   umask(022);
   enter_work_directory();
@@ -366,5 +394,6 @@ int main(void) {
   nameless();
   odd_names();
   directories();
+  contended();
   return conformance_end();
 }

@@ -19,6 +19,8 @@ final class FileNodeTable: @unchecked Sendable {
   /// Whether set-ID programs keep their bits when a guest opens them for writing.
   private let keepsSetID: Bool
   private let lock = QueueLock()
+  /// Held while a name goes or moves, until the nodes have their new places. Taken before `lock`, and held during calls of the host.
+  private let naming = QueueLock()
   private var nodes: [UInt64: FileNode]
   private var identities: [FileIdentity: FileNode] = [:]
   private var nextNumber: UInt64 = UInt64(LINUX_FUSE_ROOT) + 1
@@ -159,11 +161,24 @@ final class FileNodeTable: @unchecked Sendable {
   /// The status of a node, checked to be that of the same file.
   /// - Throws: ESTALE when the file is no longer where the guest saw it.
   func status(of node: FileNode) throws(HostError) -> host_status {
+    try whenSettled { () throws(HostError) in try findStatus(of: node) }
+  }
+
+  /// Looks for a file, and if it is not in its place, again while no name is on the move: another request may have renamed the file
+  /// on the host, and not said so yet.
+  private func whenSettled<Result>(_ look: () throws(HostError) -> Result) throws(HostError) -> Result {
+    do throws(HostError) { return try look() } catch {
+      guard error.code == ESTALE else { throw error }
+      return try naming.withLock(look)
+    }
+  }
+
+  private func findStatus(of node: FileNode) throws(HostError) -> host_status {
     if let descriptor = lock.withLock({ use(node) }) { return try readStatus(descriptor) }
     let (parent, name) = lock.withLock { (node.parent, node.name) }
     guard let parent else { throw HostError(ESTALE) }
     let result: host_status
-    do throws(HostError) { result = try readStatus(anchor(of: parent), name) } catch {
+    do throws(HostError) { result = try readStatus(findAnchor(of: parent), name) } catch {
       throw error.code == ENOENT ? HostError(ESTALE) : error
     }
     guard FileIdentity(result) == node.identity else { throw HostError(ESTALE) }
@@ -176,7 +191,12 @@ final class FileNodeTable: @unchecked Sendable {
   }
 
   /// A descriptor (O_PATH) of the node: for looking up names in it, and for opening it.
+  /// - Throws: ESTALE when the file is no longer where the guest saw it.
   func anchor(of node: FileNode) throws(HostError) -> HostDescriptor {
+    try whenSettled { () throws(HostError) in try findAnchor(of: node) }
+  }
+
+  private func findAnchor(of node: FileNode) throws(HostError) -> HostDescriptor {
     if let held = lock.withLock({ heldAnchor(node) }) { return held }
     // Up to the nearest directory that is open, then down again; a loop, because the guest chooses the depth.
     var missing: [FileNode] = []
@@ -289,20 +309,40 @@ final class FileNodeTable: @unchecked Sendable {
 
   // MARK: Changes of the tree
 
+  /// Removes or moves names by `change`, a call of the host that answers a negative error number: the files stay reachable, and
+  /// no other request looks for them in between.
+  ///
+  /// - Parameters:
+  ///   - removing: the name whose file may go.
+  ///   - moving: names that have other files afterwards.
+  func changeNames(removing: (name: FileName, parent: FileNode)?, moving: [(name: FileName, parent: FileNode)], _ change: () -> Int32)
+    throws(HostError)
+  {
+    let result = naming.withLock {
+      if let removing { pin(removing.name, in: removing.parent) }
+      let result = change()
+      // After a failure the pinned node gets its old place.
+      for place in moving { unpin(place.name, in: place.parent) }
+      if result < 0, moving.isEmpty, let removing { unpin(removing.name, in: removing.parent) }
+      return result
+    }
+    try HostError.check(result)
+  }
+
   /// Keeps a file reachable whose name is about to go.
-  func pin(_ name: FileName, in parent: FileNode) {
-    guard let status = try? readStatus(anchor(of: parent), name),
+  private func pin(_ name: FileName, in parent: FileNode) {
+    guard let status = try? readStatus(findAnchor(of: parent), name),
       let node = lock.withLock({ identities[FileIdentity(status)] })
     else { return }
     // Other links may go on; the place that is remembered is the one that goes. Pinned first, so that the descriptor stays.
     let isLast = status.attributes.link_count < 2 || node.isDirectory
     if isLast { lock.withLock { node.isPinned = true } }
-    if (try? anchor(of: node)) == nil { lock.withLock { node.isPinned = false } }
+    if (try? findAnchor(of: node)) == nil { lock.withLock { node.isPinned = false } }
   }
 
   /// The removal did not happen after all, or the file has another name.
-  func unpin(_ name: FileName, in parent: FileNode) {
-    guard let status = try? readStatus(anchor(of: parent), name) else { return }
+  private func unpin(_ name: FileName, in parent: FileNode) {
+    guard let status = try? readStatus(findAnchor(of: parent), name) else { return }
     lock.withLock {
       guard let node = identities[FileIdentity(status)], node !== root else { return }
       node.isPinned = false

@@ -180,10 +180,9 @@ extension FileServer {
     let name = try request.takeName()
     let parent = try directory(request.header.node)
     let anchor = try table.anchor(of: parent)
-    table.pin(name, in: parent)
-    let result = unsafe name.withCString { unsafe host_unlink(anchor.number, $0, isDirectory ? 1 : 0) }
-    if result < 0 { table.unpin(name, in: parent) }
-    try HostError.check(result)
+    try table.changeNames(removing: (name, parent), moving: []) {
+      unsafe name.withCString { unsafe host_unlink(anchor.number, $0, isDirectory ? 1 : 0) }
+    }
     return .empty
   }
 
@@ -202,14 +201,14 @@ extension FileServer {
     guard flags & ~7 == 0 else { throw HostError(EINVAL) }
     let (from, to) = (try directory(request.header.node), try directory(number))
     let (source, target) = (try table.anchor(of: from), try table.anchor(of: to))
-    if flags & 3 == 0 { table.pin(newName, in: to) }
-    let result = unsafe name.withCString { old in
-      unsafe newName.withCString { new in unsafe host_rename(source.number, old, target.number, new, flags) }
+    try table.changeNames(
+      removing: flags & 3 == 0 ? (newName, to) : nil,
+      moving: [(newName, to)] + (flags & 2 != 0 ? [(name, from)] : [])
+    ) {
+      unsafe name.withCString { old in
+        unsafe newName.withCString { new in unsafe host_rename(source.number, old, target.number, new, flags) }
+      }
     }
-    // The moved nodes get their new places; after a failure the pinned one its old one.
-    table.unpin(newName, in: to)
-    if flags & 2 != 0 { table.unpin(name, in: from) }
-    try HostError.check(result)
     return .empty
   }
 }
