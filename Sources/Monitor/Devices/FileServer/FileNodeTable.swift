@@ -315,9 +315,9 @@ final class FileNodeTable: @unchecked Sendable {
   /// - Parameters:
   ///   - removing: the name whose file may go.
   ///   - moving: names that have other files afterwards.
-  func changeNames(removing: (name: FileName, parent: FileNode)?, moving: [(name: FileName, parent: FileNode)], _ change: () -> Int32)
-    throws(HostError)
-  {
+  func changeNames(
+    removing: (name: FileName, parent: FileNode)?, moving: [(name: FileName, parent: FileNode)], _ change: () -> Int32
+  ) throws(HostError) {
     let result = naming.withLock {
       if let removing { pin(removing.name, in: removing.parent) }
       let result = change()
