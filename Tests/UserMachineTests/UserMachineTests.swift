@@ -148,7 +148,12 @@ extension UserMachineTests {
         let guest = Guest(space, GUEST_SPIN)
         for _ in 0..<5 {
           let before = guest.registers.rdi, start = now()
-          #expect(guest.run(deadline: start + 2_000_000) == MACHINE_EVENT_INTERRUPT)
+          // The last run may have been preempted twice, by its timer and by the watch: the second signal ends this one early.
+          var runs = 0
+          repeat {
+            #expect(guest.run(deadline: start + 2_000_000) == MACHINE_EVENT_INTERRUPT)
+            runs += 1
+          } while now() - start < 2_000_000 && runs < 4
           #expect(now() - start >= 2_000_000 && now() - start < 10 * oneSecond)
           #expect(guest.registers.rdi >= before)  // a busy host may not let it run within every deadline
         }

@@ -5,6 +5,7 @@
 import Identity
 import KernelCore
 import LinuxABI
+import PhysicalMemory
 import Scheduling
 import Synchronization
 import VirtualMemory
@@ -195,14 +196,20 @@ open class Inode {
   /// fallocate(2); the file's lock is held.
   open func allocate(_ mode: AllocationMode, offset: UInt64, length: UInt64) throws(Errno) { throw .EOPNOTSUPP }
 
-  /// The next offset at or after `offset` that holds data (or a hole); by default a file is all data with a hole at its end.
+  /// The next offset at or after `offset` that holds data (or a hole). By default a file whose pages are the only copy has holes where
+  /// it has no page, and any other file is all data with a hole at its end.
   /// - Throws: ENXIO beyond the end.
   open func seek(_ target: SparseSeek, from offset: UInt64) throws(Errno) -> UInt64 {
     let size = try size()
     guard offset < size else { throw .ENXIO }
+    guard let object = memoryObject, !object.hasStore, !object.isHuge else { return target == .data ? offset : size }
+    let pageSize = UInt64(PhysicalMemory.pageSize)
     switch target {
-    case .data: return offset
-    case .hole: return size
+    case .data:
+      let end = (size + pageSize - 1) / pageSize
+      guard let page = object.nextPage(from: offset / pageSize), page < end else { throw .ENXIO }
+      return max(offset, page * pageSize)
+    case .hole: return min(size, max(offset, object.nextHole(from: offset / pageSize) * pageSize))
     }
   }
 

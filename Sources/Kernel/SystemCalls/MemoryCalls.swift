@@ -85,6 +85,10 @@ public enum MemoryCalls {
       let use = try frame.descriptors.getForUse(frame.int(4))
       let file = use.file
       guard frame.a1 != 0 else { throw .EINVAL }
+      let largest = UInt64(Int64.max)
+      guard file.inode.kind != .regular || frame.a1 <= largest && frame.a5 <= largest &- frame.a1 else {
+        throw .EOVERFLOW
+      }
       maximum = try permitted(file, protection, isShared: flags.contains(.shared))
       if flags.contains(.growsDown), flags.contains(.shared) { throw .EINVAL }
       object = try file.mapping(offset: frame.a5, length: frame.a1)

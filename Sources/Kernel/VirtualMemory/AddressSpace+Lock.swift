@@ -72,6 +72,8 @@ extension AddressSpace {
 
   private static func lockRange(_ address: UInt64, _ length: UInt64) throws(Errno) -> (UInt64, UInt64) {
     let start = address & ~pageMask
+    // As on Linux, a length that overflows when it is rounded up to pages is none.
+    guard roundedUpToPage(length) != nil else { return (start, start) }
     let (sum, overflow) = address.addingReportingOverflow(length)
     guard !overflow, let end = roundedUpToPage(sum) else { throw .EINVAL }
     guard end <= userLimit else { throw .ENOMEM }

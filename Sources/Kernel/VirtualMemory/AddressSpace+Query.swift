@@ -186,9 +186,9 @@ extension AddressSpace {
   @export(interface)
   public func sync(_ address: UInt64, _ length: UInt64, _ mode: SyncMode, invalidating: Bool) throws(Errno) {
     guard address & pageMask == 0 else { throw .EINVAL }
-    guard let length = roundedUpToPage(length), length <= Self.userLimit, address <= Self.userLimit &- length else {
-      throw .ENOMEM
-    }
+    // As on Linux, a length that overflows when it is rounded up to pages is none.
+    guard let length = roundedUpToPage(length) else { return }
+    guard length <= Self.userLimit, address <= Self.userLimit &- length else { throw .ENOMEM }
     let end = address &+ length
     var position = address
     var hasHole = false

@@ -117,6 +117,24 @@ extension MemoryObject {
     }
   }
 
+  /// The first page from `start` on that has contents, in memory or on swap; nil when there is none.
+  @export(interface)
+  public func nextPage(from start: UInt64) -> UInt64? { pages.withLock { $0.tree.next(from: start)?.index } }
+
+  /// The first page from `start` on that has no contents. Takes as long as the row of pages before it: it lets others run.
+  @export(interface)
+  public func nextHole(from start: UInt64) -> UInt64 {
+    var index = start
+    while true {
+      let stop = index &+ 256
+      pages.withLock { pages in
+        while index < stop, pages.tree.next(from: index)?.index == index { index &+= 1 }
+      }
+      if index < stop { return index }
+      Thread.checkReschedule()
+    }
+  }
+
   // MARK: Making pages
 
   /// A page of zeros at `index`, with a reference for the caller; nil when another thread made one meanwhile, or the

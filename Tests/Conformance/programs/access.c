@@ -353,6 +353,23 @@ int main(int argc, char **argv) {
     _exit(checks_failed);
   })), 0);
 
+  section("writing takes the set-ID bits, writing nothing does not");
+  int bits = MUST(open("bits", O_CREAT | O_RDWR, 0600));
+  MUST(fchmod(bits, 06777));
+  close(bits);
+  EQUAL(outcome(CHILD({
+    become(USER);
+    struct stat s;
+    int file = MUST(open("bits", O_WRONLY));
+    EQUAL(pwrite(file, "", 0, 0), 0);
+    OK(fstat(file, &s));
+    EQUAL(s.st_mode & 07777, 06777);
+    EQUAL(pwrite(file, "x", 1, 0), 1);
+    OK(fstat(file, &s));
+    EQUAL(s.st_mode & 07777, 0777);
+    _exit(checks_failed);
+  })), 0);
+
   section("a set-user-ID program");
   MUST(chmod("program", 04755));
   // Files that were opened before the program gained rights show nothing of it.

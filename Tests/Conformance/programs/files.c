@@ -94,6 +94,20 @@ static void seeking(void) {
   FAILS(pread(fd, &c, 1, -1), EINVAL);
   FAILS(pwrite(fd, &c, 1, -1), EINVAL);
   EQUAL(lseek(fd, 0, SEEK_DATA), 0);
+  // Two pages of data far from each other.
+  int sparse = MUST(open("sparse", O_CREAT | O_RDWR, 0600));
+  EQUAL(pwrite(sparse, "x", 1, 1L << 33), 1);
+  EQUAL(pwrite(sparse, "x", 1, 1L << 36), 1);
+  OK(ftruncate(sparse, 1L << 37));
+  EQUAL(lseek(sparse, 0, SEEK_DATA), 1L << 33);
+  EQUAL(lseek(sparse, 0, SEEK_HOLE), 0);
+  EQUAL(lseek(sparse, (1L << 33) + 5, SEEK_DATA), (1L << 33) + 5);
+  EQUAL(lseek(sparse, 1L << 33, SEEK_HOLE), (1L << 33) + 4096);
+  EQUAL(lseek(sparse, (1L << 33) + 4096, SEEK_DATA), 1L << 36);
+  FAILS(lseek(sparse, (1L << 36) + 4096, SEEK_DATA), ENXIO);
+  FAILS(lseek(sparse, 1L << 37, SEEK_HOLE), ENXIO);
+  close(sparse);
+  unlink("sparse");
   FAILS(lseek(fd, 100001, SEEK_DATA), ENXIO);
   FAILS(lseek(fd, 100002, SEEK_HOLE), ENXIO);
   CHECK(lseek(fd, 0, SEEK_HOLE) <= 100001);

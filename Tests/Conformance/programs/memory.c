@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/uio.h>
 
 #define PAGE 4096UL
@@ -455,6 +456,21 @@ static void advice(void) {
   munmap(room, 6 * block);
 }
 
+// Lengths that overflow when they are rounded up to pages, and offsets beyond the largest file.
+static void overflowing_lengths(void) {
+  section("lengths and offsets that overflow");
+  char *page = MUST(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  OK(msync(page, ~0ul, MS_SYNC));
+  OK(mlock(page, ~0ul));
+  OK(munlock(page, ~0ul));
+  int file = MUST(memfd_create("file", 0));
+  FAILS(mmap(NULL, 8192, PROT_READ, MAP_SHARED, file, INT64_MAX & ~4095L) == MAP_FAILED ? -1 : 0, EOVERFLOW);
+  FAILS(sendfile(file, file, NULL, (size_t)-1), EINVAL);
+  FAILS(fcntl(file, F_SETOWN, INT_MIN), EINVAL);
+  close(file);
+  munmap(page, 4096);
+}
+
 int main(void) {
   enter_work_directory();
   struct sigaction a = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
@@ -468,5 +484,6 @@ int main(void) {
   moving();
   stacks();
   advice();
+  overflowing_lengths();
   return conformance_end();
 }

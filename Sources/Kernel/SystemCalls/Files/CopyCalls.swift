@@ -34,7 +34,7 @@ public enum CopyCalls {
     let inputUse = try FileArguments.readable(frame.int(1), frame)
     let input = inputUse.file
     if offset != nil, input.position == nil { throw .ESPIPE }
-    guard input.inode.kind != .directory else { throw .EINVAL }
+    guard input.inode.kind != .directory, Int64(bitPattern: frame.a3) >= 0 else { throw .EINVAL }
     let outputUse = try FileArguments.writable(frame.int(0), &frame)
     let output = outputUse.file
     if output.inode.kind == .regular, output.flags.contains(.append) { throw .EINVAL }

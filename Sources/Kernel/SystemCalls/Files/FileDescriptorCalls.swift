@@ -90,6 +90,7 @@ public enum FileDescriptorCalls {
       return try lockRecord(file, command, frame)
     case F_GETOWN: return Int64(file.signalOwner.load(ordering: .relaxed))
     case F_SETOWN:
+      guard frame.int(2) != .min else { throw .EINVAL }
       file.signalOwner.store(frame.int(2), ordering: .relaxed)
       return 0
     case F_GETSIG: return 0

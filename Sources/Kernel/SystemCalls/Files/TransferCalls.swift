@@ -169,7 +169,7 @@ public enum TransferCalls {
   ) throws(Errno) -> Int64 {
     var limit = RegularFile.maximumSize
     if file.inode.kind == .regular, file.position != nil {
-      try FileTree.dropPrivileges(file.inode, by: frame.caller)
+      if buffer.remaining > 0 { try FileTree.dropPrivileges(file.inode, by: frame.caller) }
       if options.contains(.noAppend), try file.inode.isAppendOnly() { throw .EPERM }
       limit = min(limit, frame.process.limit(.fileSize))
     }
