@@ -1,5 +1,5 @@
 // Threads that share a CPU: one that has run alone for long is not behind those that come later, and many short processes do not
-// keep a long one from running, and hundreds that sleep and wake by turns do not keep a new one from beginning. Times are CPU times of
+// keep a long one from running, nor do many that sleep and wake by turns keep a new one from beginning. Times are CPU times of
 // the processes, so that a busy host changes nothing.
 #include "../conformance.h"
 #include <linux/futex.h>
@@ -28,7 +28,7 @@ static pid_t spin(void) {
   return process;
 }
 
-#define SLEEPERS 200
+#define SLEEPERS 60
 
 static struct { unsigned word; volatile unsigned long woken; } *crowd;
 
@@ -118,6 +118,6 @@ int main(void) {
   crowd = mmap(NULL, sizeof *crowd, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   unsigned long waited = longest_wait();
   line("note %lu", waited);
-  CHECK(waited < 20000);
+  CHECK(waited < 5000);
   return conformance_end();
 }
