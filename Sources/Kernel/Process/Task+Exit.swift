@@ -76,7 +76,8 @@ extension Task {
   private func leaveProcess() {
     let process = process
     var completedStop: Int32?
-    let (isLast, status, signals) = process.signals.withLock { state in
+    var signals = PendingSignals(), sharedSignals = PendingSignals()
+    let (isLast, status) = process.signals.withLock { state in
       state.tasks.removeAll { $0 === self }
       // Without exit_group(2) a process ends with the status of its leader's exit(2), whichever thread is the last.
       if process.leader === self { state.leaderStatus = exitCode }
@@ -90,13 +91,14 @@ extension Task {
         if state.tasksToStop == 0 { completedStop = state.stopSignal }
       }
       // Freed outside of the lock: there may be many.
-      let signals = (pending, state.tasks.isEmpty ? state.shared : PendingSignals())
-      pending.removeAll()
-      if state.tasks.isEmpty { state.shared.removeAll() }
+      swap(&signals, &pending)
+      if state.tasks.isEmpty { swap(&sharedSignals, &state.shared) }
       if state.soleSurvivor != nil && state.tasks.count == 1 { state.tasks[0].wake() }
-      return (state.tasks.isEmpty, state.exitStatus ?? state.leaderStatus ?? exitCode, signals)
+      return (state.tasks.isEmpty, state.exitStatus ?? state.leaderStatus ?? exitCode)
     }
-    withExtendedLifetime(signals) {}
+    // What was queued no longer counts when the parent sees the end.
+    signals.removeAll()
+    sharedSignals.removeAll()
     // Before the end of the process: then the identifier may be another one's at any time.
     ProcessTable.remove(self)
     if isLast {
