@@ -311,7 +311,7 @@ extension UserMachineTests {
           usleep(20_000)
           kill(process, SIGKILL)
         }
-        #expect(guest.run(deadline: noDeadline) == MACHINE_EVENT_DEAD)
+        #expect(guest.runAfterPreemption(deadline: noDeadline) == MACHINE_EVENT_DEAD)
         killer.join()
         #expect(guest.run(deadline: noDeadline) == MACHINE_EVENT_DEAD)
         um_space_unmap(space.handle, codeAddress, page)

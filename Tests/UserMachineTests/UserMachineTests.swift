@@ -62,7 +62,7 @@ extension UserMachineTests {
         for _ in 0..<20 { #expect(guest.run(deadline: now() + 1_000_000) == MACHINE_EVENT_INTERRUPT) }
         #expect(UserMachine.statistics.polling_ended == 1)
         guest.start(GUEST_SYSCALL_LOOP)
-        #expect(guest.run() == MACHINE_EVENT_SYSCALL && guest.registers.rdi == 0)
+        #expect(guest.runAfterPreemption() == MACHINE_EVENT_SYSCALL && guest.registers.rdi == 0)
         space.destroy()
       }
     }
