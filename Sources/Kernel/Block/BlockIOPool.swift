@@ -1,4 +1,4 @@
-// Transfers that are there before they are needed: whoever writes pages out because memory has run out waits for one
+// Transfers that are allocated in advance: a thread that writes pages out because memory has run out waits for one
 // instead of making one.
 
 import KernelCore

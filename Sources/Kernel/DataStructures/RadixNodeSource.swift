@@ -1,4 +1,4 @@
-// Where the nodes of radix trees come from and where they go. The tree is below the allocators and below RCU, so whoever
+// Where the nodes of radix trees come from and where they go. The tree is below the allocators and below RCU, so the code that
 // owns a tree says so.
 
 /// Makes and frees nodes.

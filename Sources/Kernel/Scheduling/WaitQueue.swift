@@ -1,5 +1,5 @@
-// Where threads wait for something to happen. A queue knows nothing of the condition: the waiter tests it, whoever
-// changes it wakes the queue. Entries can also be observers that do something else than wake a thread (epoll).
+// Where threads wait for something to happen. A queue knows nothing of the condition: the waiter tests it, and the code
+// that changes it wakes the queue. Entries can also be observers that do something else than wake a thread (epoll).
 
 import DataStructures
 import KernelCore

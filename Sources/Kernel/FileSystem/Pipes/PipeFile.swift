@@ -86,7 +86,7 @@ enum FIFO {
     let isAnonymous = path.inode is AnonymousInode
     var seenReaders = 0
     var seenWriters = 0
-    // The pipe lives while somebody has the FIFO open: its data goes with the last end. Under the lock, so that two who
+    // The pipe lives while the FIFO is open: its data goes with the last end. Under the lock, so that two who
     // open at the same time meet in one pipe.
     let fresh = Pipe()
     // A pipe that nobody has any more ends outside of the lock: it frees what it holds.

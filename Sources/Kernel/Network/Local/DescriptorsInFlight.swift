@@ -1,16 +1,16 @@
-// Descriptors in messages that nobody has received (SCM_RIGHTS). They are counted for each user, and cycles of them are
-// collected: a local socket whose only references are messages in queues that nobody can reach any more would never be closed.
+// Descriptors in messages that have not been received (SCM_RIGHTS). They are counted for each user, and cycles of them are
+// collected: a local socket whose only references are messages in queues that no process can reach would never be closed.
 //
 // The collector is a mark and sweep over the sockets in flight. A socket all of whose references are messages is a
 // *candidate*. References from the queues of candidates are subtracted; a candidate that keeps some is referred to from
-// a queue that somebody can read, or by a message in somebody's hands, and so is alive with all that its own queue
+// a queue that a process can read, or by a message in no queue, and so is alive with all that its own queue
 // holds. The rest is garbage: its queues are emptied, which closes it.
 //
 // A cycle is closed by a message that carries a socket to a receiver which is in flight itself. Until there has been one the collector
 // has nothing to do.
 //
 // One sleeping lock makes this exact. Under it descriptors enter messages and leave them, and the collector runs. A candidate has
-// no descriptor, so nobody takes from its queue, and none can come into being while the lock is held, because that takes a
+// no descriptor, so no process reads from its queue, and none can come into being while the lock is held, because that takes a
 // message out of flight. Messages enter and leave queues without the lock: what is in no queue counts as alive.
 
 import DataStructures
@@ -117,7 +117,7 @@ enum DescriptorsInFlight {
     }
   }
 
-  /// Nobody receives the message.
+  /// Drops the descriptors of a message that will not be received.
   static func drop(_ details: MessageDetails) {
     let files = take(details, peeks: false)
     guard !files.isEmpty else { return }
@@ -184,7 +184,7 @@ enum DescriptorsInFlight {
     while let packet = garbage?.popFirst() { LocalControl.drop(packet) }
   }
 
-  /// - Returns: the packets of sockets that nobody can reach.
+  /// - Returns: the packets of unreachable sockets.
   private static func sweep(_ sockets: IntrusiveList<SocketsInFlight>) -> IntrusiveList<PacketQueue>? {
     let candidates = IntrusiveList<VisitedSockets>()
     sockets.visit { socket in

@@ -11,7 +11,7 @@ import Sockets
 final class MessageDetails {
   /// The sender; nil when neither side wanted to know.
   var identity: PeerIdentity?
-  /// Files with a reference each. Whoever takes them out takes the references over. Guarded by the lock of `DescriptorsInFlight`.
+  /// Files with a reference each, which passes to the caller that removes them. Guarded by the lock of `DescriptorsInFlight`.
   var files: [OpenFile] = []
   /// Whose the descriptors are.
   let account: KernelAccount
@@ -126,7 +126,7 @@ enum LocalControl {
     received.files += DescriptorsInFlight.take(details, peeks: peeks)
   }
 
-  /// Nobody receives the packet.
+  /// Drops what a packet carries that will not be received.
   static func drop(_ packet: PacketBuffer) {
     if let details = details(of: packet) { DescriptorsInFlight.drop(details) }
   }

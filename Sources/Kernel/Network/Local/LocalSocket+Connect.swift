@@ -62,7 +62,7 @@ extension LocalSocket {
 
   /// The open socket that has a name.
   ///
-  /// - Throws: ECONNREFUSED when nobody has it, though a file of that name may exist; EACCES without the right to write to the
+  /// - Throws: ECONNREFUSED when no open socket has it, though a file of that name may exist; EACCES without the right to write to the
   ///   file; EPROTOTYPE for a path of another type; what a walk to the file throws.
   func find(_ name: LocalName, by caller: Caller) throws(Errno) -> LocalSocket {
     let found: LocalSocket?
@@ -184,7 +184,7 @@ extension LocalSocket {
       }
       return false
     }
-    // Whoever has accepted already may have sent, or gone: that stays as it is.
+    // The accepting side may already have sent data or closed: its state is left as it is.
     state.withLock { state in
       state.phase = .connected
       state.peer = connection
@@ -226,7 +226,7 @@ extension LocalSocket {
     stateChanged()
   }
 
-  /// What the former peer sent is gone, and it is told if it was connected with this socket.
+  /// Drops what the former peer sent; a peer that was connected to this socket gets ECONNRESET.
   private func disconnected(from former: LocalSocket) {
     while let packet = state.withLock({ $0.takeFirst() }) { LocalControl.drop(packet) }
     space.wakeAll()

@@ -85,7 +85,7 @@ extension LocalSocket {
       if state.isDead { return .closed }
       if let peer = state.peer, peer !== sender { return .forbidden }
       if state.receivingEnded { return .ended }
-      // Those who send to each other are bounded by their budgets.
+      // Two sockets that send to each other are bounded by their budgets.
       if sender !== self, state.peer == nil, state.isFull { return .full }
       state.queue.append(packet)
       state.queuedBytes += packet.count

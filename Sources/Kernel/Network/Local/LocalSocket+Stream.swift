@@ -1,4 +1,4 @@
-// Streams: bytes in packets, whose borders nobody sees but where the sender's identity or descriptors change.
+// Streams: bytes in packets, whose borders show only where the sender's identity or descriptors change.
 
 import DataStructures
 import FileSystem
@@ -57,7 +57,7 @@ extension LocalSocket {
 
   /// Puts a packet into this socket's queue.
   ///
-  /// - Returns: false when nobody will read it.
+  /// - Returns: false when no reader is left.
   private func enqueue(_ packet: PacketBuffer) -> Bool {
     state.withLock { state in
       guard !state.isDead, !state.receivingEnded else { return false }

@@ -27,14 +27,14 @@ final class LocalSocket: Socket {
     var sendingEnded = false
     let queue = IntrusiveList<PacketQueue>()
     var queuedBytes = 0
-    /// Of a listening socket: connections that nobody has accepted.
+    /// Of a listening socket: connections that have not been accepted.
     let pending = IntrusiveList<PendingConnections>()
     /// How many may wait: connections of a listening socket, datagrams of a receiver.
     var backlog = NetworkNamespace.initial.longestDatagramQueue.value
     /// The name, and the file that it is in the tree.
     var address: SocketAddress?
     var place: Path?
-    /// Of a listening socket: who called listen(2).
+    /// Of a listening socket: the identity of the process that called listen(2).
     var owner: PeerIdentity?
     var peerIdentity: PeerIdentity?
 
@@ -128,7 +128,7 @@ final class LocalSocket: Socket {
     DescriptorsInFlight.collectIfNeeded()
   }
 
-  /// Whether nobody has accepted the connection.
+  /// Whether the connection has not been accepted yet.
   var isPending: Bool { inodeNumber.load(ordering: .acquiring) == 0 }
 
   private func otherEndClosed(isReset: Bool) {
@@ -174,7 +174,7 @@ final class LocalSocket: Socket {
     return events.union([.writable, PollEvents(rawValue: POLLWRBAND)])
   }
 
-  /// Whether a datagram of `sender` finds room in the queue. Those who send to each other need none: their budgets bound them.
+  /// Whether a datagram of `sender` finds room in the queue. Two sockets that send to each other need none: their budgets bound them.
   func hasRoom(for sender: LocalSocket) -> Bool {
     state.withLock { state in state.peer === sender || !state.isFull || state.isDead }
   }
@@ -231,7 +231,7 @@ final class SpaceRelay: WaitEntry {
   override func wake() { target.wakeAll() }
 }
 
-/// A place in the queue of connections that nobody has accepted.
+/// A place in the queue of connections that have not been accepted.
 enum PendingConnections: ListMembership {
   static func links(of socket: LocalSocket) -> ListLinks<LocalSocket> { socket.pendingLinks }
   static func setLinks(_ links: ListLinks<LocalSocket>, of socket: LocalSocket) { socket.pendingLinks = links }

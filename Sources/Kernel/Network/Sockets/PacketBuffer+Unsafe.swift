@@ -19,7 +19,7 @@ public final class PacketBuffer {
   public private(set) var consumed = 0
   /// What the buffer costs the kernel, counted as Linux counts it (skb->truesize).
   public let trueSize: Int
-  /// Who sent it, when the receiver is told.
+  /// The sender's address, when the receiver is to see it.
   public var source: SocketAddress?
   /// What the family hangs on it.
   public var attachment: AnyObject?

@@ -27,7 +27,7 @@ public final class PeerIdentity {
     self.process = process
   }
 
-  /// What is told when the sender said nothing: the overflow identity.
+  /// The identity of a message that carries none: the overflow user and group.
   public static let unknown = PeerIdentity(pid: 0, user: 65534, group: 65534)
 
   /// struct ucred.

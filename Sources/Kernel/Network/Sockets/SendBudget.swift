@@ -28,7 +28,7 @@ public final class SendBudget {
   public var usedBytes: Int { @export(interface) get { used.load(ordering: .sequentiallyConsistent) } }
   /// Whether another message may be made: the one that crosses the limit is still made.
   public var hasRoom: Bool { @export(interface) get { usedBytes < limit } }
-  /// What poll(2) calls writable: a quarter at most is used, so that a writer who was asleep has something to do.
+  /// What poll(2) calls writable: a quarter at most is used, so that a writer that wakes can send more than one message.
   public var isWritable: Bool { @export(interface) get { usedBytes <= limit / 4 } }
 
   func charge(_ size: Int) { used.add(size, ordering: .sequentiallyConsistent) }

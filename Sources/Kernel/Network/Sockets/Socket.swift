@@ -1,6 +1,6 @@
 // A socket: the kernel object below an open file (socket(7)). Families subclass it and answer what they can; the defaults are the
-// errors that Linux gives for what a family lacks. A socket may exist without a file, as a connection does that nobody
-// has accepted; whoever has it closes it then.
+// errors that Linux gives for what a family lacks. A connection that has not been
+// accepted has no file: its holder closes it.
 //
 // What all families share is here: options (`Socket+Options.swift`), the pending error, time-outs and waiting.
 
@@ -121,7 +121,7 @@ open class Socket {
 
   public final var hasError: Bool { errorNumber.load(ordering: .sequentiallyConsistent) != 0 }
 
-  /// Wakes all who wait for the socket, and those who poll it: its state has changed.
+  /// Wakes all waiters and pollers of the socket: its state has changed.
   @export(interface)
   public final func stateChanged() {
     readable.wakeAll()

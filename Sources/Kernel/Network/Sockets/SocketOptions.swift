@@ -40,11 +40,11 @@ struct SocketOptions {
 }
 
 extension Socket {
-  /// Whether the sender's identity is told to the receiver of this socket.
+  /// SO_PASSCRED: messages carry the sender's identity to this socket.
   public final var passesCredentials: Bool {
     @export(interface) get { options.withLock { $0.switches.contains(.passCredentials) } }
   }
-  /// Whether the sender is told as a pidfd.
+  /// SO_PASSPIDFD: messages carry a pidfd of the sender to this socket.
   public final var passesProcess: Bool {
     @export(interface) get { options.withLock { $0.switches.contains(.passProcess) } }
   }
